@@ -1,0 +1,148 @@
+"""The engine port, documented for whoever adds an engine."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from dreamrelay.codec import Frame
+
+Token = TypeVar("Token")
+
+Stage = Literal["loading", "compiling", "warming"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long piece of work is.
+
+    Attributes:
+        stage: what kind of work.
+        text: one line for people ("text encoder, 340 MB").
+        fraction: 0..1, or None when nobody can say.
+    """
+
+    stage: Stage
+    text: str
+    fraction: float | None = None
+
+
+Report = Callable[[Progress], None]
+"""Called by :meth:`Engine.load` from its thread. It raises ClosedError to stop the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[Token]):
+    """A picture and the token of the frame it was made from.
+
+    ``repeated`` says that it is the previous picture again (the similar-image filter skipped the frame).
+    """
+
+    frame: Frame
+    token: Token
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What is decided when an engine is opened and cannot be changed between two frames.
+
+    Attributes:
+        engine: a name of the catalogue, or ``auto`` (chosen by the model).
+        model: ``pocket``, a hub id, or a local folder in diffusers format.
+        width, height: pixels of the pictures made, multiples of 8; None: the model's own.
+        device: ``auto``, ``cuda``, ``mps``, ``cpu``.
+        acceleration: ``auto``, ``none``, ``xformers``, ``tensorrt``, ...; what cannot work raises.
+        frame_buffer_size: frames in one denoising batch, 1 or more.
+        use_denoising_batch: the stream batch (True), or all steps of a frame after one another.
+        loras: LoRA file or hub id to its scale.
+        parameters: the first patch, over the model's defaults.
+        offline: never ask a hub.
+    """
+
+    engine: str = "auto"
+    model: str = "pocket"
+    width: int | None = None
+    height: int | None = None
+    device: str = "auto"
+    acceleration: str = "auto"
+    frame_buffer_size: int = 1
+    use_denoising_batch: bool = True
+    loras: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    offline: bool = False
+
+
+class Engine(ABC):
+    """Frames in, frames out, under parameters. Used by one thread after :meth:`load`.
+
+    Constructed with an :class:`EngineSettings`; the constructor checks them (ConfigError, MissingExtra) and
+    loads nothing.
+    """
+
+    name: ClassVar[str]
+    parameters_type: ClassVar[type[BaseModel]]
+    """The parameters with types, bounds and help; its JSON Schema is what the relay publishes."""
+
+    width: int
+    height: int
+    """Pixels of the frames that :meth:`infer` takes and returns; known after :meth:`load`."""
+
+    model_name: str
+    """What is loaded, for people ("pocket", "stabilityai/sd-turbo")."""
+
+    device_name: str
+    """Where it runs, for people ("cpu", "cuda:0 NVIDIA RTX 4090"); known after :meth:`load`."""
+
+    @abstractmethod
+    def load(self, report: Report) -> None:
+        """Load the model and warm it up; pictures of the warm-up are never seen by anybody.
+
+        Raises:
+            EngineError: missing, gated, pickled or broken model, or too little memory; says the next step.
+        """
+
+    @property
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """The values in force, as JSON would have them."""
+
+    @abstractmethod
+    def apply(self, patch: Mapping[str, Any]) -> None:
+        """Change parameters before the next frame: the whole patch or nothing of it.
+
+        Raises:
+            ParameterError: a name is unknown or a value is out of its bounds.
+        """
+
+    @abstractmethod
+    def infer(self, frame: Frame, token: Token) -> Result[Token] | None:
+        """Take a frame; return the picture that is ready now, which may be that of an earlier frame.
+
+        Args:
+            frame: uint8, ``height`` x ``width`` x 3, RGB.
+            token: comes back with the picture made from this frame.
+
+        Returns:
+            None while a stream batch of several steps fills up.
+
+        Raises:
+            EngineError: this frame could not be computed; the next one may be (out of memory, say).
+        """
+
+    @abstractmethod
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any]) -> Frame:
+        """Make the picture of this very frame under ``patch``, leaving stream and parameters as they are.
+
+        Raises:
+            ParameterError, EngineError: as above.
+        """
+
+    def counters(self) -> dict[str, float]:
+        """Running totals for the metrics page (prompts encoded, frames skipped, ...)."""
+        return {}
+
+    def close(self) -> None:
+        """Free the memory; idempotent."""

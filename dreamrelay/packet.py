@@ -1,0 +1,218 @@
+"""A packet: one encoded picture and what is known about it, without decoding it.
+
+Frames are decoded pixels and need numpy; packets are bytes and need nothing. The relay handles packets
+only, so what it must know of a picture (its coding, its size in pixels) is read from the first bytes here.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Literal
+
+from dreamrelay.errors import ProtocolError
+
+Track = Literal["input", "output"]
+"""The two tracks of a stream: the camera side and the diffused side."""
+
+TRACKS: tuple[Track, Track] = ("input", "output")
+
+
+class Codec(IntEnum):
+    """How a picture is encoded; the numbers are those of the wire."""
+
+    JPEG = 1
+    PNG = 2
+    WEBP = 3
+    GIF = 4
+    BMP = 5
+
+    @property
+    def mime(self) -> str:
+        return f"image/{self.name.lower()}"
+
+
+class Hop(IntEnum):
+    """Where a stamp was set, in the order of a frame's way; the numbers are those of the wire."""
+
+    ENCODED = 1  # producer: the picture is encoded
+    RELAYED = 2  # relay: the input packet came in
+    RECEIVED = 3  # worker: the packet came in
+    DECODED = 4  # worker: pixels are there
+    INFER = 5  # worker: the engine began
+    INFERRED = 6  # worker: the engine ended
+    REENCODED = 7  # worker: the result is encoded
+    RETURNED = 8  # relay: the result came in
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A hop and when it was passed, in nanoseconds of UNIX time on the clock of whoever set it."""
+
+    hop: Hop
+    ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What the first bytes of an encoded picture say: its coding and its size in pixels."""
+
+    codec: Codec
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One encoded picture with its header.
+
+    Attributes:
+        data: the encoded picture, whole.
+        codec, width, height: as its first bytes say (see :func:`inspect`).
+        seq: number of the picture in its stream; results carry that of the input they were made from.
+        captured_ns: UNIX time in ns at which the picture was taken, on the producer's clock.
+        revision: how many patches of parameters were in force when a result was made; 0 for inputs.
+        stamps: the hops it passed.
+        private: a result for one peer only, never published.
+    """
+
+    data: bytes
+    codec: Codec
+    width: int
+    height: int
+    seq: int = 0
+    captured_ns: int = 0
+    revision: int = 0
+    stamps: tuple[Stamp, ...] = ()
+    private: bool = False
+    _wire: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, data: bytes, *, seq: int = 0, captured_ns: int | None = None) -> "Packet":
+        """Make a packet of an encoded picture, reading coding and size from its bytes.
+
+        Raises:
+            ProtocolError: the bytes are no picture that we know.
+        """
+        picture = inspect(data)
+        taken = time.time_ns() if captured_ns is None else captured_ns
+        return cls(data, picture.codec, picture.width, picture.height, seq, taken)
+
+    def stamped(self, hop: Hop, ns: int | None = None) -> "Packet":
+        """Return a copy that has passed ``hop`` (now, if ``ns`` is not given)."""
+        stamp = Stamp(hop, time.time_ns() if ns is None else ns)
+        return self.but(stamps=(*self.stamps, stamp))
+
+    def but(
+        self,
+        *,
+        seq: int | None = None,
+        stamps: Iterable[Stamp] | None = None,
+        revision: int | None = None,
+        private: bool | None = None,
+    ) -> "Packet":
+        """Return a copy with another header; the picture's bytes are shared, not copied."""
+        return replace(
+            self,
+            seq=self.seq if seq is None else seq,
+            stamps=self.stamps if stamps is None else tuple(stamps),
+            revision=self.revision if revision is None else revision,
+            private=self.private if private is None else private,
+            _wire={},
+        )
+
+    def wire(self, dialect: str, make: Callable[["Packet"], bytes]) -> bytes:
+        """Return this packet as ``dialect`` writes it; made once, then shared by all receivers."""
+        form = self._wire.get(dialect)
+        if form is None:
+            form = self._wire[dialect] = make(self)
+        return form
+
+
+def inspect(data: bytes) -> Picture:
+    """Read coding and size of an encoded picture from its header; the pixels are not touched.
+
+    Raises:
+        ProtocolError: not a JPEG, PNG, WebP, GIF or BMP, or cut off before its size.
+    """
+    for magic, reader in _READERS:
+        if data.startswith(magic):
+            try:
+                picture = reader(data)
+            except IndexError:
+                raise ProtocolError("the picture is cut off before its size") from None
+            if picture.width < 1 or picture.height < 1:
+                raise ProtocolError(f"the picture says it is {picture.width}x{picture.height} pixels")
+            return picture
+    if not data:
+        raise ProtocolError("expected an encoded picture, got nothing")
+    raise ProtocolError(
+        f"expected a JPEG, PNG, WebP, GIF or BMP picture, got bytes that begin with {data[:4].hex(' ')}"
+    )
+
+
+def _be(data: bytes, at: int, size: int) -> int:
+    if at + size > len(data):
+        raise IndexError
+    return int.from_bytes(data[at : at + size], "big")
+
+
+def _le(data: bytes, at: int, size: int) -> int:
+    if at + size > len(data):
+        raise IndexError
+    return int.from_bytes(data[at : at + size], "little")
+
+
+def _png(data: bytes) -> Picture:
+    return Picture(Codec.PNG, _be(data, 16, 4), _be(data, 20, 4))
+
+
+def _gif(data: bytes) -> Picture:
+    return Picture(Codec.GIF, _le(data, 6, 2), _le(data, 8, 2))
+
+
+def _bmp(data: bytes) -> Picture:
+    if _le(data, 14, 4) == 12:  # the OS/2 header has 16-bit sizes
+        return Picture(Codec.BMP, _le(data, 18, 2), _le(data, 20, 2))
+    height = _le(data, 22, 4)
+    # A negative height means that the rows are stored from the top.
+    return Picture(Codec.BMP, _le(data, 18, 4), height if height < 1 << 31 else (1 << 32) - height)
+
+
+def _jpeg(data: bytes) -> Picture:
+    at = 2
+    while True:
+        if data[at] != 0xFF:
+            raise ProtocolError(f"the JPEG is broken at byte {at}")
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+            return Picture(Codec.JPEG, _be(data, at + 7, 2), _be(data, at + 5, 2))
+        elif marker in (0xD9, 0xDA):
+            raise ProtocolError("the JPEG has no size before its pixels")
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length follows
+            at += 2
+        else:
+            at += 2 + max(2, _be(data, at + 2, 2))
+
+
+def _webp(data: bytes) -> Picture:
+    if data[8:12] != b"WEBP":
+        raise ProtocolError("expected a picture, got another RIFF file")
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return Picture(Codec.WEBP, 1 + _le(data, 24, 3), 1 + _le(data, 27, 3))
+    if kind == b"VP8L":
+        bits = _le(data, 21, 4)
+        return Picture(Codec.WEBP, 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    return Picture(Codec.WEBP, _le(data, 26, 2) & 0x3FFF, _le(data, 28, 2) & 0x3FFF)
+
+
+_READERS: tuple[tuple[bytes, Callable[[bytes], Picture]], ...] = (
+    (b"\xff\xd8", _jpeg),
+    (b"\x89PNG\r\n\x1a\n", _png),
+    (b"RIFF", _webp),
+    (b"GIF8", _gif),
+    (b"BM", _bmp),
+)
