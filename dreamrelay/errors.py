@@ -4,14 +4,14 @@ DreamRelayError
 ├── ConfigError        a setting is wrong                    exit 2, one line
 ├── ProtocolError      a peer's message cannot be understood close 1002 / HTTP 400
 ├── AuthError          a peer may not do this                close 1008 / HTTP 401, 403
-├── ParameterError     a patch was refused, whole            HTTP 422 / ``error`` message / OSC ``/error``
+├── ParameterError     a patch was refused, whole            HTTP 422, ``error`` message, OSC ``/error``
 ├── DeviceError        a camera, screen, file or port fails  its program retries or ends with exit 1
 ├── MissingExtra       a package is not installed            exit 2, says what to install
 ├── EngineError        a model cannot be loaded or run       the stream shows it
 └── ClosedError        the other side has gone               reconnect
 
-Every text says what was expected, what came and what to do, on one line. Programs read the attributes
-and ``code``; only people read the text.
+Every text says what was expected, what came and what to do, on one line. Programs read the
+attributes and ``code``; only people read the text.
 """
 
 from collections.abc import Mapping

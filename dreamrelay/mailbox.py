@@ -1,8 +1,9 @@
 """One place, newest wins, and a count of what it replaced.
 
-The mailbox is the only thing that crosses from one thread to another, or from a thread to an event loop. A
-queue with a length would be a delay nobody declared; here a slow reader costs the writer nothing and sees
-the newest item next. ``merge`` makes the place hold a sum instead: patches of parameters lose no key.
+The mailbox is the only thing that crosses from one thread to another, or from a thread to an event
+loop. A queue with a length would be a delay nobody declared; here a slow reader costs the writer
+nothing and sees the newest item next. ``merge`` makes the place hold a sum instead: patches of
+parameters lose no key.
 """
 
 import asyncio
@@ -29,12 +30,12 @@ class MailboxStatistics:
 class Mailbox(Generic[T]):
     """Hand the newest item from any number of writers to one reader.
 
-    ``merge(old, new)`` says what stays when an item is put upon one that nobody has taken; without it the
-    new one replaces the old, which counts as replaced (merged ones too: two became one).
+    ``merge(old, new)`` says what stays when an item is put upon one that nobody has taken; without
+    it the new one replaces the old, which counts as replaced (merged ones too: two became one).
 
-    Writers: ``put`` never blocks and may be called from any thread. Readers: ``take`` blocks a thread,
-    ``receive`` waits in an event loop. After ``close`` the waiting item can still be taken; then both
-    raise :class:`ClosedError`.
+    Writers: ``put`` never blocks and may be called from any thread. Readers: ``take`` blocks a
+    thread, ``receive`` waits in an event loop. After ``close`` the waiting item can still be taken;
+    then both raise :class:`ClosedError`.
     """
 
     def __init__(self, merge: Callable[[T, T], T] | None = None) -> None:

@@ -1,7 +1,8 @@
 """A packet: one encoded picture and what is known about it, without decoding it.
 
-Frames are decoded pixels and need numpy; packets are bytes and need nothing. The relay handles packets
-only, so what it must know of a picture (its coding, its size in pixels) is read from the first bytes here.
+Frames are decoded pixels and need numpy; packets are bytes and need nothing. The relay handles
+packets only, so what it must know of a picture (its coding, its size in pixels) is read from the
+first bytes here.
 """
 
 import time
@@ -69,7 +70,8 @@ class Packet:
     Attributes:
         data: the encoded picture, whole.
         codec, width, height: as its first bytes say (see :func:`inspect`).
-        seq: number of the picture in its stream; results carry that of the input they were made from.
+        seq: number of the picture in its stream; results carry that of the input they were made
+            from.
         captured_ns: UNIX time in ns at which the picture was taken, on the producer's clock.
         revision: how many patches of parameters were in force when a result was made; 0 for inputs.
         stamps: the hops it passed.
@@ -142,12 +144,15 @@ def inspect(data: bytes) -> Picture:
             except IndexError:
                 raise ProtocolError("the picture is cut off before its size") from None
             if picture.width < 1 or picture.height < 1:
-                raise ProtocolError(f"the picture says it is {picture.width}x{picture.height} pixels")
+                raise ProtocolError(
+                    f"the picture says it is {picture.width}x{picture.height} pixels"
+                )
             return picture
     if not data:
         raise ProtocolError("expected an encoded picture, got nothing")
     raise ProtocolError(
-        f"expected a JPEG, PNG, WebP, GIF or BMP picture, got bytes that begin with {data[:4].hex(' ')}"
+        "expected a JPEG, PNG, WebP, GIF or BMP picture,"
+        f" got bytes that begin with {data[:4].hex(' ')}"
     )
 
 

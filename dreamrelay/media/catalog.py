@@ -1,11 +1,45 @@
-"""Schemes of source and sink URLs to import strings."""
+"""Schemes of source and sink URLs to import strings.
 
-from dreamrelay.errors import ConfigError
+A row's target takes the :class:`~dreamrelay.media.address.Address` and returns the opened source or
+sink.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dreamrelay.errors import ConfigError, DeviceError, ProtocolError
 from dreamrelay.importer import Entry
+from dreamrelay.media.address import (
+    PATH,
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Address,
+    parse,
+    suggestion,
+)
 from dreamrelay.media.ports import Sink, Source
+from dreamrelay.packet import inspect
 
-SOURCES: dict[str, Entry] = {}
-SINKS: dict[str, Entry] = {}
+_ROOM = "dreamrelay.media"
+
+SOURCES: dict[str, Entry] = {
+    "camera": Entry(f"{_ROOM}.camera:open_camera", "a camera", "producer"),
+    "directory": Entry(f"{_ROOM}.pictures:open_directory", "pictures of a folder", "producer"),
+    "file": Entry(f"{_ROOM}.pictures:open_picture", "a picture file", "producer"),
+    "http": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
+    "https": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
+    "pattern": Entry(f"{_ROOM}.pattern:open_pattern", "a test pattern", "producer"),
+    "rtsp": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
+    "screen": Entry(f"{_ROOM}.screen:open_screen", "screen capture", "producer"),
+    "spout": Entry(f"{_ROOM}.spout:open_spout_source", "Spout", "spout"),
+    "video": Entry(f"{_ROOM}.video:open_video", "a video file", "producer"),
+    "webcam": Entry(f"{_ROOM}.camera:open_camera", "a camera", "producer"),
+}
+SINKS: dict[str, Entry] = {
+    "file": Entry(f"{_ROOM}.pictures:open_snapshots", "picture files", "producer"),
+    "null": Entry(f"{_ROOM}.null:open_null", "the null sink", "producer"),
+    "spout": Entry(f"{_ROOM}.spout:open_spout_sink", "Spout", "spout"),
+}
 
 
 def source_schemes() -> list[str]:
@@ -16,9 +50,72 @@ def sink_schemes() -> list[str]:
     return sorted(SINKS)
 
 
-def open_source(url: str) -> Source:
-    raise ConfigError(url)
+def open_source(url: str = "pattern://bars") -> Source:
+    """Open what frames come from: a URL of one of :func:`source_schemes`, or a path.
+
+    A path may lead to a picture, a folder of pictures or a video; the name's ending decides, and
+    where it says nothing, the file's first bytes.
+
+    Raises:
+        ConfigError: the address or its options are wrong.
+        DeviceError: nothing is there, or it cannot be read.
+        MissingExtra: a package is not installed.
+    """
+    address = parse(url)
+    scheme = _kind_of(address) if address.scheme == PATH else address.scheme
+    source = _entry(SOURCES, "source", scheme, address).load()(address)
+    assert isinstance(source, Source)
+    return source
 
 
 def open_sink(url: str) -> Sink:
-    raise ConfigError(url)
+    """Open where frames go to: a URL of one of :func:`sink_schemes`, or the path of a picture file.
+
+    Raises:
+        ConfigError, DeviceError, MissingExtra: as for :func:`open_source`.
+    """
+    address = parse(url)
+    scheme = "file" if address.scheme == PATH else address.scheme
+    sink = _entry(SINKS, "sink", scheme, address).load()(address)
+    assert isinstance(sink, Sink)
+    return sink
+
+
+def _entry(table: Mapping[str, Entry], kind: str, scheme: str, address: Address) -> Entry:
+    entry = table.get(scheme)
+    if entry is None:
+        known = sorted(table)
+        raise ConfigError(
+            f"expected a path or a {kind} URL ({', '.join(f'{name}://' for name in known)}), "
+            f"got {address}{suggestion(scheme, known)}"
+        )
+    return entry
+
+
+def _kind_of(address: Address) -> str:
+    """Say which scheme opens a plain path."""
+    path = address.path
+    try:
+        if path.is_dir():
+            return "directory"
+        if not path.exists():
+            raise DeviceError(
+                f"expected a picture, a folder, a video or a URL such as pattern://bars, "
+                f"but nothing is at {str(path)!r}"
+            )
+        suffix = path.suffix.lower()
+        if suffix in PICTURE_SUFFIXES or suffix in VIDEO_SUFFIXES:
+            return "file" if suffix in PICTURE_SUFFIXES else "video"
+        return "file" if _begins_like_a_picture(path) else "video"
+    except OSError as error:
+        raise DeviceError(f"cannot look at {str(path)!r}: {error.strerror}") from error
+
+
+def _begins_like_a_picture(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(1 << 20)
+    try:
+        inspect(head)
+    except ProtocolError:
+        return False
+    return True

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from dreamrelay.codec import Frame
+from dreamrelay.errors import ClosedError
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A frame and when it was taken (UNIX time in ns)."""
+    """A frame and when it was taken (UNIX time in ns). The frame belongs to whoever read it."""
 
     frame: Frame
     captured_ns: int
@@ -19,8 +22,10 @@ class Captured:
 class Source(ABC):
     """Something that frames come from. Opened by :func:`open_source`; used by one thread.
 
-    A live source (camera, screen) returns what is there *now*; a stored one (file, video) returns its
-    pictures in order, paced by ``fps`` if it has its own rate.
+    A live source (camera, screen) returns what is there *now*; a stored one (file, video) returns
+    its pictures in order and leaves it to the reader to pace them by ``fps``, if it has its own
+    rate. The thread that reads need not be the one that opened. ``captured_ns`` grows with every
+    frame.
     """
 
     live: bool = True
@@ -31,7 +36,8 @@ class Source(ABC):
 
     @abstractmethod
     def read(self) -> Captured | None:
-        """Return the next frame, waiting for it if need be; None when there are no more.
+        """Return the next frame, waiting for it if need be; None when there are no more or it is
+        closed.
 
         Raises:
             DeviceError: the device or file failed. Reading again may work (the caller backs off).
@@ -44,7 +50,10 @@ class Source(ABC):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -52,21 +61,40 @@ class Source(ABC):
 class Sink(ABC):
     """Something that frames go to. Opened by :func:`open_sink`; used by one thread."""
 
+    def __init__(self) -> None:
+        self._closed = False
+
     @abstractmethod
     def write(self, frame: Frame) -> None:
         """Show, store or send one frame; a change of size is followed. Must not block for long.
 
+        The frame is only read, and not kept after the call. Begin with ``self.check(frame)``.
+
         Raises:
             DeviceError: the device failed. Writing again may work.
+            ClosedError: the sink was closed.
         """
 
+    def check(self, frame: Frame) -> None:
+        """Refuse what is no frame, and anything after ``close``."""
+        if self._closed:
+            raise ClosedError("the sink is closed")
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+            raise ValueError(
+                f"expected a frame, uint8 of height x width x 3, got {frame.dtype} {frame.shape}"
+            )
+
     def close(self) -> None:
-        """Let the device go; idempotent."""
+        """Let the device go; idempotent. Call the base's when overriding."""
+        self._closed = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()

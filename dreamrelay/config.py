@@ -1,0 +1,304 @@
+"""Settings of the programs: TOML file, environment, flags; the later wins. Checked once, then only
+read.
+
+The same names everywhere: ``[relay] port`` in ``dreamrelay.toml``, ``DREAMRELAY_RELAY_PORT`` in the
+environment, ``--port`` on the command line. ``dreamrelay.example.toml`` holds every one with its
+default.
+"""
+
+import ast
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from dreamrelay.errors import ConfigError
+
+FILE_NAME = "dreamrelay.toml"
+DEFAULT_PORT = 8765
+
+
+def _literal(value: Any) -> Any:
+    """Read lists and dictionaries as people type them on a command line; leave anything else
+    alone.
+    """
+    if isinstance(value, str) and value.strip()[:1] in ("[", "{", "("):
+        try:
+            return ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            raise ValueError("not a list or dictionary that Python can read") from None
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    value = _literal(value)
+    if isinstance(value, str) and value:
+        return [part for part in value.replace(",", " ").split() if part]
+    return value
+
+
+def _loras(value: Any) -> Any:
+    """``{"a": 0.5}`` or ``a:0.5,b:0.7``; a name without a scale counts as 1."""
+    value = _literal(value)
+    if not isinstance(value, str):
+        return value
+    pairs = [part.strip() for part in value.split(",") if part.strip()]
+    # The last colon only: Windows paths have one of their own.
+    split = [pair.rpartition(":") if not _is_drive(pair) else ("", "", pair) for pair in pairs]
+    return {name or scale: scale if name else 1.0 for name, _, scale in split}
+
+
+def _is_drive(pair: str) -> bool:
+    return pair.rfind(":") == 1 and pair[2:3] in ("\\", "/")
+
+
+def _nothing(value: Any) -> Any:
+    return None if value in ("", "none", "None") else value
+
+
+Numbers = Annotated[list[int] | None, BeforeValidator(_numbers)]
+Loras = Annotated[dict[str, float], BeforeValidator(_loras)]
+OptionalText = Annotated[str | None, BeforeValidator(_nothing)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseModel):
+    """Base of the programs' settings; ``load`` is the door."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    section: ClassVar[str]
+    """Table of the TOML file and middle part of the variables' names."""
+
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Other spellings of flags: those of the seeds."""
+
+    @classmethod
+    def load(
+        cls,
+        flags: Mapping[str, Any] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        path: Path | None = None,
+    ) -> Self:
+        """Read all sources and check the outcome.
+
+        Args:
+            flags: what the command line said; names may use ``-`` for ``_``.
+            environ: the environment, ``os.environ`` if not given.
+            path: the TOML file; else ``DREAMRELAY_CONFIG``, else ``dreamrelay.toml`` if it is
+                there.
+
+        Raises:
+            ConfigError: naming where the value came from and what was expected.
+        """
+        environ = os.environ if environ is None else environ
+        given = {cls.flag_name(name): value for name, value in (flags or {}).items()}
+        for name in given:
+            cls._known(name, f"--{name}")
+        table, file = cls._table(environ, path)
+        for name in table:
+            cls._known(name, f"{file}: [{cls.section}] {name}")
+        prefix = f"DREAMRELAY_{cls.section.upper()}_"
+        variables = {
+            name.removeprefix(prefix).lower(): value
+            for name, value in environ.items()
+            if name.startswith(prefix)
+        }
+        for name in variables:
+            cls._known(name, prefix + name.upper())
+        try:
+            return cls(**{**table, **variables, **given})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"][:1])) or cls.section
+            origin = (
+                f"--{name}"
+                if name in given
+                else prefix + name.upper()
+                if name in variables
+                else f"{file}: [{cls.section}] {name}"
+            )
+            reason = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{origin}: {reason}, got {first.get('input')!r:.80}") from None
+
+    @classmethod
+    def flag_name(cls, flag: str) -> str:
+        """The setting that a flag means: ``websocket-uri`` is ``websocket_uri``, aliases looked
+        up.
+        """
+        name = flag.replace("-", "_")
+        return cls.aliases.get(name, name)
+
+    @classmethod
+    def _known(cls, name: str, origin: str) -> None:
+        if name not in cls.model_fields:
+            near = difflib.get_close_matches(name, cls.model_fields, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ConfigError(f"{origin}: no such setting{hint}")
+
+    @classmethod
+    def _table(cls, environ: Mapping[str, str], path: Path | None) -> tuple[dict[str, Any], str]:
+        named = path or (
+            Path(environ["DREAMRELAY_CONFIG"]) if "DREAMRELAY_CONFIG" in environ else None
+        )
+        file = named or Path(FILE_NAME)
+        if named is None and not file.is_file():
+            return {}, str(file)
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{file}: cannot be read: {error}") from None
+        table = content.get(cls.section, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{file}: expected a table [{cls.section}]")
+        return table, str(file)
+
+
+class RelaySettings(Settings):
+    """The relay: one port for WebSocket clients, the browser studio and HTTP."""
+
+    section = "relay"
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of them.")
+    port: Port = Field(DEFAULT_PORT, description="Port to listen on; 0 for any free one.")
+    token: OptionalText = Field(
+        None, description="Peers from other machines must show this; made up if needed and empty."
+    )
+    allowed_origins: Annotated[list[str], BeforeValidator(_literal)] = Field(
+        default_factory=list, description="Other web pages (scheme://host:port) that may connect."
+    )
+    max_message_mb: float = Field(32.0, gt=0, le=512, description="Largest message, in MB.")
+    max_megapixels: float = Field(64.0, gt=0, le=1000, description="Largest picture.")
+    max_connections: int = Field(256, ge=1, description="WebSockets and MJPEG clients at once.")
+    greeting: Literal["patient", "always"] = Field(
+        "patient",
+        description="On path /, patient: a client that speaks first is not greeted; always: it is.",
+    )
+    stall_seconds: float = Field(
+        10.0, gt=0, description="A peer that reads nothing for so long is dropped."
+    )
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 starts and stops, 2 and 3 more.")
+
+
+class WorkerSettings(Settings):
+    """The worker: takes frames from a relay, runs an engine, returns the pictures."""
+
+    section = "worker"
+    aliases = {
+        "model": "model_id_or_path",
+        "lora": "lora_dict",
+        "similar_image_filter": "enable_similar_image_filter",
+    }
+
+    websocket_uri: str = Field(f"ws://localhost:{DEFAULT_PORT}", description="Relay to work for.")
+    websocket_port: Port | None = Field(
+        None, description="Start a relay inside this process on that port and work for it."
+    )
+    stream: str = Field("default", description="Stream to work on.")
+    token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
+    engine: str = Field("auto", description="Engine; auto picks by the model.")
+    model_id_or_path: str = Field(
+        "pocket", description="pocket, a hub id, or a folder in diffusers format."
+    )
+    lora_dict: Loras = Field(default_factory=dict, description="LoRAs and their scales.")
+    prompt: OptionalText = Field(None, description="First prompt.")
+    negative_prompt: OptionalText = Field(None, description="What to keep out of the picture.")
+    width: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
+    height: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
+    frame_buffer_size: int = Field(1, ge=1, le=16, description="Frames in one denoising batch.")
+    acceleration: str = Field("auto", description="auto, none, xformers, tensorrt, ...")
+    use_denoising_batch: bool = Field(True, description="All steps of several frames in one batch.")
+    seed: int | None = Field(None, ge=0, lt=2**31, description="Of the noise.")
+    cfg_type: Literal["none", "full", "self", "initialize"] | None = Field(
+        None, description="How the negative prompt is weighed in."
+    )
+    guidance_scale: float | None = Field(None, ge=0, le=20, description="How strongly.")
+    delta: float | None = Field(None, ge=0, le=2, description="Virtual residual noise multiplier.")
+    do_add_noise: bool | None = Field(None, description="Fresh noise between the steps.")
+    strength: float | None = Field(None, ge=0, le=1, description="0: the input, 1: all new.")
+    t_index_list: Numbers = Field(None, description="Steps of the 50-step schedule to run.")
+    enable_similar_image_filter: bool | None = Field(
+        None, description="Skip frames that hardly changed."
+    )
+    similar_image_filter_threshold: float | None = Field(None, ge=0, le=1, description="How alike.")
+    similar_image_filter_max_skip_frame: float | None = Field(
+        None, ge=0, description="Compute one at the latest after so many skipped."
+    )
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="Where to compute.")
+    offline: bool = Field(False, description="Never ask a model hub.")
+    fit: Literal["stretch", "cover", "contain"] = Field(
+        "cover", description="How inputs of another shape are made to fit."
+    )
+    quality: int = Field(85, ge=1, le=95, description="JPEG quality of results.")
+    viewer: Literal["auto", "on", "off"] = Field("auto", description="Window with the result.")
+    viewer_screen: int = Field(0, ge=0, description="Screen of the window; above 0 full screen.")
+    sink: Annotated[list[str], BeforeValidator(_numbers)] = Field(
+        default_factory=list, description="Where results also go, as URLs."
+    )
+    spout_in: OptionalText = Field(None, description="Take frames from this Spout sender.")
+    spout_out: OptionalText = Field(None, description="Also send results as this Spout sender.")
+    osc_ip: str = Field("127.0.0.1", description="Address for OSC messages.")
+    osc_port: Port | None = Field(7000, description="UDP port for OSC; 0 for any, empty for none.")
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 starts and stops, 2 and 3 more.")
+
+    @field_validator("osc_port", "websocket_port", mode="before")
+    @classmethod
+    def _empty_port(cls, value: Any) -> Any:
+        return _nothing(value)
+
+
+Mode = Literal["static", "directory", "screen", "webcam", "video", "pattern", "prompt-interactive"]
+
+
+class ProducerSettings(Settings):
+    """The producer: sends frames from a file, a folder, a video, a screen, a webcam or a test
+    card.
+    """
+
+    section = "producer"
+
+    mode: Mode | None = Field(None, description="What to send; guessed from the source if empty.")
+    source: OptionalText = Field(None, description="File, folder or source URL (pattern://bars).")
+    websocket_uri: str = Field(f"ws://localhost:{DEFAULT_PORT}", description="Relay to send to.")
+    stream: str = Field("default", description="Stream to send to.")
+    token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
+    fps: float = Field(10.0, gt=0, le=240, description="Pictures a second.")
+    duration: float | None = Field(
+        60.0,
+        description="Seconds; 0 or none: until Ctrl-C or the end of the source.",
+    )
+    format: Literal["jpeg", "png", "webp"] = Field("jpeg", description="Coding of the pictures.")
+    quality: int = Field(85, ge=1, le=95, description="Of JPEG and WebP.")
+    loop: bool = Field(True, description="Begin a folder or video again at its end.")
+    camera_index: int = Field(0, ge=0, description="Which webcam.")
+    monitor_index: int = Field(0, ge=0, description="Which screen.")
+    region: Numbers = Field(None, description="Part of the screen: [x, y, width, height].")
+    width: int | None = Field(None, ge=1, le=8192, description="Shrink to this width.")
+    height: int | None = Field(None, ge=1, le=8192, description="Shrink to this height.")
+    prompt: OptionalText = Field(None, description="Prompt to set at the start.")
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return "jpeg" if str(value).lower() == "jpg" else str(value).lower()
+
+    @field_validator("duration", mode="before")
+    @classmethod
+    def _endless(cls, value: Any) -> Any:
+        return None if value in ("", "none", "None", 0, "0") else value
+
+    @field_validator("region")
+    @classmethod
+    def _rectangle(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and (len(value) != 4 or value[2] < 1 or value[3] < 1):
+            raise ValueError("expected [x, y, width, height] with a size of at least 1x1")
+        return value
+
+
+SECTIONS: tuple[type[Settings], ...] = (RelaySettings, WorkerSettings, ProducerSettings)

@@ -1,0 +1,90 @@
+"""Where torch computes, in what precision, and what its out-of-memory errors look like."""
+
+import gc
+import logging
+import os
+from dataclasses import dataclass
+
+import torch
+
+from dreamrelay.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of torch, the precision that suits it, and its name for people."""
+
+    torch: torch.device
+    dtype: torch.dtype
+    name: str
+
+
+def choose_device(wanted: str) -> Device:
+    """Return the device asked for; ``auto`` takes the best there is.
+
+    Raises:
+        ConfigError: no such device here; says what there is.
+    """
+    there = [name for name, is_there in _available().items() if is_there]
+    chosen = there[0] if wanted == "auto" else wanted
+    if chosen not in there:
+        if wanted not in DEVICES:
+            raise ConfigError(f"device: expected one of {', '.join(DEVICES)}, got {wanted!r}")
+        hint = "" if torch.cuda.is_available() or wanted != "cuda" else _cuda_hint()
+        raise ConfigError(f"device: {wanted} is not there; there is {', '.join(there)}{hint}")
+    if chosen == "cuda":
+        return Device(
+            torch.device("cuda", 0), torch.float16, f"cuda:0 {torch.cuda.get_device_name(0)}"
+        )
+    dtype = torch.float16 if chosen == "mps" else torch.float32
+    return Device(torch.device(chosen), dtype, chosen)
+
+
+def _available() -> dict[str, bool]:
+    """The devices, the fastest first."""
+    return {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+
+
+def _cuda_hint() -> str:
+    if torch.version.cuda is None:
+        return (
+            "; this torch was built without CUDA: install one from "
+            "https://pytorch.org/get-started/locally"
+        )
+    return "; torch finds no CUDA card: check the driver with nvidia-smi"
+
+
+def use_cores_sparingly() -> None:
+    """Leave a core to the codecs and the sockets, unless the user has set a number of threads."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores - 1))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch (or Python) could not get the memory it asked for."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)
+
+
+def free_memory() -> None:
+    """Give back what torch holds in reserve."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

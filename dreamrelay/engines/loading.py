@@ -1,0 +1,465 @@
+"""From a folder in diffusers format, a hub id or ``pocket`` to torch modules, or to one clear line.
+
+The folder: ``model_index.json`` and ``unet/  vae/  text_encoder/  tokenizer/  scheduler/``. Weights are read
+from safetensors only; a pickle can run code while it is read, so those are refused.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.schedulers import LCMScheduler
+from safetensors import SafetensorError
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from dreamrelay.engines import model_hub, pocket
+from dreamrelay.engines.denoise import Prediction
+from dreamrelay.engines.devices import Device, free_memory, is_out_of_memory
+from dreamrelay.engines.parameters import StreamBatchParameters
+from dreamrelay.engines.ports import EngineSettings, Progress, Report
+from dreamrelay.engines.schedule import Vector, cumulative_alphas
+from dreamrelay.errors import EngineError
+
+logger = logging.getLogger(__name__)
+
+LCM_LORA = "latent-consistency/lcm-lora-sdv1-5"
+TINY_VAE = "madebyollin/taesd"
+
+AUTOENCODERS: Mapping[str, type[Any]] = {
+    "AutoencoderKL": AutoencoderKL,
+    "AutoencoderTiny": AutoencoderTiny,
+    "PixelAutoencoder": pocket.PixelAutoencoder,
+}
+
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_FEW_STEPS = re.compile(r"turbo|lcm|lightning|hyper|schnell", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """What a stream batch needs of a model.
+
+    Attributes:
+        alphas: see :func:`schedule.cumulative_alphas`.
+        prediction: what the U-Net was trained to say.
+        channels, scale: of the latents; a latent is ``scale`` times smaller than the picture.
+        width, height: pixels of the pictures that the model was made for.
+        defaults: parameters that it looks best with.
+    """
+
+    name: str
+    unet: Any
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    alphas: Vector
+    prediction: Prediction
+    channels: int
+    scale: int
+    width: int
+    height: int
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+def load_model(settings: EngineSettings, device: Device, report: Report) -> LoadedModel:
+    """Load the model that ``settings`` name, part by part; ``report`` hears of each and may stop it.
+
+    Raises:
+        EngineError: it cannot be loaded; says why and what to do.
+    """
+    folder = find_folder(settings, device, report)
+    index = _read_index(folder)
+    defaults = _read_defaults(folder)
+    _report(report, "tokenizer", 0.0)
+    tokenizer = _load_part(folder, "tokenizer", CLIPTokenizer.from_pretrained, weights=False)
+    alphas, prediction = _read_scheduler(folder)
+
+    _report(report, _sized(folder, "text_encoder"), 0.05)
+    text_encoder = _load_part(folder, "text_encoder", CLIPTextModel.from_pretrained, device=device)
+    _report(report, _sized(folder, "unet"), 0.2)
+    unet = _load_part(folder, "unet", UNet2DConditionModel.from_pretrained, device=device)
+    _check_unet(unet, text_encoder, settings.model)
+    _report(report, _sized(folder, "vae"), 0.8)
+    vae = _load_vae(settings, folder, index, device, report)
+    loras = _loras(settings, unet, report)
+    for at, (lora, weight) in enumerate(loras.items()):
+        _report(report, f"LoRA {lora}", 0.9 + 0.1 * at / len(loras))
+        _fuse_lora(lora, weight, (unet, vae, text_encoder, tokenizer), settings, report)
+
+    for module in (unet, vae, text_encoder):
+        _on_device(module, device)
+    channels, scale = _latent_form(vae, device)
+    if unet.config.in_channels != channels or unet.config.out_channels != channels:
+        raise EngineError(
+            f"{settings.model}: the U-Net takes {unet.config.in_channels} channels and the "
+            f"autoencoder makes {channels}: expected a text-to-image model, not one for inpainting"
+        )
+    width, height = _pixels(unet.config.sample_size, scale)
+    return LoadedModel(
+        name=settings.model,
+        unet=unet,
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        alphas=alphas,
+        prediction=prediction,
+        channels=channels,
+        scale=scale,
+        width=int(defaults.pop("width", width)),
+        height=int(defaults.pop("height", height)),
+        defaults=_known_parameters(defaults) or _usual_parameters(settings.model, unet),
+    )
+
+
+def find_folder(settings: EngineSettings, device: Device, report: Report) -> Path:
+    """Return the local folder of the model, from the package, the disk or the hub."""
+    model = settings.model
+    if model == "pocket":
+        folder = pocket.model_folder()
+        pocket.verify(folder)
+        return folder
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        if path.suffix in _PICKLES:
+            raise EngineError(_pickled(path.name))
+        raise EngineError(
+            f"{model} is a single file; expected a folder in diffusers format: convert it with "
+            "`diffusers-cli` or the script convert_original_stable_diffusion_to_diffusers.py"
+        )
+    if model_hub.is_id(model):
+        half = device.dtype is torch.float16
+        return model_hub.model_folder(model, offline=settings.offline, half=half, report=report)
+    raise EngineError(
+        f"there is no folder {model}: expected pocket, a folder in diffusers format or a hub id "
+        "such as stabilityai/sd-turbo"
+    )
+
+
+# What a folder says of itself -----------------------------------------------------------------------
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / "model_index.json"
+    if not path.is_file():
+        raise EngineError(
+            f"{folder} is no model in diffusers format: expected {path.name} in it, and the folders "
+            "unet, vae, text_encoder, tokenizer, scheduler"
+        )
+    index = _read_json(path)
+    pipeline = str(index.get("_class_name", ""))
+    if "XL" in pipeline or "text_encoder_2" in index or "unet" not in index:
+        raise EngineError(
+            f"{folder} is made for {pipeline or 'another pipeline'}, which this engine cannot run: "
+            "expected Stable Diffusion 1.x, 2.x or SD-Turbo"
+        )
+    return index
+
+
+def _read_defaults(folder: Path) -> dict[str, Any]:
+    path = folder / "defaults.json"
+    return _read_json(path) if path.is_file() else {}
+
+
+def _read_scheduler(folder: Path) -> tuple[Vector, Prediction]:
+    path = folder / "scheduler" / "scheduler_config.json"
+    if not path.is_file():
+        raise EngineError(f"{folder} is not complete: expected scheduler/{path.name}")
+    config = _read_json(path)
+    prediction = config.get("prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction", "sample"):
+        raise EngineError(
+            f"{path} says prediction_type {prediction!r}; expected epsilon, v_prediction or sample"
+        )
+    return cumulative_alphas(config), cast(Prediction, prediction)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, JSONDecodeError) as error:
+        raise EngineError(f"{path} cannot be read ({error}): download the model again") from error
+    if not isinstance(content, dict):
+        raise EngineError(f"{path} is broken: expected a JSON object; download the model again")
+    return content
+
+
+def _known_parameters(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value for name, value in defaults.items() if name in StreamBatchParameters.model_fields
+    }
+
+
+def _usual_parameters(model: str, unet: Any) -> dict[str, Any]:
+    """What suits models of this form that say nothing themselves."""
+    if unet.config.cross_attention_dim == 1024 or "turbo" in model.lower():
+        return {"num_inference_steps": 1, "cfg_type": "none", "guidance_scale": 1.0}
+    return {}
+
+
+def _pixels(sample_size: Any, scale: int) -> tuple[int, int]:
+    height, width = sample_size if isinstance(sample_size, list | tuple) else (sample_size,) * 2
+    return int(width) * scale, int(height) * scale
+
+
+# Weights --------------------------------------------------------------------------------------------
+
+
+def _load_part(
+    folder: Path,
+    part: str,
+    load: Callable[..., Any],
+    *,
+    weights: bool = True,
+    device: Device | None = None,
+) -> Any:
+    """Load one component of a folder ("." for a folder that is one component itself)."""
+    place = folder / part
+    options: dict[str, Any] = {"local_files_only": True}
+    if weights:
+        options["use_safetensors"] = True
+        half = device is not None and device.dtype is torch.float16
+        options["variant"] = _checked_variant(place, half)
+    if device is not None:
+        options["torch_dtype" if part != "text_encoder" else "dtype"] = device.dtype
+    if not place.is_dir():
+        raise EngineError(f"{folder} is not complete: expected the folder {part} in it")
+    return _told(lambda: load(str(place), **options), place)
+
+
+def _checked_variant(place: Path, half: bool) -> str | None:
+    """Find the weights of a component and look into their headers; which variant is to be loaded."""
+    files = sorted(place.glob("*.safetensors"))
+    if not files:
+        pickles = [path.name for path in sorted(place.glob("*")) if path.suffix in _PICKLES]
+        if pickles:
+            raise EngineError(_pickled(f"{place / pickles[0]}"))
+        raise EngineError(
+            f"{place} has no weights: expected diffusion_pytorch_model.safetensors or "
+            "model.safetensors; download the model again"
+        )
+    halves = [path for path in files if ".fp16." in path.name]
+    full = [path for path in files if ".fp16." not in path.name and ".non_ema." not in path.name]
+    chosen = halves if halves and (half or not full) else full
+    for path in chosen:
+        check_safetensors(path)
+    return "fp16" if chosen is halves else None
+
+
+def check_safetensors(path: Path) -> None:
+    """See from its header whether a file of weights is whole.
+
+    Raises:
+        EngineError: it is broken or cut off.
+    """
+    again = "delete it and download the model again"
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= size - 8:
+            raise EngineError(f"{path} is broken or cut off ({size} bytes): {again}")
+        try:
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
+        except (UnicodeDecodeError, JSONDecodeError, LookupError, TypeError, AttributeError) as error:
+            raise EngineError(f"{path} is broken (its header cannot be read): {again}") from error
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise EngineError(f"{path} is cut off: expected {expected} bytes, got {size}; {again}")
+
+
+def _told(work: Callable[[], Any], what: object) -> Any:
+    """Do a piece of loading; what it raises becomes one line."""
+    try:
+        return work()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise EngineError(out_of_memory(f"loading {what}")) from error
+        lines = " ".join(str(error).split())
+        raise EngineError(
+            f"{what} cannot be loaded ({lines[:300]}): download the model again, or choose another"
+        ) from error
+
+
+def out_of_memory(doing: str) -> str:
+    free_memory()
+    return f"out of memory while {doing}: choose a smaller size, fewer steps or a smaller model"
+
+
+def _pickled(what: str) -> str:
+    return (
+        f"{what} is a pickle, which can run code when it is read, and is refused: choose a model with "
+        ".safetensors weights, or convert it with https://huggingface.co/spaces/safetensors/convert"
+    )
+
+
+def _load_vae(
+    settings: EngineSettings, folder: Path, index: Mapping[str, Any], device: Device, report: Report
+) -> Any:
+    config = _read_json(_existing(folder, "vae/config.json"))
+    kind = str(config.get("_class_name") or index["vae"][1])
+    if kind == "PixelAutoencoder":
+        return pocket.load_autoencoder(folder)
+    if kind not in AUTOENCODERS:
+        raise EngineError(
+            f"{folder}/vae is an {kind}; expected one of {', '.join(AUTOENCODERS)}"
+        )
+    if kind == "AutoencoderKL" and settings.use_tiny_vae is not False:
+        tiny = _tiny_vae_folder(settings, folder, report)
+        if tiny is not None:
+            return _load_part(tiny, ".", AutoencoderTiny.from_pretrained, device=device)
+    return _load_part(folder, "vae", AUTOENCODERS[kind].from_pretrained, device=device)
+
+
+def _existing(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise EngineError(f"{folder} is not complete: expected {name} in it")
+    return folder / name
+
+
+def _tiny_vae_folder(settings: EngineSettings, folder: Path, report: Report) -> Path | None:
+    """Where the tiny autoencoder is: next to a local model, or on the hub for a model of the hub."""
+    beside = folder.parent / "taesd"
+    if (beside / "config.json").is_file():
+        return beside
+    if Path(settings.model).expanduser().is_dir() and not settings.use_tiny_vae:
+        return None
+    try:
+        return model_hub.model_folder(
+            TINY_VAE, offline=settings.offline, half=False, report=report
+        )
+    except EngineError as error:
+        if settings.use_tiny_vae:
+            raise
+        logger.warning("the full autoencoder is used, the tiny one would be faster: %s", error)
+        return None
+
+
+# LoRAs ----------------------------------------------------------------------------------------------
+
+
+def _loras(settings: EngineSettings, unet: Any, report: Report) -> dict[str, float]:
+    """The LoRAs to fuse: those asked for, and the one that makes a plain SD 1.5 fast."""
+    loras = dict(settings.loras)
+    of_sd15 = unet.config.cross_attention_dim == 768
+    plain = not any(_FEW_STEPS.search(name) for name in (settings.model, *loras))
+    wanted = settings.use_lcm_lora
+    if wanted is False or LCM_LORA in loras or not (wanted or (of_sd15 and plain)):
+        return loras
+    if wanted is None and Path(settings.model).expanduser().is_dir():
+        logger.warning(
+            "%s may need many steps: if it is a plain Stable Diffusion 1.5, use the LCM-LoRA "
+            "(use_lcm_lora, or loras %s)",
+            settings.model,
+            LCM_LORA,
+        )
+        return loras
+    try:
+        model_hub.lora_file(LCM_LORA, offline=settings.offline, report=report)
+    except EngineError as error:
+        if wanted:
+            raise
+        logger.warning("few steps will look poor without the LCM-LoRA: %s", error)
+        return loras
+    return {LCM_LORA: 1.0, **loras}
+
+
+def _fuse_lora(
+    lora: str, weight: float, parts: tuple[Any, Any, Any, Any], settings: EngineSettings, report: Report
+) -> None:
+    unet, vae, text_encoder, tokenizer = parts
+    path = _lora_path(lora, settings, report)
+    check_safetensors(path)
+    # The reader of all LoRA layouts is a method of the pipeline.
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=LCMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+    def fuse() -> None:
+        pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+        if not pipeline.get_active_adapters():
+            raise ValueError("nothing in it fits the model")
+        pipeline.fuse_lora(lora_scale=weight)
+        pipeline.unload_lora_weights()
+
+    _told(fuse, f"LoRA {lora}")
+
+
+def _lora_path(lora: str, settings: EngineSettings, report: Report) -> Path:
+    path = Path(lora).expanduser()
+    if path.is_dir():
+        found = sorted(path.glob("*.safetensors"))
+        if len(found) != 1:
+            raise EngineError(
+                f"LoRA {lora}: expected one .safetensors file in the folder, found {len(found)}; "
+                "name the file"
+            )
+        return found[0]
+    if path.suffix in _PICKLES:
+        raise EngineError(_pickled(f"LoRA {lora}"))
+    if path.is_file():
+        return path
+    if model_hub.is_id("/".join(lora.split("/")[:2])) and not path.is_absolute():
+        return model_hub.lora_file(lora, offline=settings.offline, report=report)
+    raise EngineError(f"LoRA {lora}: there is no such file, folder or hub id")
+
+
+# Onto the device ------------------------------------------------------------------------------------
+
+
+def _check_unet(unet: Any, text_encoder: Any, model: str) -> None:
+    knows, says = unet.config.cross_attention_dim, text_encoder.config.hidden_size
+    if unet.config.addition_embed_type is not None or not isinstance(knows, int):
+        raise EngineError(
+            f"{model}: the U-Net wants more than a prompt (SDXL?), which this engine cannot give: "
+            "expected Stable Diffusion 1.x, 2.x or SD-Turbo"
+        )
+    if knows != says:
+        raise EngineError(
+            f"{model}: the U-Net takes prompts of width {knows} and the text encoder makes {says}: "
+            "the parts are of different models"
+        )
+
+
+def _on_device(module: Any, device: Device) -> None:
+    module.eval().requires_grad_(False)
+    _told(lambda: module.to(device.torch, memory_format=torch.channels_last), "the model")
+
+
+@torch.inference_mode()
+def _latent_form(vae: Any, device: Device) -> tuple[int, int]:
+    """Channels of a latent, and how much smaller than the picture it is."""
+    probe = torch.zeros(1, 3, 64, 64, device=device.torch, dtype=device.dtype)
+    latents = encode_picture(vae, probe)
+    return latents.shape[1], 64 // latents.shape[3]
+
+
+def encode_picture(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures (B, 3, H, W) in -1..1 to latents (B, C, h, w), without chance: equal in, equal out."""
+    encoded = vae.encode(pictures)
+    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+    return cast(torch.Tensor, latents)
+
+
+def _report(report: Report, text: str, fraction: float) -> None:
+    report(Progress("loading", text, fraction))
+
+
+def _sized(folder: Path, part: str) -> str:
+    size = sum(path.stat().st_size for path in (folder / part).glob("*.safetensors"))
+    return f"{part.replace('_', ' ')}, {size / 1e6:.0f} MB"

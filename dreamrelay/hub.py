@@ -1,0 +1,589 @@
+"""The hub: streams, and who gets what of them. No sockets, no waiting, no pixels.
+
+A stream has two tracks and one set of parameters. Producers publish to ``input``; each packet goes
+to one worker that has credit and to whoever watches that track. Workers publish to ``output``.
+Everybody who receives has a :class:`Subscription`: a mailbox and a credit, so that nobody's
+slowness reaches anybody else.
+
+All of it lives in one event loop's thread; nothing here awaits. The peers behind it are reached
+through :class:`Peer`, whose methods return at once.
+"""
+
+import re
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jsonschema
+
+from dreamrelay.errors import EngineError, ParameterError, ProtocolError
+from dreamrelay.mailbox import Mailbox
+from dreamrelay.packet import TRACKS, Hop, Packet, Track
+from dreamrelay.protocol.messages import (
+    Acknowledged,
+    Answered,
+    Delivery,
+    Limits,
+    Notice,
+    ParametersChanged,
+    Refused,
+    RequestOffered,
+    Role,
+    SchemaChanged,
+    StatusChanged,
+    StatusReceived,
+    StreamState,
+    Unanswered,
+    WorkerHello,
+)
+from dreamrelay.telemetry import HopTimes, RateMeter
+
+MAX_STREAMS = 64
+MAX_REQUESTS = 16
+REQUEST_TIMEOUT_NS = 60_000_000_000
+MAX_PARAMETERS = 64
+PRODUCER_CREDIT = 2
+"""Packets a producer may have on the wire: one under way while the ack of the other returns."""
+
+_STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+
+
+class Peer(ABC):
+    """Somebody at the other end of a connection, as the hub sees it."""
+
+    id: str
+    name: str = ""
+    role: Role
+    reply_limit: int | None = None
+    """Bytes of a picture that this peer accepts as an answer."""
+
+    @abstractmethod
+    def notify(self, notice: Notice) -> None:
+        """Have ``notice`` sent, in order and without loss. Returns at once."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Some subscription of this peer has a packet to send. Returns at once."""
+
+
+class Subscription:
+    """One peer's part of one track: the newest packet waits here until credit allows sending it.
+
+    ``credit`` None means that the peer gives none back: then only its reading slows us down.
+    """
+
+    def __init__(self, peer: Peer, track: Track, credit: int | None) -> None:
+        self.peer = peer
+        self.track: Track = track
+        self.credit = credit
+        self._mailbox: Mailbox[Packet] = Mailbox()
+
+    def offer(self, packet: Packet) -> None:
+        """Leave the packet, over one that was not sent yet."""
+        self._mailbox.put(packet)
+        if self.credit != 0:
+            self.peer.wake()
+
+    def grant(self, count: int) -> None:
+        """The peer took ``count`` packets and may be sent as many more."""
+        if self.credit is not None:
+            self.credit = min(self.credit + count, 1024)
+            self.peer.wake()
+
+    def take(self) -> Packet | None:
+        """The packet to send now, if there is one and credit for it."""
+        if self.credit == 0:
+            return None
+        packet = self._mailbox.try_take()
+        if packet is not None and self.credit is not None:
+            self.credit -= 1
+        return packet
+
+    @property
+    def replaced(self) -> int:
+        """How many packets were never sent because a newer one came."""
+        return self._mailbox.statistics().replaced
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A worker at a stream."""
+
+    peer: Peer
+    credit: int
+    hello: WorkerHello
+    status: StatusReceived
+    served: int = 0
+
+
+@dataclass(slots=True)
+class _Request:
+    """A picture to be made alone, and who asked for it."""
+
+    peer: Peer
+    packet: Packet
+    patch: Mapping[str, Any]
+    ticket: int
+    asked_ns: int
+    seat: _Seat | None = None
+
+
+@dataclass(slots=True)
+class TrackState:
+    """What the hub knows of one track."""
+
+    meter: RateMeter
+    hops: HopTimes = field(default_factory=HopTimes)
+    last: Packet | None = None
+    subscriptions: list[Subscription] = field(default_factory=list)
+
+
+class Stream:
+    """One running picture: its tracks, its peers, its parameters.
+
+    Clocks are arguments: ``clock_ns`` is monotonic, ``unix_ns`` is UNIX time; both in ns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        unix_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.name = name
+        self._limits = limits
+        self._clock_ns = clock_ns
+        self._unix_ns = unix_ns
+        self.tracks: dict[Track, TrackState] = {
+            track: TrackState(RateMeter(clock_ns)) for track in TRACKS
+        }
+        self.peers: dict[str, Peer] = {}
+        self._seats: list[_Seat] = []
+        self._waiting: Mailbox[Packet] = Mailbox()
+        self._requests: deque[_Request] = deque()
+        self._inflight: dict[int, _Request] = {}
+        self._seq = 0
+        self.late = 0
+        """Results that came after a newer one and were not shown."""
+        self.schema: Mapping[str, Any] | None = None
+        self.values: dict[str, Any] = {}
+        self._patched: dict[str, Any] = {}
+        self.revision = 0
+        self._lost = False
+        self._told_status: dict[str, Any] = {}
+
+    # -- peers ------------------------------------------------------------------------------------
+
+    def join(
+        self,
+        peer: Peer,
+        tracks: tuple[Track, ...] = (),
+        credit: int | None = None,
+        worker: WorkerHello | None = None,
+    ) -> None:
+        """Seat a peer; tell it what is known. A peer that joins again only changes its seat.
+
+        Args:
+            tracks: what it watches; each subscription begins with the last packet of its track.
+            credit: packets it may be sent at first (per track), None if it gives none back.
+            worker: what it says it can do; it is then given inputs, one per credit.
+        """
+        newcomer = peer.id not in self.peers
+        self.peers[peer.id] = peer
+        for track in tracks:
+            state = self.tracks[track]
+            if all(s.peer is not peer for s in state.subscriptions):
+                subscription = Subscription(peer, track, credit)
+                state.subscriptions.append(subscription)
+                if state.last is not None and peer.role == "viewer":
+                    subscription.offer(state.last)
+        if worker is not None:
+            self._seat(peer, credit or 0, worker)
+        elif newcomer:
+            peer.notify(SchemaChanged(self.schema))
+            peer.notify(ParametersChanged(dict(self.values), self.revision))
+        self._tell_status()
+        if newcomer:
+            peer.notify(StatusChanged(self.status()))
+
+    def leave(self, peer: Peer) -> None:
+        """Forget a peer and all that was promised to it; idempotent."""
+        self.peers.pop(peer.id, None)
+        for state in self.tracks.values():
+            state.subscriptions = [s for s in state.subscriptions if s.peer is not peer]
+        seats = [seat for seat in self._seats if seat.peer is peer]
+        self._seats = [seat for seat in self._seats if seat.peer is not peer]
+        if peer.role == "worker" and not any(p.role == "worker" for p in self.peers.values()):
+            self._lost = True
+            self._waiting.try_take()  # the next worker shall not begin with an old picture
+        self._requests = deque(r for r in self._requests if r.peer is not peer)
+        for seq, request in list(self._inflight.items()):
+            if request.peer is peer:
+                del self._inflight[seq]
+            elif request.seat in seats:
+                del self._inflight[seq]
+                # Nothing of it was shown yet, so another worker may begin it anew.
+                request.seat = None
+                self._requests.appendleft(request)
+        self._dispatch()
+        self._tell_status()
+
+    def _seat(self, peer: Peer, credit: int, hello: WorkerHello) -> None:
+        self._seats = [seat for seat in self._seats if seat.peer is not peer]
+        self._seats.append(_Seat(peer, credit, hello, StatusReceived("loading")))
+        self._lost = False
+        if hello.schema is not None:
+            try:
+                jsonschema.Draft202012Validator.check_schema(dict(hello.schema))
+            except jsonschema.SchemaError as error:
+                peer.notify(Refused(ProtocolError(f"hello: not a JSON Schema: {error.message}")))
+            else:
+                self.schema = hello.schema
+                # What people asked for before this worker came still holds, as far as it can.
+                kept = {n: v for n, v in self._patched.items() if not self._problems({n: v})}
+                self.values = {**hello.parameters, **kept}
+                self.revision += 1
+                self._tell(SchemaChanged(self.schema))
+                changed = tuple(kept)
+                self._tell(ParametersChanged(dict(self.values), self.revision, changed, "worker"))
+        self._dispatch()
+
+    # -- packets ----------------------------------------------------------------------------------
+
+    def publish(self, packet: Packet, track: Track, peer: Peer) -> None:
+        """Take a packet from a producer (``input``) or a worker (``output``)."""
+        if track == "input":
+            self._publish_input(packet, peer)
+        else:
+            self._publish_output(packet, peer)
+
+    def _publish_input(self, packet: Packet, peer: Peer) -> None:
+        sent_seq = packet.seq
+        self._seq += 1
+        packet = packet.but(seq=self._seq, revision=0, private=False).stamped(
+            Hop.RELAYED, self._unix_ns()
+        )
+        # The ack goes out before anything is done with the picture, as the seed's clients expect.
+        peer.notify(Acknowledged(sent_seq))
+        self._hand_out(packet, "input")
+        if self._seats:
+            self._waiting.put(packet)
+            self._dispatch()
+
+    def _publish_output(self, packet: Packet, peer: Peer) -> None:
+        if peer.role != "worker":
+            peer.notify(Refused(ProtocolError("only workers may send results")))
+            return
+        packet = packet.stamped(Hop.RETURNED, self._unix_ns())
+        seat = self._seat_of(peer)
+        request = self._inflight.get(packet.seq)
+        if packet.private or request is not None:
+            if request is not None and (request.seat is None or request.seat is seat):
+                del self._inflight[packet.seq]
+                prompt = request.patch.get("prompt") or self.values.get("prompt") or ""
+                request.peer.notify(Answered(request.ticket, packet, str(prompt)))
+            return
+        if packet.seq == 0:  # made from no input
+            self._seq += 1
+            packet = packet.but(seq=self._seq)
+        last = self.tracks["output"].last
+        # A number that was never given out is that of an input from before a restart.
+        if packet.seq > self._seq or (last is not None and packet.seq <= last.seq):
+            self.late += 1
+            return
+        self._hand_out(packet, "output")
+        if seat is not None and seat.status.state != "live":
+            seat.status = StatusReceived("live")
+            self._tell_status()
+
+    def _hand_out(self, packet: Packet, track: Track) -> None:
+        state = self.tracks[track]
+        state.last = packet
+        state.meter.tick()
+        state.hops.add(packet, self._unix_ns())
+        for subscription in state.subscriptions:
+            subscription.offer(packet)
+
+    def subscription(self, peer: Peer, track: Track) -> Subscription | None:
+        for subscription in self.tracks[track].subscriptions:
+            if subscription.peer is peer:
+                return subscription
+        return None
+
+    def subscriptions(self, peer: Peer) -> Iterator[Subscription]:
+        for state in self.tracks.values():
+            for subscription in state.subscriptions:
+                if subscription.peer is peer:
+                    yield subscription
+
+    def grant(self, peer: Peer, count: int, track: Track | None = None) -> None:
+        """A peer took ``count`` packets; a worker wants as many more inputs."""
+        seat = self._seat_of(peer)
+        if seat is not None:
+            seat.credit = min(seat.credit + count, 1024)
+            self._dispatch()
+            return
+        for subscription in self.subscriptions(peer):
+            if track is None or subscription.track == track:
+                subscription.grant(count)
+
+    def _seat_of(self, peer: Peer) -> _Seat | None:
+        return next((seat for seat in self._seats if seat.peer is peer), None)
+
+    def _dispatch(self) -> None:
+        """Give what waits to workers with credit: requests first, each packet to one worker."""
+        while True:
+            ready = [s for s in self._seats if s.credit > 0 and s.status.state != "error"]
+            if not ready:
+                return
+            seat = min(ready, key=lambda s: s.served)  # whoever had the fewest
+            if self._requests:
+                request = self._requests.popleft()
+                self._seq += 1
+                request.seat = seat
+                request.packet = request.packet.but(seq=self._seq, private=True)
+                self._inflight[self._seq] = request
+                notice: Notice = RequestOffered(
+                    request.packet, request.patch, request.peer.reply_limit
+                )
+            else:
+                packet = self._waiting.try_take()
+                if packet is None:
+                    return
+                notice = Delivery(packet, "input")
+            seat.credit -= 1
+            seat.served = self._seq
+            seat.peer.notify(notice)
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def request(self, packet: Packet, patch: Mapping[str, Any], ticket: int, peer: Peer) -> None:
+        """Have a picture made alone under ``patch``; ``peer`` hears Answered or Unanswered."""
+        problem: EngineError | ProtocolError | ParameterError | None = None
+        if not self._seats:
+            problem = EngineError("no worker is connected: start one with `python main.py`")
+        elif len(self._requests) >= MAX_REQUESTS:
+            problem = ProtocolError(f"{MAX_REQUESTS} requests wait already: try again later")
+        elif problems := self._problems(patch):
+            problem = ParameterError(problems)
+        if problem is not None:
+            peer.notify(Unanswered(ticket, problem))
+            return
+        self._requests.append(_Request(peer, packet, patch, ticket, self._clock_ns()))
+        self._dispatch()
+
+    def fail(self, seq: int, message: str) -> None:
+        """A worker could not answer the request with this number."""
+        request = self._inflight.pop(seq, None)
+        if request is not None:
+            request.peer.notify(Unanswered(request.ticket, EngineError(message or "it failed")))
+
+    def _expire_requests(self) -> None:
+        oldest = self._clock_ns() - REQUEST_TIMEOUT_NS
+        for seq, request in list(self._inflight.items()):
+            if request.asked_ns < oldest:
+                self.fail(seq, "no worker answered within 60 s")
+        while self._requests and self._requests[0].asked_ns < oldest:
+            request = self._requests.popleft()
+            error = EngineError("no worker was free within 60 s")
+            request.peer.notify(Unanswered(request.ticket, error))
+
+    # -- parameters -------------------------------------------------------------------------------
+
+    def update_parameters(
+        self, patch: Mapping[str, Any], origin: str, *, id: Any = None
+    ) -> ParametersChanged:
+        """Check a patch whole against the worker's schema, apply it, tell everybody.
+
+        Every door ends here: studio, REST, OSC, voice, each dialect. Before a worker has published
+        its schema a patch is kept, and checked when one comes.
+
+        Args:
+            origin: which door, for people ("studio", "rest", "osc", ...).
+            id: comes back in the notice, for the door that waits for it.
+
+        Raises:
+            ParameterError: with every name that is unknown or out of bounds; nothing was changed.
+        """
+        if problems := self._problems(patch):
+            raise ParameterError(problems)
+        changed = tuple(n for n, v in patch.items() if n not in self.values or self.values[n] != v)
+        self.values.update(patch)
+        self._patched.update(patch)
+        if changed:
+            self.revision += 1
+        notice = ParametersChanged(dict(self.values), self.revision, changed, origin, id)
+        self._tell(notice)
+        return notice
+
+    def _problems(self, patch: Mapping[str, Any]) -> dict[str, str]:
+        problems: dict[str, str] = {}
+        if len(patch) > MAX_PARAMETERS or len({*self._patched, *patch}) > 4 * MAX_PARAMETERS:
+            return {"patch": f"expected at most {MAX_PARAMETERS} parameters, got {len(patch)}"}
+        properties = None if self.schema is None else self.schema.get("properties", {})
+        for name, value in patch.items():
+            if len(repr(value)) > 4 * self._limits.text:
+                problems[name[:64]] = f"expected at most {4 * self._limits.text} characters"
+            elif properties is None:
+                if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
+                    problems[name[:64]] = "expected a parameter's name"
+            elif name not in properties:
+                near = ", ".join(sorted(properties))
+                problems[name[:64]] = f"no such parameter: expected one of {near}"
+            else:
+                rule = {**properties[name], "$defs": (self.schema or {}).get("$defs", {})}
+                error = jsonschema.exceptions.best_match(
+                    jsonschema.Draft202012Validator(rule).iter_errors(value)
+                )
+                if error is not None:
+                    problems[name] = _explain(error)
+        return problems
+
+    # -- status -----------------------------------------------------------------------------------
+
+    def report(self, peer: Peer, status: StatusReceived) -> None:
+        """A worker says how it is."""
+        seat = self._seat_of(peer)
+        if seat is not None:
+            was, seat.status = seat.status.state, status
+            if was == "error" and status.state != "error":
+                self._dispatch()
+            self._tell_status()
+
+    @property
+    def state(self) -> StreamState:
+        """What the stream is doing: the best that any of its workers is doing."""
+        order = ("live", "paused", "warming", "loading", "error")
+        states = {seat.status.state for seat in self._seats}
+        for state in order:
+            if state in states:
+                return state
+        if any(p.role == "worker" for p in self.peers.values()):
+            return "live"  # a seed's consumer: it says nothing about itself
+        return "lost" if self._lost else "no-worker"
+
+    def status(self) -> dict[str, Any]:
+        """The fields of a ``status`` message (``docs/protocol.md``)."""
+        best = next((s for s in self._seats if s.status.state == self.state), None)
+        hello = best.hello if best else WorkerHello()
+        output = self.tracks["output"]
+        roles = [peer.role for peer in self.peers.values()]
+        age = None
+        if output.last is not None:
+            age = round((self._unix_ns() - output.last.captured_ns) / 1e6, 1)
+        if output.meter.rate:
+            age = round(output.hops.age.p50, 1)
+        return {
+            "stream": self.name,
+            "state": self.state,
+            "text": best.status.text if best else "",
+            "fraction": best.status.fraction if best else None,
+            "producers": roles.count("producer"),
+            "workers": roles.count("worker"),
+            "viewers": roles.count("viewer"),
+            "fps_in": round(self.tracks["input"].meter.rate, 1),
+            "fps_out": round(output.meter.rate, 1),
+            "age_ms": age,
+            "held": output.last is not None and not output.meter.rate and self._lost,
+            "engine": hello.engine,
+            "model": hello.model,
+            "device": hello.device,
+            "width": hello.width,
+            "height": hello.height,
+            "seq_in": self._seq,
+            "seq_out": output.last.seq if output.last else 0,
+            "dropped": self._waiting.statistics().replaced,
+        }
+
+    def tick(self) -> None:
+        """Once a second: say how it goes, end requests that waited too long."""
+        self._expire_requests()
+        self._tell_status(always=bool(self.peers))
+
+    def _tell_status(self, *, always: bool = False) -> None:
+        """Tell the status when something a person would notice has changed."""
+        status = self.status()
+        keys = ("state", "text", "fraction", "producers", "workers", "viewers", "held", "model")
+        told = {key: status[key] for key in keys}
+        if always or told != self._told_status:
+            self._told_status = told
+            self._tell(StatusChanged(status))
+
+    def _tell(self, notice: Notice) -> None:
+        for peer in list(self.peers.values()):
+            peer.notify(notice)
+
+
+class Hub:
+    """All streams of one relay."""
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        unix_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._clock_ns = clock_ns
+        self._unix_ns = unix_ns
+        self.streams: dict[str, Stream] = {}
+
+    def stream(self, name: str) -> Stream:
+        """Return the stream of that name; it is made if nobody named it before.
+
+        Raises:
+            ProtocolError: not a stream's name, or too many streams.
+        """
+        stream = self.streams.get(name)
+        if stream is None:
+            if not _STREAM_NAME.match(name):
+                raise ProtocolError(
+                    f"expected a stream's name of 1-64 letters, digits, _ . -, got {name[:64]!r}"
+                )
+            self._forget_idle()
+            if len(self.streams) >= MAX_STREAMS:
+                raise ProtocolError(f"there are {MAX_STREAMS} streams already: leave one first")
+            stream = Stream(name, self.limits, clock_ns=self._clock_ns, unix_ns=self._unix_ns)
+            self.streams[name] = stream
+        return stream
+
+    def find(self, name: str) -> Stream | None:
+        """Return the stream of that name if there is one."""
+        return self.streams.get(name)
+
+    def tick(self) -> None:
+        """Once a second."""
+        for stream in self.streams.values():
+            stream.tick()
+
+    def _forget_idle(self) -> None:
+        """Streams that nobody is at make room for a new one when the house is full."""
+        if len(self.streams) >= MAX_STREAMS:
+            self.streams = {name: s for name, s in self.streams.items() if s.peers}
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    """Say what a value should have been."""
+    value: Any = error.instance
+    rule: Any = error.validator_value
+    came = f"got {value!r:.60}"
+    match error.validator:
+        case "type":
+            kinds = rule if isinstance(rule, str) else " or ".join(rule)
+            return f"expected {kinds}, {came}"
+        case "minimum" | "exclusiveMinimum":
+            return f"expected at least {rule}, {came}"
+        case "maximum" | "exclusiveMaximum":
+            return f"expected at most {rule}, {came}"
+        case "enum":
+            return f"expected one of {', '.join(map(str, rule))}, {came}"
+        case "maxLength":
+            return f"expected at most {rule} characters, got {len(value)}"
+        case _:
+            return error.message[:200]

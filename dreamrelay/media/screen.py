@@ -1,0 +1,133 @@
+"""The screen: ``screen://0?region=100,100,512,512``."""
+
+import threading
+from typing import Any
+
+import cv2
+import mss
+import numpy as np
+from pydantic import field_validator
+
+from dreamrelay.errors import ConfigError, DeviceError
+from dreamrelay.media.address import Address, Options
+from dreamrelay.media.pacing import CaptureClock
+from dreamrelay.media.ports import Captured, Source
+
+Region = tuple[int, int, int, int]
+"""x, y, width, height."""
+
+
+class ScreenOptions(Options):
+    region: Region | None = None
+    """Of that monitor, from its top left corner."""
+    cursor: bool = False
+
+    @field_validator("region", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return value.strip("[]() ").split(",") if isinstance(value, str) else value
+
+    @field_validator("region")
+    @classmethod
+    def _has_area(cls, region: Region | None) -> Region | None:
+        if region is not None and (region[2] < 1 or region[3] < 1):
+            raise ValueError("expected x,y,width,height with a width and height of at least 1")
+        return region
+
+
+class ScreenSource(Source):
+    """What a monitor shows now.
+
+    The connection to the display is made by the thread that reads, as Windows and X want it, and
+    made anew after a failure: a monitor may have changed its size.
+    """
+
+    live = True
+
+    def __init__(
+        self, monitor: int = 0, *, region: Region | None = None, cursor: bool = False
+    ) -> None:
+        self._monitor = monitor
+        self._wanted = region
+        self._cursor = cursor
+        self._clock = CaptureClock()
+        self._grabber: mss.MSS | None = None
+        self._thread = 0
+        self._closed = False
+        # Asked now, so that a missing display or monitor is told when the source is opened.
+        self._connect()
+        self._disconnect()
+
+    @property
+    def region(self) -> Region:
+        """What is shown, in pixels of the whole desktop."""
+        return self._region
+
+    def read(self) -> Captured | None:
+        if self._closed:
+            return None
+        if self._grabber is None or self._thread != threading.get_ident():
+            self._disconnect()
+            self._connect()
+        assert self._grabber is not None
+        left, top, width, height = self._region
+        try:
+            shot = self._grabber.grab((left, top, left + width, top + height))
+        except mss.ScreenShotError as error:
+            self._disconnect()
+            raise DeviceError(f"cannot capture monitor {self._monitor}: {error}") from error
+        pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
+        return Captured(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), self._clock())
+
+    def close(self) -> None:
+        self._closed = True
+        self._disconnect()
+
+    def _connect(self) -> None:
+        try:
+            self._grabber = mss.MSS(with_cursor=self._cursor)
+            # The first entry is all monitors together.
+            monitors = self._grabber.monitors[1:]
+        except mss.ScreenShotError as error:
+            self._disconnect()
+            raise DeviceError(
+                f"cannot capture the screen: {error}; is there a display (DISPLAY under X11, "
+                "screen recording allowed on macOS)? Wayland alone cannot be captured"
+            ) from error
+        self._thread = threading.get_ident()
+        if self._monitor >= len(monitors):
+            self._disconnect()
+            raise DeviceError(
+                f"expected a monitor from 0 to {len(monitors) - 1}, got {self._monitor}"
+            )
+        found = monitors[self._monitor]
+        self._region = _clamp(
+            self._wanted, found["left"], found["top"], found["width"], found["height"]
+        )
+
+    def _disconnect(self) -> None:
+        if self._grabber is not None:
+            self._grabber.close()
+            self._grabber = None
+
+
+def _clamp(wanted: Region | None, left: int, top: int, width: int, height: int) -> Region:
+    """The part of a monitor that is wanted and there."""
+    if wanted is None:
+        return (left, top, width, height)
+    x, y, wide, high = wanted
+    first_x, first_y = max(0, x), max(0, y)
+    last_x, last_y = min(width, x + wide), min(height, y + high)
+    if first_x >= last_x or first_y >= last_y:
+        raise DeviceError(
+            f"expected a region on the monitor of {width}x{height}, got x={x} y={y} {wide}x{high}"
+        )
+    return (left + first_x, top + first_y, last_x - first_x, last_y - first_y)
+
+
+def open_screen(address: Address) -> ScreenSource:
+    options = address.options(ScreenOptions)
+    target = address.target or "0"
+    if not (target.isascii() and target.isdigit()):
+        raise ConfigError(f"expected the number of a monitor such as screen://0, got {address}")
+    return ScreenSource(int(target), region=options.region, cursor=options.cursor)

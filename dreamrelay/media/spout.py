@@ -1,0 +1,227 @@
+"""Spout: pictures from and to other programs on the same Windows machine, over the GPU.
+
+``spout://Name`` receives from, or sends as, that name; ``spout://`` receives from the active
+sender.
+
+What SpoutGL 0.1.1 does, and this file lives with:
+
+- The OpenGL context belongs to a thread: ``createOpenGL`` is called where frames are received or
+  sent.
+- After a new sender or another size, ``receiveImage`` says True without writing a pixel until
+  ``isUpdated`` was asked, which also clears that flag. So: ask, resize, and go on to the next
+  image.
+- A size of 0x0 means that the sender's texture cannot be opened (it is on another GPU).
+- The first image may be all zeros.
+- ``setReceiverName`` and ``setSenderName`` return None, and ``getSenderName`` a number: nobody asks
+  them.
+"""
+
+import platform
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from dreamrelay.codec import Frame
+from dreamrelay.errors import DeviceError
+from dreamrelay.importer import Entry
+from dreamrelay.media.address import Address, Options
+from dreamrelay.media.pacing import CaptureClock
+from dreamrelay.media.ports import Captured, Sink, Source
+
+DXGI_BGRA8 = 87
+"""What ``getSenderFormat`` says of a texture with blue first."""
+
+_ZERO_IMAGES = 10
+"""So many empty images are waited out after a change; a sender that goes on is black on purpose."""
+
+_USED = (
+    ":SpoutReceiver",
+    ":SpoutSender",
+    ".helpers:isBufferEmpty",
+    ".enums:GL_RGBA",
+    ".enums:GL_BGRA_EXT",
+)
+
+_POLL_S = 0.003
+_SEARCH_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Spout:
+    """The parts of SpoutGL that are used here; untyped, so ``Any``."""
+
+    receiver: Any
+    sender: Any
+    is_empty: Any
+    rgba: int
+    bgra: int
+
+    @classmethod
+    def load(cls) -> "Spout":
+        """Import SpoutGL.
+
+        Raises:
+            DeviceError: this is not Windows.
+            MissingExtra: it is not installed.
+        """
+        system = platform.system()
+        if system != "Windows":
+            raise DeviceError(
+                f"Spout is a technology of Windows, this is {system}: use another source or sink"
+            )
+        return cls(*(Entry(f"SpoutGL{name}", "Spout", "spout").load() for name in _USED))
+
+
+class SpoutOptions(Options):
+    timeout: float = Field(5.0, gt=0, le=3600)
+    """Seconds to wait for a picture before ``read`` says that there is none."""
+
+
+class SpoutSource(Source):
+    """The newest picture of a sender."""
+
+    live = True
+
+    def __init__(self, name: str, spout: Spout, *, timeout: float = 5.0) -> None:
+        self._name = name
+        self._spout = spout
+        self._timeout = timeout
+        self._clock = CaptureClock()
+        self._closed = threading.Event()
+        self._receiver: Any = None
+        self._thread = 0
+        self._pixels: Frame | None = None
+        self._gl_format = spout.rgba
+        self._zeros_left = _ZERO_IMAGES
+
+    def read(self) -> Captured | None:
+        give_up = time.monotonic() + self._timeout
+        while not self._closed.is_set():
+            receiver = self._opened()
+            connected = receiver.receiveImage(self._pixels, self._gl_format, False, 0)
+            if connected and self._is_picture(receiver):
+                assert self._pixels is not None
+                swapped = self._gl_format == self._spout.bgra
+                code = cv2.COLOR_BGRA2RGB if swapped else cv2.COLOR_RGBA2RGB
+                return Captured(cv2.cvtColor(self._pixels, code), self._clock())
+            if time.monotonic() >= give_up:
+                raise DeviceError(self._why_nothing(receiver, connected))
+            self._closed.wait(_POLL_S if connected else _SEARCH_S)
+        self._release()
+        return None
+
+    def close(self) -> None:
+        self._closed.set()
+        self._release()
+
+    def _is_picture(self, receiver: Any) -> bool:
+        """After a ``receiveImage`` that said True: is there a picture in the buffer?"""
+        if receiver.isUpdated():
+            width, height = receiver.getSenderWidth(), receiver.getSenderHeight()
+            blue_first = receiver.getSenderFormat() == DXGI_BGRA8
+            # Some drivers do not swap for us, so a texture is asked for in its own order.
+            self._gl_format = self._spout.bgra if blue_first else self._spout.rgba
+            self._pixels = np.zeros((height, width, 4), np.uint8) if width and height else None
+            self._zeros_left = _ZERO_IMAGES
+            return False
+        if self._pixels is None or not receiver.isFrameNew():
+            return False
+        if self._zeros_left and self._spout.is_empty(self._pixels):
+            self._zeros_left -= 1
+            return False
+        self._zeros_left = 0
+        return True
+
+    def _why_nothing(self, receiver: Any, connected: bool) -> str:
+        wanted = f"Spout sender {self._name!r}" if self._name else "active Spout sender"
+        if connected and self._pixels is None:
+            return f"the {wanted} cannot be read: does it run on another graphics card?"
+        if connected:
+            return f"the {wanted} sent no new picture for {self._timeout:g} s"
+        there = ", ".join(receiver.getSenderList()) or "none"
+        return f"expected a {wanted}, found none for {self._timeout:g} s; senders: {there}"
+
+    def _opened(self) -> Any:
+        if self._receiver is not None and self._thread != threading.get_ident():
+            self._release()
+        if self._receiver is None:
+            receiver = self._spout.receiver()
+            _create_context(receiver)
+            if self._name:
+                receiver.setReceiverName(self._name)
+            self._receiver, self._thread = receiver, threading.get_ident()
+            self._pixels = None
+        return self._receiver
+
+    def _release(self) -> None:
+        receiver = self._receiver
+        if receiver is None:
+            return
+        if self._thread == threading.get_ident():
+            self._receiver = None
+            receiver.releaseReceiver()
+            receiver.closeOpenGL()
+        elif not self._closed.is_set():
+            # Another thread reads from now on; the old context cannot be closed from here.
+            self._receiver = None
+
+
+class SpoutSink(Sink):
+    """Sends as a name. If another program has that name, Spout adds a number to ours."""
+
+    def __init__(self, name: str, spout: Spout) -> None:
+        super().__init__()
+        self._name = name
+        self._spout = spout
+        self._sender: Any = None
+        self._thread = 0
+        self._pixels = np.empty((0, 0, 4), np.uint8)
+
+    def write(self, frame: Frame) -> None:
+        self.check(frame)
+        if self._sender is None or self._thread != threading.get_ident():
+            self._open()
+        height, width = frame.shape[:2]
+        if self._pixels.shape[:2] != (height, width):
+            self._pixels = np.empty((height, width, 4), np.uint8)
+        cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA, dst=self._pixels)
+        if not self._sender.sendImage(self._pixels, width, height, self._spout.rgba, False, 0):
+            raise DeviceError(f"Spout did not take a picture of {width}x{height} as {self._name!r}")
+        # Receivers that wait for us, and do not poll, are woken by this.
+        self._sender.setFrameSync(self._name)
+
+    def close(self) -> None:
+        super().close()
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.releaseSender()
+            if self._thread == threading.get_ident():
+                sender.closeOpenGL()
+
+    def _open(self) -> None:
+        if self._sender is not None:
+            self._sender.releaseSender()
+        sender = self._spout.sender()
+        _create_context(sender)
+        sender.setSenderName(self._name)
+        self._sender, self._thread = sender, threading.get_ident()
+
+
+def _create_context(end: Any) -> None:
+    if not end.createOpenGL():
+        raise DeviceError("Spout got no OpenGL context; is there a graphics driver?")
+
+
+def open_spout_source(address: Address) -> SpoutSource:
+    options = address.options(SpoutOptions)
+    return SpoutSource(address.target.strip("/"), Spout.load(), timeout=options.timeout)
+
+
+def open_spout_sink(address: Address) -> SpoutSink:
+    address.options(Options)
+    return SpoutSink(address.target.strip("/") or "dreamrelay", Spout.load())

@@ -1,0 +1,255 @@
+"""The words between a dialect and the hub: events come in, notices go out.
+
+Dialects translate; the hub never sees a wire format, and a dialect never sees a stream.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dreamrelay.errors import DreamRelayError
+from dreamrelay.packet import Packet, Track
+
+Role = Literal["producer", "worker", "viewer"]
+ROLES: tuple[Role, ...] = ("producer", "worker", "viewer")
+
+WorkerState = Literal["loading", "warming", "live", "paused", "error"]
+WORKER_STATES: tuple[WorkerState, ...] = ("loading", "warming", "live", "paused", "error")
+StreamState = Literal["no-worker", "loading", "warming", "live", "paused", "error", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one message may hold.
+
+    Attributes:
+        message_bytes: of a whole message.
+        pixels: of one picture, width x height.
+        text: characters of a prompt or another text.
+    """
+
+    message_bytes: int = 32 * 1024 * 1024
+    pixels: int = 64_000_000
+    text: int = 2000
+
+
+# -- events: what a peer said ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHello:
+    """What a worker can do, as it says itself."""
+
+    engine: str = ""
+    model: str = ""
+    device: str = ""
+    width: int = 0
+    height: int = 0
+    schema: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The peer takes a role (a native hello, a seed's ``register``).
+
+    ``credit`` is None for peers that never give any back: only their own reading slows us down.
+    """
+
+    role: Role
+    name: str = ""
+    credit: int | None = None
+    worker: WorkerHello | None = None
+    tracks: tuple[Track, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PacketReceived:
+    packet: Packet
+    track: Track
+
+
+@dataclass(frozen=True, slots=True)
+class CreditGiven:
+    count: int
+    track: Track | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PatchReceived:
+    patch: Mapping[str, Any]
+    id: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReceived:
+    """A picture to be made alone under ``patch`` and sent back to this peer only."""
+
+    packet: Packet
+    patch: Mapping[str, Any]
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReceived:
+    state: WorkerState
+    text: str = ""
+    fraction: float | None = None
+    fps: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReceived:
+    """The worker could not answer the request with this number."""
+
+    seq: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyDue:
+    """The dialect answers by itself; nobody else needs to know."""
+
+    message: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What came cannot be understood. ``close`` where going on would make no sense."""
+
+    error: DreamRelayError
+    close: bool = False
+
+
+Event = (
+    Joined
+    | PacketReceived
+    | CreditGiven
+    | PatchReceived
+    | RequestReceived
+    | StatusReceived
+    | FailureReceived
+    | ReplyDue
+    | Fault
+)
+
+
+# -- notices: what a peer should hear -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    stream: str
+    role: Role
+    peer: str
+    credit: int | None
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChanged:
+    schema: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParametersChanged:
+    values: Mapping[str, Any]
+    revision: int
+    changed: tuple[str, ...] = ()
+    origin: str = ""
+    id: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    packet: Packet
+    track: Track
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """One packet of this producer was taken, or refused with a reason; its credit is back either
+    way.
+    """
+
+    seq: int
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOffered:
+    """To a worker: ``packet`` is to be made alone under ``patch``."""
+
+    packet: Packet
+    patch: Mapping[str, Any]
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """To whoever asked: the picture made for the request with this ticket, and the prompt it was
+    made under.
+    """
+
+    ticket: int
+    packet: Packet
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """To whoever asked: why there is no picture for the request with this ticket."""
+
+    ticket: int
+    error: DreamRelayError
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A patch or a message was refused. ``id`` is that of the patch, if it had one."""
+
+    error: DreamRelayError
+    id: Any = None
+
+
+Notice = (
+    Welcome
+    | SchemaChanged
+    | ParametersChanged
+    | StatusChanged
+    | Delivery
+    | Acknowledged
+    | RequestOffered
+    | Answered
+    | Unanswered
+    | Refused
+)
+
+
+class Dialect(ABC):
+    """One connection's translator. Sans-I/O: feed it what came, send what it returns.
+
+    Neither method raises for anything that a peer can cause.
+    """
+
+    greeting_grace: float = 0.0
+    """Seconds to wait for a peer that speaks first before :class:`Welcome` is rendered and sent."""
+
+    reply_limit: int | None = None
+    """Bytes that one message to this peer may have at most."""
+
+    @abstractmethod
+    def receive(self, message: str | bytes) -> list[Event]:
+        """Translate one WebSocket message."""
+
+    @abstractmethod
+    def render(self, notice: Notice) -> list[str | bytes]:
+        """Translate one notice into the messages to send, in order; empty where the dialect has no
+        word.
+        """

@@ -1,0 +1,344 @@
+"""The native dialect: one binary message is a packet, one text message is a JSON object.
+
+Described byte by byte in ``docs/protocol.md``; golden copies lie in ``tests/protocol/golden/``. The
+codec functions serve both ends; :class:`NativeDialect` is the relay's end, ``dreamrelay.link`` the
+other.
+"""
+
+import struct
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from dreamrelay import __version__
+from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
+from dreamrelay.packet import TRACKS, Codec, Hop, Packet, Stamp, Track, inspect
+from dreamrelay.protocol.messages import (
+    WORKER_STATES,
+    Acknowledged,
+    CreditGiven,
+    Delivery,
+    Dialect,
+    Event,
+    FailureReceived,
+    Fault,
+    Joined,
+    Limits,
+    Notice,
+    PacketReceived,
+    ParametersChanged,
+    PatchReceived,
+    Refused,
+    ReplyDue,
+    RequestOffered,
+    Role,
+    SchemaChanged,
+    StatusChanged,
+    StatusReceived,
+    Welcome,
+    WorkerHello,
+)
+
+VERSION = 1
+MAX_STAMPS = 16
+MAX_CREDIT = 1024
+
+_HEADER = struct.Struct("<2sBBHBBQQIHHB3x")
+_STAMP = struct.Struct("<B3xQ")
+_MAGIC = b"DR"
+_PRIVATE = 1
+
+
+def encode_packet(packet: Packet, track: Track) -> bytes:
+    """Write a packet as one binary message."""
+    stamps = packet.stamps[-MAX_STAMPS:]
+    header = _HEADER.pack(
+        _MAGIC,
+        VERSION,
+        packet.codec,
+        _HEADER.size + _STAMP.size * len(stamps),
+        TRACKS.index(track),
+        _PRIVATE if packet.private else 0,
+        packet.seq,
+        packet.captured_ns,
+        packet.revision,
+        min(packet.width, 0xFFFF),
+        min(packet.height, 0xFFFF),
+        len(stamps),
+    )
+    return b"".join((header, *(_STAMP.pack(s.hop, s.ns) for s in stamps), packet.data))
+
+
+def decode_packet(message: bytes) -> tuple[Packet, Track]:
+    """Read a binary message.
+
+    Coding and size are those that the picture's own first bytes tell, not those of the header.
+
+    Raises:
+        ProtocolError: no packet, a version we do not know, or no picture in it.
+    """
+    if len(message) < _HEADER.size or message[:2] != _MAGIC:
+        raise ProtocolError(
+            "expected a packet (a header that begins with DR, then a picture),"
+            f" got {len(message)} bytes that begin with {message[:2].hex(' ') or 'nothing'}"
+        )
+    (_, version, _, begin, track, flags, seq, captured, revision, _, _, count) = (
+        _HEADER.unpack_from(message)
+    )
+    if version != VERSION:
+        raise ProtocolError(
+            f"expected protocol version {VERSION}, got {version}: update the older side"
+        )
+    if track >= len(TRACKS) or count > MAX_STAMPS or begin < _HEADER.size + _STAMP.size * count:
+        raise ProtocolError("the packet's header contradicts itself")
+    data = message[begin:]
+    picture = inspect(data)
+    stamps = []
+    for i in range(count):
+        hop, ns = _STAMP.unpack_from(message, _HEADER.size + _STAMP.size * i)
+        if hop in Hop._value2member_map_:  # a later version may know more hops
+            stamps.append(Stamp(Hop(hop), ns))
+    packet = Packet(
+        data,
+        Codec(picture.codec),
+        picture.width,
+        picture.height,
+        seq,
+        captured,
+        revision,
+        tuple(stamps),
+        bool(flags & _PRIVATE),
+    )
+    return packet, TRACKS[track]
+
+
+def _seq_of(message: bytes) -> int:
+    """The number in what may be a packet's header; 0 if it is none."""
+    if len(message) < _HEADER.size or message[:2] != _MAGIC:
+        return 0
+    return int(_HEADER.unpack_from(message)[6])
+
+
+def encode_text(kind: str, **fields: Any) -> str:
+    """Write a JSON text message."""
+    return orjson.dumps({"type": kind, **fields}, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def decode_text(message: str) -> tuple[str, dict[str, Any]]:
+    """Read a JSON text message into its ``type`` and the whole object.
+
+    Raises:
+        ProtocolError: not a JSON object with a ``type``.
+    """
+    try:
+        fields = orjson.loads(message)
+    except orjson.JSONDecodeError as error:
+        raise ProtocolError(f"expected a JSON object, got something else: {error}") from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
+        raise ProtocolError('expected a JSON object with a "type"')
+    return fields["type"], fields
+
+
+def error_fields(error: DreamRelayError) -> dict[str, Any]:
+    """An error as data: the same fields in an ``error`` message and in a REST reply."""
+    fields: dict[str, Any] = {"code": error.code, "message": str(error)}
+    if isinstance(error, ParameterError):
+        fields["problems"] = error.problems
+    return fields
+
+
+class NativeDialect(Dialect):
+    """The relay's end of a native connection in one role."""
+
+    def __init__(
+        self, role: Role, limits: Limits, *, clock_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._role = role
+        self._limits = limits
+        self._clock_ns = clock_ns
+        self._greeted = role != "worker"
+
+    def receive(self, message: str | bytes) -> list[Event]:
+        try:
+            if isinstance(message, bytes):
+                return self._packet(message)
+            kind, fields = decode_text(message)
+            if not self._greeted and kind != "hello":
+                return [
+                    Fault(
+                        ProtocolError(f"expected a worker's hello first, got {kind!r}"), close=True
+                    )
+                ]
+            handler = _HANDLERS.get(kind)
+            return handler(self, fields) if handler else []
+        except ProtocolError as error:
+            # Text that is no JSON, or bytes that are no packet, cost the peer its message only.
+            if isinstance(message, bytes) and self._role == "producer":
+                # Its credit was spent on this packet: without an ack it would wait for ever.
+                refusal = encode_text(
+                    "ack", seq=_seq_of(message), accepted=False, message=str(error)
+                )
+                return [ReplyDue(refusal)]
+            return [Fault(error)]
+
+    def _packet(self, message: bytes) -> list[Event]:
+        if self._role == "viewer":
+            return [Fault(ProtocolError("a viewer may not send pictures: connect as producer"))]
+        if not self._greeted:
+            return [
+                Fault(ProtocolError("expected a worker's hello first, got a picture"), close=True)
+            ]
+        packet, _ = decode_packet(message)
+        if packet.width * packet.height > self._limits.pixels:
+            raise ProtocolError(
+                f"expected at most {self._limits.pixels} pixels, got {packet.width}x{packet.height}"
+            )
+        return [PacketReceived(packet, "input" if self._role == "producer" else "output")]
+
+    def _hello(self, fields: dict[str, Any]) -> list[Event]:
+        version = _number(fields, "version", 1, VERSION)
+        if version != VERSION:
+            return [
+                Fault(
+                    ProtocolError(f"expected protocol version {VERSION}, got {version}"), close=True
+                )
+            ]
+        worker = None
+        if self._role == "worker":
+            schema = fields.get("schema")
+            if schema is not None and not isinstance(schema, dict):
+                raise ProtocolError("hello: expected a JSON Schema object as schema")
+            parameters = fields.get("parameters", {})
+            if not isinstance(parameters, dict):
+                raise ProtocolError("hello: expected an object as parameters")
+            worker = WorkerHello(
+                _text(fields, "engine", 200),
+                _text(fields, "model", 200),
+                _text(fields, "device", 200),
+                _number(fields, "width", 0, 1 << 16),
+                _number(fields, "height", 0, 1 << 16),
+                schema,
+                parameters,
+            )
+        self._greeted = True
+        credit = _number(fields, "credit", 0, MAX_CREDIT, default=1)
+        return [Joined(self._role, _text(fields, "name", 200), credit, worker)]
+
+    def _credit(self, fields: dict[str, Any]) -> list[Event]:
+        track = fields.get("track")
+        if track is not None and track not in TRACKS:
+            raise ProtocolError(f"credit: expected input or output as track, got {track!r}")
+        return [CreditGiven(_number(fields, "count", 1, MAX_CREDIT, default=1), track)]
+
+    def _parameters(self, fields: dict[str, Any]) -> list[Event]:
+        patch = fields.get("patch")
+        if not isinstance(patch, dict):
+            error = ProtocolError("parameters: expected an object as patch")
+            return [ReplyDue(encode_text("error", **error_fields(error), id=fields.get("id")))]
+        return [PatchReceived(patch, fields.get("id"))]
+
+    def _status(self, fields: dict[str, Any]) -> list[Event]:
+        state = fields.get("state")
+        if self._role != "worker" or state not in WORKER_STATES:
+            raise ProtocolError(
+                f"status: expected {', '.join(WORKER_STATES)} from a worker, got {state!r}"
+            )
+        fraction = fields.get("fraction")
+        if fraction is not None:
+            fraction = min(1.0, max(0.0, _real(fields, "fraction")))
+        return [StatusReceived(state, _text(fields, "text", 500), fraction, _real(fields, "fps"))]
+
+    def _failed(self, fields: dict[str, Any]) -> list[Event]:
+        if self._role != "worker":
+            raise ProtocolError("failed: only a worker says this")
+        return [FailureReceived(_number(fields, "seq", 0, 1 << 64), _text(fields, "message", 500))]
+
+    def _ping(self, fields: dict[str, Any]) -> list[Event]:
+        return [ReplyDue(encode_text("pong", id=fields.get("id"), received_ns=self._clock_ns()))]
+
+    def render(self, notice: Notice) -> list[str | bytes]:
+        match notice:
+            case Delivery(packet, track):
+                return [packet.wire(track, lambda p: encode_packet(p, track))]
+            case RequestOffered(packet, patch, max_bytes):
+                announced = encode_text(
+                    "request", seq=packet.seq, patch=dict(patch), max_bytes=max_bytes
+                )
+                return [announced, encode_packet(packet, "input")]
+            case Welcome(stream, role, peer, credit, limits):
+                return [
+                    encode_text(
+                        "welcome",
+                        version=VERSION,
+                        server=f"dreamrelay/{__version__}",
+                        stream=stream,
+                        role=role,
+                        peer=peer,
+                        credit=credit,
+                        max_message_bytes=limits.message_bytes,
+                        max_pixels=limits.pixels,
+                    )
+                ]
+            case SchemaChanged(schema):
+                return [encode_text("schema", schema=schema)]
+            case ParametersChanged(values, revision, changed, origin, id_):
+                return [
+                    encode_text(
+                        "parameters",
+                        values=dict(values),
+                        revision=revision,
+                        changed=changed,
+                        origin=origin,
+                        id=id_,
+                    )
+                ]
+            case StatusChanged(status):
+                return [encode_text("status", **status)]
+            case Acknowledged(seq, None):
+                return [encode_text("ack", seq=seq, accepted=True)]
+            case Acknowledged(seq, refusal):
+                return [encode_text("ack", seq=seq, accepted=False, message=refusal)]
+            case Refused(error, id_):
+                return [encode_text("error", **error_fields(error), id=id_)]
+            case _:
+                return []  # answers to requests: nobody asks for one in this dialect
+
+
+_HANDLERS: Mapping[str, Callable[[NativeDialect, dict[str, Any]], list[Event]]] = {
+    "hello": NativeDialect._hello,
+    "credit": NativeDialect._credit,
+    "parameters": NativeDialect._parameters,
+    "status": NativeDialect._status,
+    "failed": NativeDialect._failed,
+    "ping": NativeDialect._ping,
+}
+
+
+def _text(fields: Mapping[str, Any], name: str, longest: int) -> str:
+    value = fields.get(name, "")
+    if not isinstance(value, str):
+        raise ProtocolError(
+            f"{fields['type']}: expected text as {name}, got {type(value).__name__}"
+        )
+    return value[:longest]
+
+
+def _number(
+    fields: Mapping[str, Any], name: str, low: int, high: int, *, default: int | None = None
+) -> int:
+    value = fields.get(name, low if default is None else default)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ProtocolError(
+            f"{fields['type']}: expected a whole number from {low} to {high} as {name},"
+            f" got {value!r:.40}"
+        )
+    return value
+
+
+def _real(fields: Mapping[str, Any], name: str) -> float:
+    value = fields.get(name, 0.0)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -1e9 < value < 1e9:
+        raise ProtocolError(f"{fields['type']}: expected a number as {name}, got {value!r:.40}")
+    return float(value)

@@ -1,0 +1,249 @@
+"""HTTP beside the WebSockets: the studio, pictures by URL, parameters, health and metrics.
+
+Nothing here touches a disk or a pixel while a stream runs: the page's files are read at start,
+pictures are the packets' own bytes.
+"""
+
+import asyncio
+import importlib.resources
+import itertools
+import mimetypes
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+
+from dreamrelay import __version__
+from dreamrelay.errors import ParameterError, ProtocolError
+from dreamrelay.hub import Hub, Peer, Stream
+from dreamrelay.packet import Packet, Track
+from dreamrelay.protocol.messages import Notice
+from dreamrelay.protocol.native import error_fields
+from dreamrelay.relay.auth import COOKIE, Gate
+from dreamrelay.relay.metrics import render
+
+MAX_PATCH_BYTES = 64 * 1024
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'"
+)
+
+_BOUNDARY = "dreamrelay"
+_numbers = itertools.count(1)
+
+StreamName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="A stream's name")]
+TrackName = Annotated[Track, Query(description="input: the camera side, output: the diffused side")]
+
+
+class PictureClient(Peer):
+    """Somebody who looks at a track over plain HTTP. Its socket's own pace is its credit."""
+
+    role: Literal["viewer"] = "viewer"
+
+    def __init__(self) -> None:
+        self.id = f"http-{next(_numbers)}"
+        self.name = "mjpeg"
+        self.something = asyncio.Event()
+
+    def notify(self, notice: Notice) -> None:
+        """Pictures are all that fits through here."""
+
+    def wake(self) -> None:
+        self.something.set()
+
+
+def part(packet: Packet) -> bytes:
+    """One part of an MJPEG stream: made once, shared by all.
+
+    The *next* boundary is already in it: browsers show a part when they have seen its end.
+    """
+    head = f"Content-Type: {packet.codec.mime}\r\nContent-Length: {len(packet.data)}\r\n\r\n"
+    return b"".join((head.encode(), packet.data, f"\r\n--{_BOUNDARY}\r\n".encode()))
+
+
+async def parts(stream: Stream, track: Track, closing: asyncio.Event) -> AsyncIterator[bytes]:
+    """Yield the parts of a track until the relay closes; the client's going away cancels it."""
+    client = PictureClient()
+    stream.join(client, (track,))
+    try:
+        yield f"--{_BOUNDARY}\r\n".encode()
+        while not closing.is_set():
+            await client.something.wait()
+            client.something.clear()
+            subscription = stream.subscription(client, track)
+            packet = subscription.take() if subscription else None
+            if packet is not None:
+                yield packet.wire("mjpeg", part)
+    finally:
+        stream.leave(client)
+
+
+def load_static() -> dict[str, tuple[bytes, str]]:
+    """Read the studio's files: name to content and type."""
+    files: dict[str, tuple[bytes, str]] = {}
+    for item in importlib.resources.files("dreamrelay.relay").joinpath("static").iterdir():
+        if item.is_file():
+            kind = mimetypes.guess_type(item.name)[0] or "application/octet-stream"
+            # What the registry of a Windows machine says about .js keeps modules from loading.
+            if item.name.endswith(".js"):
+                kind = "text/javascript"
+            text = kind.startswith("text/") or kind.endswith(("json", "xml"))
+            files[item.name] = (item.read_bytes(), kind + ("; charset=utf-8" if text else ""))
+    return files
+
+
+def error_response(status: int, error: ProtocolError | ParameterError) -> JSONResponse:
+    return JSONResponse({"error": error_fields(error)}, status_code=status)
+
+
+def _not_there(what: str) -> JSONResponse:
+    return error_response(404, ProtocolError(what))
+
+
+def make_router(hub: Hub, gate: Gate, closing: asyncio.Event) -> APIRouter:
+    """Build the routes over one hub.
+
+    Args:
+        closing: set when the relay stops; endless answers end then.
+    """
+    router = APIRouter()
+    _add_pages(router, hub, gate)
+    _add_status(router, hub)
+    _add_pictures(router, hub, closing)
+    _add_parameters(router, hub)
+    return router
+
+
+def _status(hub: Hub) -> dict[str, Any]:
+    return {
+        "status": "ok",
+        "service": "dreamrelay",
+        "version": __version__,
+        "streams": [stream.status() for stream in hub.streams.values()],
+    }
+
+
+def _add_pages(router: APIRouter, hub: Hub, gate: Gate) -> None:
+    static = load_static()
+
+    def page(name: str, request: Request) -> Response:
+        if name not in static:
+            return _not_there(f"{name} is not installed")
+        content, kind = static[name]
+        response = Response(content, media_type=kind)
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cache-Control"] = "no-cache"
+        shown = request.query_params.get("token")
+        if gate.token is not None and shown == gate.token:
+            response.set_cookie(COOKIE, shown, httponly=True, samesite="strict")
+        return response
+
+    @router.get("/", summary="The studio, or the relay's status as JSON")
+    async def index(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return page("index.html", request)
+        return JSONResponse(_status(hub))
+
+    @router.get("/static/{name}", include_in_schema=False)
+    async def static_file(name: str) -> Response:
+        if name not in static:
+            return _not_there(f"there is no {name[:60]}")
+        content, kind = static[name]
+        headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+        return Response(content, media_type=kind, headers=headers)
+
+    @router.get("/favicon.ico", include_in_schema=False)
+    async def favicon() -> Response:
+        return RedirectResponse("/static/favicon.svg")
+
+    @router.get("/streams/{name}/view", summary="Output only, full window, transparent: for OBS")
+    async def view(name: StreamName, request: Request) -> Response:
+        return page("view.html", request)
+
+
+def _add_status(router: APIRouter, hub: Hub) -> None:
+    @router.get("/healthz", summary="Whether the relay lives")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    @router.get("/metrics", summary="Prometheus metrics")
+    async def metrics() -> Response:
+        return Response(render(hub), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @router.get("/streams", summary="All streams")
+    async def streams() -> dict[str, Any]:
+        return {"streams": _status(hub)["streams"]}
+
+    @router.get("/streams/{name}", summary="One stream: status and parameters")
+    async def stream_status(name: StreamName) -> Response:
+        stream = hub.find(name)
+        if stream is None:
+            return _not_there(f"there is no stream {name!r} yet")
+        fields = {"parameters": stream.values, "revision": stream.revision}
+        return JSONResponse({**stream.status(), **fields})
+
+
+def _add_pictures(router: APIRouter, hub: Hub, closing: asyncio.Event) -> None:
+    @router.get("/streams/{name}/mjpeg", summary="A track as MJPEG, under a stable URL")
+    async def mjpeg(name: StreamName, track: TrackName = "output") -> Response:
+        return StreamingResponse(
+            parts(hub.stream(name), track, closing),
+            media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    @router.get("/streams/{name}/snapshot.jpg", summary="The last picture of a track")
+    async def snapshot(name: StreamName, track: TrackName = "output") -> Response:
+        stream = hub.find(name)
+        packet = stream.tracks[track].last if stream else None
+        if packet is None:
+            return _not_there(f"there is no {track} picture on stream {name!r} yet")
+        headers = {
+            "Cache-Control": "no-store",
+            "X-Sequence": str(packet.seq),
+            "X-Revision": str(packet.revision),
+        }
+        return Response(packet.data, media_type=packet.codec.mime, headers=headers)
+
+
+def _add_parameters(router: APIRouter, hub: Hub) -> None:
+    @router.get("/streams/{name}/parameters", summary="Values in force")
+    async def parameters(name: StreamName) -> Response:
+        stream = hub.find(name)
+        if stream is None:
+            return _not_there(f"there is no stream {name!r} yet")
+        return JSONResponse({"values": stream.values, "revision": stream.revision})
+
+    @router.patch("/streams/{name}/parameters", summary="Change some: all of the patch or nothing")
+    async def change_parameters(name: StreamName, request: Request) -> Response:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_PATCH_BYTES:
+                text = f"expected a patch of at most {MAX_PATCH_BYTES} bytes"
+                return error_response(413, ProtocolError(text))
+        try:
+            patch = orjson.loads(bytes(body))
+        except orjson.JSONDecodeError as error:
+            return error_response(400, ProtocolError(f"expected a JSON object: {error}"))
+        if not isinstance(patch, dict):
+            return error_response(400, ProtocolError("expected a JSON object of parameters"))
+        try:
+            stream = hub.stream(name)
+            notice = stream.update_parameters(patch, "rest")
+        except ParameterError as error:
+            return error_response(422, error)
+        except ProtocolError as error:
+            return error_response(409, error)
+        return JSONResponse({"values": notice.values, "revision": notice.revision})
+
+    @router.get("/streams/{name}/parameters/schema", summary="JSON Schema of the parameters")
+    async def schema(name: StreamName) -> Response:
+        stream = hub.find(name)
+        if stream is None or stream.schema is None:
+            return _not_there(f"no worker has said what stream {name!r} can do yet")
+        return JSONResponse(dict(stream.schema))

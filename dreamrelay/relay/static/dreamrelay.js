@@ -1,0 +1,616 @@
+/**
+ * dreamrelay.js: view the pictures of a relay, send it pictures, change parameters. No dependencies.
+ *
+ *     import { Connection, Painter, Parameters } from "http://127.0.0.1:8765/static/dreamrelay.js";
+ *     const viewer = new Connection({ stream: "default", role: "viewer" });
+ *     new Painter(document.querySelector("canvas")).follow(viewer);
+ *     const parameters = new Parameters(viewer);
+ *     parameters.set({ prompt: "watercolor" });
+ *
+ * The relay is the one this module was loaded from, unless `relay` says another. docs/protocol.md has the
+ * protocol byte by byte. The studio uses nothing but this file, so your page can do what the studio can.
+ *
+ * @module dreamrelay
+ */
+
+/** @typedef {"input" | "output"} Track */
+
+/** @typedef {{ hop: number, ns: bigint }} Stamp A hop of {@link HOPS} and when it was passed. */
+
+/**
+ * @typedef {object} Packet One encoded picture with its header.
+ * @property {Uint8Array} data the encoded picture
+ * @property {string} type its MIME type; empty when the codec is not known here
+ * @property {Track} track
+ * @property {boolean} private answers a request, not for the public
+ * @property {number} seq number of the picture in its stream
+ * @property {bigint} capturedNs UNIX time at which it was taken, on the producer's clock
+ * @property {number} revision of the parameters it was made under; 0 for inputs
+ * @property {number} width pixels
+ * @property {number} height pixels
+ * @property {Stamp[]} stamps
+ */
+
+export const PROTOCOL_VERSION = 1;
+
+/** @type {readonly Track[]} */
+export const TRACKS = ["input", "output"];
+
+/** MIME types by their number on the wire. @type {Readonly<Record<number, string>>} */
+export const CODECS = { 1: "image/jpeg", 2: "image/png", 3: "image/webp", 4: "image/gif", 5: "image/bmp" };
+
+/** What a stamp's `hop` means. */
+export const HOPS = {
+  ENCODED: 1, RELAYED: 2, RECEIVED: 3, DECODED: 4, INFER: 5, INFERRED: 6, REENCODED: 7, RETURNED: 8,
+};
+
+const HEADER = 36;
+const STAMP = 12;
+const MAX_STAMPS = 16;
+const MAGIC = 0x5244; // "DR", read as a little-endian number
+
+/**
+ * Read a binary message.
+ * @param {ArrayBuffer | Uint8Array} message
+ * @returns {Packet} its `data` is a view into the message, not a copy
+ * @throws {TypeError} it is no packet of this version
+ */
+export function decodePacket(message) {
+  const bytes = message instanceof Uint8Array ? message : new Uint8Array(message);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < HEADER || view.getUint16(0, true) !== MAGIC) {
+    throw new TypeError("expected a packet, got bytes that do not begin with DR and a header");
+  }
+  const version = view.getUint8(2);
+  if (version !== PROTOCOL_VERSION) {
+    throw new TypeError(`expected a packet of version ${PROTOCOL_VERSION}, got version ${version}`);
+  }
+  const begin = view.getUint16(4, true);
+  const count = view.getUint8(32);
+  if (count > MAX_STAMPS || begin < HEADER + STAMP * count || begin > bytes.length) {
+    throw new TypeError(`the packet's header is broken: ${count} stamps, picture at ${begin} of ${bytes.length}`);
+  }
+  const track = TRACKS[view.getUint8(6)];
+  if (track === undefined) throw new TypeError(`expected track 0 or 1, got ${view.getUint8(6)}`);
+  const stamps = [];
+  for (let at = HEADER; at < HEADER + STAMP * count; at += STAMP) {
+    stamps.push({ hop: view.getUint8(at), ns: view.getBigUint64(at + 4, true) });
+  }
+  return {
+    data: bytes.subarray(begin),
+    type: CODECS[view.getUint8(3)] ?? "",
+    track,
+    private: (view.getUint8(7) & 1) === 1,
+    seq: Number(view.getBigUint64(8, true)),
+    capturedNs: view.getBigUint64(16, true),
+    revision: view.getUint32(24, true),
+    width: view.getUint16(28, true),
+    height: view.getUint16(30, true),
+    stamps,
+  };
+}
+
+/**
+ * Write a binary message.
+ * @param {Partial<Packet> & { data: Uint8Array, width: number, height: number }} packet
+ * @returns {Uint8Array}
+ */
+export function encodePacket(packet) {
+  const stamps = (packet.stamps ?? []).slice(0, MAX_STAMPS);
+  const begin = HEADER + STAMP * stamps.length;
+  const bytes = new Uint8Array(begin + packet.data.length);
+  const view = new DataView(bytes.buffer);
+  const type = packet.type ?? "image/jpeg";
+  const codec = Object.entries(CODECS).find(([, mime]) => mime === type);
+  if (codec === undefined) throw new TypeError(`expected one of ${Object.values(CODECS).join(", ")}, got ${type}`);
+  view.setUint16(0, MAGIC, true);
+  view.setUint8(2, PROTOCOL_VERSION);
+  view.setUint8(3, Number(codec[0]));
+  view.setUint16(4, begin, true);
+  view.setUint8(6, packet.track === "output" ? 1 : 0);
+  view.setUint8(7, packet.private ? 1 : 0);
+  view.setBigUint64(8, BigInt(packet.seq ?? 0), true);
+  view.setBigUint64(16, packet.capturedNs ?? nowNs(), true);
+  view.setUint32(24, packet.revision ?? 0, true);
+  view.setUint16(28, packet.width, true);
+  view.setUint16(30, packet.height, true);
+  view.setUint8(32, stamps.length);
+  stamps.forEach((stamp, index) => {
+    view.setUint8(HEADER + STAMP * index, stamp.hop);
+    view.setBigUint64(HEADER + STAMP * index + 4, stamp.ns, true);
+  });
+  bytes.set(packet.data, begin);
+  return bytes;
+}
+
+let origin = performance.timeOrigin;
+
+/** UNIX time in milliseconds with a fraction. The page's clock stops while a laptop sleeps; this one does not. */
+export function nowMs() {
+  const now = origin + performance.now();
+  const drift = Date.now() - now;
+  if (Math.abs(drift) < 20) return now;
+  origin += drift;
+  return now + drift;
+}
+
+/** UNIX time in nanoseconds. */
+export function nowNs() {
+  return BigInt(Math.round(nowMs() * 1000)) * 1000n;
+}
+
+/** An event with its facts as `detail`. @template T @extends {CustomEvent<T>} */
+class Told extends CustomEvent {
+  /** @param {string} type @param {T} detail */
+  constructor(type, detail) {
+    super(type, { detail });
+  }
+}
+
+/** What the relay refused, or that the connection went before it answered (`code` is then "closed"). */
+export class RelayError extends Error {
+  /** @param {string} code @param {string} message @param {Record<string, string>} [problems] */
+  constructor(code, message, problems = {}) {
+    super(message);
+    this.name = "RelayError";
+    this.code = code;
+    this.problems = problems;
+  }
+}
+
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 8000;
+const PING_MS = 4000;
+const SILENCE_MS = 12000; // the relay says its status once a second, so this long is a dead line
+
+/**
+ * One role of one stream, kept up: it reconnects by itself, with growing, jittered pauses.
+ *
+ * Events, each with its facts in `detail`: `state` {state, retryAt, code, reason}; `packet` (Packet); and one for
+ * each of the relay's messages under its own name: `welcome`, `schema`, `parameters`, `status`, `ack`, `error`, ...
+ */
+export class Connection extends EventTarget {
+  /** @type {"connecting" | "open" | "waiting" | "closed"} */
+  state = "connecting";
+  /** When the next attempt is due (as of {@link nowMs}), in state "waiting". */
+  retryAt = 0;
+  /** Relay's clock minus ours in milliseconds, from the quickest of the last pings; null until known. @type {number | null} */
+  clockOffset = null;
+  /** Round trip in milliseconds of that ping. @type {number | null} */
+  roundTrip = null;
+  /** Producer: how many pictures may be sent now. */
+  credits = 0;
+  /** The relay's first words. @type {Record<string, any> | null} */
+  welcome = null;
+
+  #options;
+  /** @type {WebSocket | null} */
+  #socket = null;
+  #attempts = 0;
+  #heard = 0;
+  #ticked = 0;
+  #nextId = 1;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #retry;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #pings;
+  /** @type {Map<number, { resolve: (m: any) => void, reject: (e: RelayError) => void }>} */
+  #asked = new Map();
+  /** @type {Map<number, number>} */
+  #pinged = new Map();
+  /** @type {{ trip: number, offset: number }[]} */
+  #clock = [];
+  #onOnline = () => this.retryNow();
+
+  /**
+   * @param {object} options
+   * @param {string} [options.stream] "default" if not given
+   * @param {"viewer" | "producer" | "worker"} [options.role] "viewer" if not given
+   * @param {Track | "both"} [options.track] viewer: which pictures; "output" if not given
+   * @param {number} [options.credit] viewer: how many pictures may be under way; 1 if not given
+   * @param {string} [options.token]
+   * @param {string} [options.name] for the relay's list of peers
+   * @param {string | URL} [options.relay] its address (http or ws); where this module came from, if not given
+   * @param {typeof WebSocket} [options.WebSocket] for surroundings that have none
+   */
+  constructor(options = {}) {
+    super();
+    this.#options = { stream: "default", role: "viewer", ...options };
+    globalThis.addEventListener?.("online", this.#onOnline);
+    this.#connect();
+  }
+
+  get stream() {
+    return this.#options.stream;
+  }
+
+  get role() {
+    return this.#options.role;
+  }
+
+  /** Where the WebSocket goes. */
+  get address() {
+    const { stream, role, relay, track, credit, token } = this.#options;
+    const address = new URL(`streams/${encodeURIComponent(stream)}/${role}`, relay ?? new URL("../", import.meta.url));
+    address.protocol = address.protocol.replace("http", "ws");
+    if (role === "viewer" && track) address.searchParams.set("track", track);
+    if (role === "viewer" && credit !== undefined) address.searchParams.set("credit", String(credit));
+    if (token) address.searchParams.set("token", token);
+    return address;
+  }
+
+  /** Try again at once instead of waiting. */
+  retryNow() {
+    if (this.state !== "waiting") return;
+    clearTimeout(this.#retry);
+    this.#connect();
+  }
+
+  /** Leave for good. */
+  close() {
+    globalThis.removeEventListener?.("online", this.#onOnline);
+    clearTimeout(this.#retry);
+    this.#drop();
+    this.#become("closed");
+  }
+
+  /**
+   * Send a control message.
+   * @param {Record<string, any>} message
+   * @returns {boolean} whether there was a connection to send it on
+   */
+  say(message) {
+    if (this.state !== "open") return false;
+    this.#socket?.send(JSON.stringify(message));
+    return true;
+  }
+
+  /**
+   * Viewer: one more picture may come.
+   * @param {Track} [track]
+   */
+  give(track) {
+    this.say({ type: "credit", count: 1, ...(track && { track }) });
+  }
+
+  /**
+   * Producer: send a picture. Each costs a credit and an `ack` brings it back, so look at {@link credits} first.
+   * @param {Parameters<typeof encodePacket>[0]} packet
+   * @returns {boolean} false: nothing was sent, there is no credit or no connection
+   */
+  send(packet) {
+    if (this.state !== "open" || this.credits < 1) return false;
+    this.credits -= 1;
+    this.#socket?.send(encodePacket(packet));
+    return true;
+  }
+
+  /**
+   * Change parameters: all of the patch, or nothing of it.
+   * @param {Record<string, unknown>} patch
+   * @returns {Promise<{ values: Record<string, any>, revision: number }>} what holds now
+   * @throws {RelayError} `problems` says what was wrong with which value
+   */
+  patch(patch) {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++;
+      if (!this.say({ type: "parameters", patch, id })) {
+        reject(new RelayError("closed", "there is no connection to the relay"));
+        return;
+      }
+      this.#asked.set(id, { resolve, reject });
+    });
+  }
+
+  #connect() {
+    this.#become("connecting");
+    const socket = new (this.#options.WebSocket ?? WebSocket)(this.address);
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = (event) => this.#receive(event.data);
+    socket.onclose = (event) => this.#lost(event.code, event.reason);
+    this.#socket = socket;
+    this.#pings = setInterval(() => this.#tick(), PING_MS);
+    this.#heard = this.#ticked = nowMs();
+  }
+
+  #drop() {
+    clearInterval(this.#pings);
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket) {
+      socket.onmessage = socket.onclose = null;
+      socket.close();
+    }
+    this.credits = 0;
+    for (const { reject } of this.#asked.values()) {
+      reject(new RelayError("closed", "the connection went before the relay answered"));
+    }
+    this.#asked.clear();
+    this.#pinged.clear();
+  }
+
+  /** @param {number} code @param {string} reason */
+  #lost(code, reason) {
+    this.#drop();
+    const pause = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#attempts++);
+    const wait = pause * (0.5 + Math.random() / 2);
+    this.retryAt = nowMs() + wait;
+    this.#retry = setTimeout(() => this.#connect(), wait);
+    this.#become("waiting", { code, reason });
+  }
+
+  /** @param {Connection["state"]} state @param {{ code?: number, reason?: string }} [why] */
+  #become(state, why = {}) {
+    this.state = state;
+    this.dispatchEvent(new Told("state", { state, retryAt: this.retryAt, ...why }));
+  }
+
+  #tick() {
+    const now = nowMs();
+    const punctual = now - this.#ticked < 2 * PING_MS; // in a hidden tab timers sleep: silence means nothing then
+    this.#ticked = now;
+    if (punctual && now - this.#heard > SILENCE_MS) {
+      this.#lost(1006, "the relay fell silent");
+      return;
+    }
+    this.#ping();
+  }
+
+  #ping() {
+    const id = this.#nextId++;
+    this.#pinged.clear();
+    this.#pinged.set(id, nowMs());
+    this.say({ type: "ping", id });
+  }
+
+  /** @param {string | ArrayBuffer} data */
+  #receive(data) {
+    this.#heard = nowMs();
+    if (typeof data !== "string") {
+      this.dispatchEvent(new Told("packet", decodePacket(data)));
+      return;
+    }
+    const message = JSON.parse(data);
+    if (message.type === "welcome") this.#welcomed(message);
+    else if (message.type === "ack") this.credits += 1;
+    else if (message.type === "pong") this.#ponged(message);
+    const asked = this.#asked.get(message.id);
+    if (asked && (message.type === "parameters" || message.type === "error")) {
+      this.#asked.delete(message.id);
+      if (message.type === "parameters") asked.resolve(message);
+      else asked.reject(new RelayError(message.code, message.message, message.problems ?? {}));
+    }
+    this.dispatchEvent(new Told(message.type, message));
+  }
+
+  /** @param {Record<string, any>} message */
+  #welcomed(message) {
+    this.#attempts = 0;
+    this.welcome = message;
+    this.credits = message.credit ?? 0;
+    this.#clock = [];
+    this.#become("open");
+    if (this.#options.name) this.say({ type: "hello", version: PROTOCOL_VERSION, name: this.#options.name });
+    this.#ping();
+  }
+
+  /** @param {Record<string, any>} message */
+  #ponged(message) {
+    const sent = this.#pinged.get(message.id);
+    if (sent === undefined || typeof message.received_ns !== "number") return;
+    const trip = nowMs() - sent;
+    this.#clock = [...this.#clock.slice(-7), { trip, offset: message.received_ns / 1e6 - (sent + trip / 2) }];
+    const best = this.#clock.reduce((a, b) => (b.trip < a.trip ? b : a));
+    this.clockOffset = best.offset;
+    this.roundTrip = best.trip;
+  }
+}
+
+/** Resolves when the browser is about to paint; while the tab is hidden it does not. @returns {Promise<number>} */
+const nextPaint = () => new Promise((resolve) => requestAnimationFrame(resolve));
+
+/**
+ * Paints packets on a canvas, newest wins, and gives the credit back after the paint. In a hidden tab nothing is
+ * painted, so no credit is given and no picture is sent.
+ *
+ * Events: `paint` (detail: the Packet that is now to be seen), `broken` (detail: {packet, error}).
+ */
+export class Painter extends EventTarget {
+  /** What is on the canvas. @type {Packet | null} */
+  packet = null;
+  /** @type {{ packet: Packet, done: () => void } | null} */
+  #next = null;
+  #working = false;
+  #context;
+
+  /** @param {HTMLCanvasElement} canvas takes the size of the pictures; lay it out with CSS `object-fit` */
+  constructor(canvas) {
+    super();
+    this.canvas = canvas;
+    this.#context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  }
+
+  /**
+   * Paint what a viewer is sent.
+   * @param {Connection} viewer
+   * @param {Track} [track]
+   * @returns {this}
+   */
+  follow(viewer, track = "output") {
+    viewer.addEventListener("packet", (event) => {
+      const packet = /** @type {CustomEvent<Packet>} */ (event).detail;
+      if (packet.track === track) this.offer(packet, () => viewer.give(track));
+    });
+    return this;
+  }
+
+  /**
+   * Paint this unless a newer one comes first.
+   * @param {Packet} packet
+   * @param {() => void} done called once: it was painted, replaced or broken
+   */
+  offer(packet, done = () => {}) {
+    this.#next?.done();
+    this.#next = { packet, done };
+    if (!this.#working) this.#work();
+  }
+
+  async #work() {
+    this.#working = true;
+    while (this.#next) {
+      const { packet, done } = this.#next;
+      this.#next = null;
+      try {
+        const bitmap = await createImageBitmap(new Blob([packet.data], { type: packet.type }));
+        await nextPaint();
+        this.#paint(bitmap, packet);
+      } catch (error) {
+        this.dispatchEvent(new Told("broken", { packet, error }));
+      }
+      done();
+    }
+    this.#working = false;
+  }
+
+  /** @param {ImageBitmap} bitmap @param {Packet} packet */
+  #paint(bitmap, packet) {
+    const { canvas } = this;
+    if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+      canvas.width = bitmap.width;
+      canvas.height = bitmap.height;
+    } else {
+      this.#context.clearRect(0, 0, canvas.width, canvas.height);
+    }
+    this.#context.drawImage(bitmap, 0, 0);
+    bitmap.close();
+    this.packet = packet;
+    this.dispatchEvent(new Told("paint", packet));
+  }
+}
+
+/**
+ * The stream's parameters, as they hold, and the changes that are on their way.
+ *
+ * A change is `waiting` until it can be sent (once per animation frame; no relay or no worker yet: later), `sent`
+ * until the relay answers, `accepted` until a picture made under it was seen. Event `change` after each step.
+ */
+export class Parameters extends EventTarget {
+  /** @type {Record<string, any> | null} */
+  schema = null;
+  /** @type {Record<string, any>} */
+  values = {};
+  revision = 0;
+  /** @type {Map<string, { value: unknown, stage: "waiting" | "sent" | "accepted", revision: number }>} */
+  pending = new Map();
+  /** What the relay said against a value. @type {Map<string, string>} */
+  problems = new Map();
+
+  #connection;
+  #scheduled = false;
+  #checked = false; // whether this connection's relay has a schema to check patches against
+
+  /** @param {Connection} connection */
+  constructor(connection) {
+    super();
+    this.#connection = connection;
+    connection.addEventListener("schema", (event) => {
+      this.schema = /** @type {CustomEvent} */ (event).detail.schema;
+      this.#checked = this.schema !== null;
+      this.#changed();
+      this.#schedule();
+    });
+    connection.addEventListener("parameters", (event) => {
+      const { values, revision } = /** @type {CustomEvent} */ (event).detail;
+      if (revision < this.revision) this.settle(); // a relay that began anew counts anew
+      this.values = values;
+      this.revision = revision;
+      this.#changed();
+    });
+    connection.addEventListener("welcome", () => (this.#checked = false));
+  }
+
+  /** The value as the user should see it: the pending one if there is one. @param {string} name */
+  value(name) {
+    const pending = this.pending.get(name);
+    return pending ? pending.value : this.values[name];
+  }
+
+  /** Change parameters; what is said within one frame goes out as one patch. @param {Record<string, unknown>} patch */
+  set(patch) {
+    for (const [name, value] of Object.entries(patch)) {
+      this.problems.delete(name);
+      this.pending.set(name, { value, stage: "waiting", revision: 0 });
+    }
+    this.#changed();
+    this.#schedule();
+  }
+
+  /** Forget a change that was refused. @param {string} name */
+  forget(name) {
+    this.problems.delete(name);
+    this.pending.delete(name);
+    this.#changed();
+  }
+
+  /** A picture made under this revision was seen. @param {number} revision */
+  seen(revision) {
+    this.#settle((change) => change.revision <= revision);
+  }
+
+  /** No picture will come that could show the accepted changes; take them as done. */
+  settle() {
+    this.#settle(() => true);
+  }
+
+  /** @param {(change: { revision: number }) => boolean} done */
+  #settle(done) {
+    let any = false;
+    for (const [name, change] of this.pending) {
+      if (change.stage === "accepted" && done(change)) any = this.pending.delete(name);
+    }
+    if (any) this.#changed();
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #schedule() {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    const flush = () => {
+      this.#scheduled = false;
+      this.#flush();
+    };
+    if (typeof requestAnimationFrame === "function" && !document.hidden) requestAnimationFrame(flush);
+    else setTimeout(flush, 16);
+  }
+
+  async #flush() {
+    if (this.#connection.state !== "open" || !this.#checked) return;
+    const changes = [...this.pending].filter(([name, { stage }]) => stage === "waiting" && !this.problems.has(name));
+    if (changes.length === 0) return;
+    for (const [, change] of changes) change.stage = "sent";
+    this.#changed();
+    try {
+      const { revision } = await this.#connection.patch(Object.fromEntries(changes.map(([name, { value }]) => [name, value])));
+      for (const [, change] of changes) Object.assign(change, { stage: "accepted", revision });
+    } catch (error) {
+      this.#refused(changes, /** @type {RelayError} */ (error));
+    }
+    this.#changed();
+  }
+
+  /** @param {[string, { stage: string }][]} changes @param {RelayError} error */
+  #refused(changes, error) {
+    const guilty = new Set(changes.map(([name]) => name).filter((name) => name in error.problems));
+    for (const [name, change] of changes) {
+      change.stage = "waiting";
+      if (error.code === "closed" || this.pending.get(name) !== change) continue;
+      // A patch holds as a whole or not at all; what nothing is said against is sent again without the rest.
+      if (guilty.size === 0) this.problems.set(name, error.message);
+      else if (guilty.has(name)) this.problems.set(name, error.problems[name]);
+    }
+    if (error.code !== "closed" && guilty.size > 0) this.#schedule();
+  }
+}

@@ -1,0 +1,148 @@
+/** Where the pictures are: side by side, the input as an inset, or the output alone; and full screen. */
+
+const LAYOUTS = ["side", "inset", "output"];
+const CORNERS = ["top-left", "top-right", "bottom-right", "bottom-left"];
+const IDLE_MS = 3000;
+
+/** Small choices that outlive the page; a browser that forbids storage just forgets them. */
+export const memory = {
+  /** @param {string} key @returns {string | null} */
+  get(key) {
+    try {
+      return localStorage.getItem(`dreamrelay.${key}`);
+    } catch {
+      return null;
+    }
+  },
+  /** @param {string} key @param {string} value */
+  set(key, value) {
+    try {
+      localStorage.setItem(`dreamrelay.${key}`, value);
+    } catch {
+      // Nothing to do: it is a convenience.
+    }
+  },
+};
+
+/** Events: `layout` (the input may be shown or hidden now). */
+export class Stage extends EventTarget {
+  /** @param {HTMLElement} root @param {HTMLElement} input @param {HTMLElement} output the two panes */
+  constructor(root, input, output) {
+    super();
+    this.root = root;
+    this.panes = { input, output };
+    this.layout = memory.get("layout") ?? (matchMedia("(min-width: 720px)").matches ? "side" : "inset");
+    this.corner = memory.get("corner") ?? "bottom-right";
+    this.swapped = false;
+    for (const pane of [input, output]) this.#insetControls(pane);
+    this.#show();
+  }
+
+  /** Whether the input is to be seen at all. */
+  get showsInput() {
+    return this.layout !== "output" || this.swapped;
+  }
+
+  next() {
+    this.layout = LAYOUTS[(LAYOUTS.indexOf(this.layout) + 1) % LAYOUTS.length];
+    this.swapped = false;
+    memory.set("layout", this.layout);
+    this.#show();
+    return { side: "side by side", inset: "inset", output: "output only" }[this.layout] ?? "";
+  }
+
+  swap() {
+    this.swapped = !this.swapped;
+    this.#show();
+  }
+
+  #show() {
+    if (!LAYOUTS.includes(this.layout)) this.layout = "side";
+    if (!CORNERS.includes(this.corner)) this.corner = "bottom-right";
+    const { root, panes, layout } = this;
+    Object.assign(root.dataset, { layout, corner: this.corner });
+    const small = layout === "inset" ? (this.swapped ? panes.output : panes.input) : null;
+    for (const pane of [panes.input, panes.output]) {
+      const isSmall = pane === small;
+      pane.classList.toggle("small", isSmall);
+      pane.tabIndex = isSmall ? 0 : -1;
+      if (isSmall) pane.title = "Click swaps, drag moves to another corner";
+      else pane.removeAttribute("title");
+    }
+    this.dispatchEvent(new Event("layout"));
+  }
+
+  /** Click or Enter swaps, dragging or the arrow keys move to another corner. @param {HTMLElement} pane */
+  #insetControls(pane) {
+    const isSmall = () => pane.classList.contains("small");
+    /** @type {{ x: number, y: number, moved: boolean } | null} */
+    let held = null;
+    pane.addEventListener("pointerdown", (event) => {
+      if (!isSmall() || event.button !== 0) return;
+      held = { x: event.clientX, y: event.clientY, moved: false };
+      pane.setPointerCapture(event.pointerId);
+    });
+    pane.addEventListener("pointermove", (event) => {
+      if (!held) return;
+      const [dx, dy] = [event.clientX - held.x, event.clientY - held.y];
+      held.moved ||= Math.hypot(dx, dy) > 8;
+      if (held.moved) pane.style.translate = `${dx}px ${dy}px`;
+    });
+    const drop = (/** @type {PointerEvent} */ event) => {
+      if (!held) return;
+      pane.style.translate = "";
+      if (!held.moved && event.type === "pointerup") this.swap();
+      else if (event.type === "pointerup") {
+        const box = this.root.getBoundingClientRect();
+        this.#move(event.clientX < box.x + box.width / 2, event.clientY < box.y + box.height / 2);
+      }
+      held = null;
+    };
+    pane.addEventListener("pointerup", drop);
+    pane.addEventListener("pointercancel", drop);
+    pane.addEventListener("keydown", (event) => {
+      if (!isSmall() || event.target !== pane) return;
+      const [top, left] = [this.corner.startsWith("top"), this.corner.endsWith("left")];
+      if (event.key === "Enter") this.swap();
+      else if (event.key === "ArrowLeft" || event.key === "ArrowRight") this.#move(event.key === "ArrowLeft", top);
+      else if (event.key === "ArrowUp" || event.key === "ArrowDown") this.#move(left, event.key === "ArrowUp");
+      else return;
+      event.preventDefault();
+    });
+  }
+
+  /** @param {boolean} left @param {boolean} top */
+  #move(left, top) {
+    this.corner = `${top ? "top" : "bottom"}-${left ? "left" : "right"}`;
+    memory.set("corner", this.corner);
+    this.#show();
+  }
+}
+
+/** In full screen, all but the pictures fades when nothing is touched for a while. */
+export class FullScreen {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+
+  constructor() {
+    document.addEventListener("fullscreenchange", () => {
+      document.body.classList.toggle("full", document.fullscreenElement !== null);
+      this.#wake();
+    });
+    for (const touch of ["pointermove", "pointerdown", "keydown", "focusin", "wheel"]) {
+      document.addEventListener(touch, () => this.#wake(), { passive: true });
+    }
+  }
+
+  toggle() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else document.documentElement.requestFullscreen?.().catch(() => {}); // refused: the page stays as it is
+  }
+
+  #wake() {
+    clearTimeout(this.#timer);
+    document.body.classList.remove("idle");
+    if (!document.fullscreenElement) return;
+    this.#timer = setTimeout(() => document.body.classList.add("idle"), IDLE_MS);
+  }
+}

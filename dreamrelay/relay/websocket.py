@@ -1,0 +1,240 @@
+"""Between a WebSocket and the hub: bytes to the dialect, its events to the hub, notices back.
+
+Two tasks a connection: one receives, one sends. Whatever has to be sent lies in an outbox (control,
+in order, never dropped) or in a subscription (pictures, newest wins); the sender writes the outbox
+first.
+A peer that does not read for ``stall_seconds`` is cut off: closing politely would wait for it for
+ever.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from typing import Any
+
+from starlette.websockets import WebSocket
+
+from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
+from dreamrelay.hub import PRODUCER_CREDIT, Peer, Stream
+from dreamrelay.packet import TRACKS, Track
+from dreamrelay.protocol.messages import (
+    CreditGiven,
+    Delivery,
+    Dialect,
+    Event,
+    FailureReceived,
+    Fault,
+    Joined,
+    Limits,
+    Notice,
+    PacketReceived,
+    PatchReceived,
+    Refused,
+    ReplyDue,
+    RequestReceived,
+    Role,
+    StatusReceived,
+    Welcome,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_OUTBOX = 1024
+"""Control messages that may wait for a peer; one that lets more pile up is cut off."""
+
+_numbers = itertools.count(1)
+
+
+class _Done(Exception):
+    """The connection is over; nothing went wrong."""
+
+
+class _Refused(Exception):
+    """The connection cannot go on; the text says why."""
+
+
+class WebSocketPeer(Peer):
+    """One connection."""
+
+    def __init__(
+        self, websocket: WebSocket, dialect: Dialect, stream: Stream, role: Role, stall: float
+    ) -> None:
+        self.id = f"ws-{next(_numbers)}"
+        self.role = role
+        self.reply_limit = dialect.reply_limit
+        self._websocket = websocket
+        self._dialect = dialect
+        self._stream = stream
+        self._stall = stall
+        self._joined = False
+        self._outbox: deque[str | bytes] = deque()
+        self._something = asyncio.Event()
+        self._overflowed = False
+
+    # -- what the hub calls -----------------------------------------------------------------------
+
+    def notify(self, notice: Notice) -> None:
+        self._outbox.extend(self._dialect.render(notice))
+        self._overflowed = len(self._outbox) > MAX_OUTBOX
+        self._something.set()
+
+    def wake(self) -> None:
+        self._something.set()
+
+    # -- the connection ---------------------------------------------------------------------------
+
+    async def run(
+        self, limits: Limits, tracks: tuple[Track, ...] = (), credit: int | None = None
+    ) -> None:
+        """Serve the connection to its end.
+
+        Args:
+            tracks: watched from the start; a peer of another dialect may say so later.
+            credit: what the peer may be sent at first on each track.
+        """
+        await self._websocket.accept()
+        role = self.role
+        welcome = Welcome(
+            self._stream.name,
+            role,
+            self.id,
+            PRODUCER_CREDIT if role == "producer" else None,
+            limits,
+        )
+        try:
+            first = await self._greet(welcome)
+            if self._dialect.greeting_grace == 0 and role != "worker":
+                self._join(tracks, credit)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._send_all())
+                if first is not None:
+                    self._handle(first)
+                while True:
+                    self._handle(await self._receive())
+        except* _Refused as refused:
+            first_refusal = refused.exceptions[0]
+            await self.close(1002, str(first_refusal))
+        except* _Done:
+            pass
+        finally:
+            self._stream.leave(self)
+
+    async def _greet(self, welcome: Welcome) -> str | bytes | None:
+        """Say welcome, unless the peer speaks first within the grace of its dialect."""
+        if self._dialect.greeting_grace > 0:
+            try:
+                async with asyncio.timeout(self._dialect.greeting_grace):
+                    return await self._receive()
+            except TimeoutError:
+                pass
+        self.notify(welcome)
+        return None
+
+    async def _receive(self) -> str | bytes:
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise _Done
+        text: str | bytes | None = message.get("text")
+        data: str | bytes = message.get("bytes") or b""
+        return data if text is None else text
+
+    async def _send_all(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            if self._overflowed:
+                logger.warning("%s lets control messages pile up: cut off", self.id)
+                self._abort()
+            while self._outbox:
+                await self._send(self._outbox.popleft())
+            for subscription in tuple(self._stream.subscriptions(self)):
+                packet = subscription.take()
+                if packet is not None:
+                    for message in self._dialect.render(Delivery(packet, subscription.track)):
+                        await self._send(message)
+                    # Something newer may have come while this was on its way.
+                    self._something.set()
+
+    async def _send(self, message: str | bytes) -> None:
+        kind = "text" if isinstance(message, str) else "bytes"
+        try:
+            async with asyncio.timeout(self._stall):
+                await self._websocket.send({"type": "websocket.send", kind: message})
+        except TimeoutError:
+            logger.warning("%s has read nothing for %.0f s: cut off", self.id, self._stall)
+            self._abort()
+        except (RuntimeError, OSError):  # closed under our hands; the receiver will hear of it
+            raise _Done from None
+
+    def _abort(self) -> None:
+        transport = self._websocket.scope.get("state", {}).get("transport")
+        if transport is not None:
+            transport.abort()
+        raise _Done
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close with a code that tells programs why."""
+        # 123 bytes is what a close frame has room for.
+        await self._websocket.close(code, reason.encode()[:123].decode(errors="ignore"))
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def _join(
+        self, tracks: tuple[Track, ...] = (), credit: int | None = None, **worker: Any
+    ) -> None:
+        self._joined = True
+        self._stream.join(self, tracks, credit, **worker)
+
+    def _handle(self, message: str | bytes) -> None:
+        for event in self._dialect.receive(message):
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case PacketReceived(packet, track):
+                if not self._joined:
+                    self._join()
+                self._stream.publish(packet, track, self)
+            case CreditGiven(count, track):
+                self._stream.grant(self, count, track)
+            case Joined(role, name, credit, worker, tracks):
+                self.role, self.name = role, name or self.name
+                if worker is not None or tracks or not self._joined:
+                    self._join(tracks, credit, worker=worker)
+            case PatchReceived(patch, id_):
+                try:
+                    self._stream.update_parameters(patch, self.name or self.role, id=id_)
+                except ParameterError as error:
+                    self.notify(Refused(error, id_))
+            case RequestReceived(packet, patch, ticket):
+                self._stream.request(packet, patch, ticket, self)
+            case StatusReceived():
+                self._stream.report(self, event)
+            case FailureReceived(seq, text):
+                self._stream.fail(seq, text)
+            case ReplyDue(reply):
+                self._outbox.append(reply)
+                self._something.set()
+            case Fault(error, close):
+                self._fault(error, close)
+
+    def _fault(self, error: DreamRelayError, close: bool) -> None:
+        logger.info("%s (%s): %s", self.id, self.role, error)
+        self.notify(Refused(error))
+        if close:
+            raise _Refused(str(error))
+
+
+def parse_tracks(value: str) -> tuple[Track, ...]:
+    """The tracks that ``?track=`` names.
+
+    Raises:
+        ProtocolError: something else than input, output or both.
+    """
+    if value == "both":
+        return TRACKS
+    for track in TRACKS:
+        if value == track:
+            return (track,)
+    raise ProtocolError(f"track: expected input, output or both, got {value[:40]!r}")

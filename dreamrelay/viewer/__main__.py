@@ -1,0 +1,87 @@
+"""The viewer's child process, which ``Viewer`` starts. It ends when its parent does."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QApplication
+
+from dreamrelay.viewer.events import Event, to_line
+from dreamrelay.viewer.shared_frames import FrameReader
+from dreamrelay.viewer.window import Options, Window
+
+WATCH_MS = 50
+GRACE = 2.0
+"""Seconds after the parent's end in which the window must have closed by itself."""
+
+
+def main() -> int:
+    """Show the window until the person closes it or the parent ends."""
+    arguments = _parser().parse_args()
+    # Ctrl-C in a terminal reaches every process of the group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    orphaned = threading.Event()
+    threading.Thread(target=_watch_parent, args=(orphaned,), name="parent", daemon=True).start()
+
+    application = QApplication(sys.argv[:1])
+    application.setApplicationName("dreamrelay")
+    fields = {name: value for name, value in vars(arguments).items() if name != "memory"}
+    with FrameReader(arguments.memory) as frames:
+        window = Window(frames, tell, Options(**fields))
+        watch = QTimer()
+        watch.timeout.connect(lambda: application.exit(0) if orphaned.is_set() else None)
+        watch.start(WATCH_MS)
+        window.open()
+        return application.exec()
+
+
+def tell(event: Event) -> None:
+    """Tell the parent; one that has gone needs no news."""
+    try:
+        os.write(1, to_line(event))
+    except BrokenPipeError:
+        return
+
+
+def _watch_parent(orphaned: threading.Event) -> None:
+    """Wait for the parent's end: end of standard input, or another parent.
+
+    The second is for a parent that had forked: its fork holds the pipe open.
+    """
+    parent = os.getppid()
+    threading.Thread(target=_drain_input, args=(orphaned,), name="input", daemon=True).start()
+    while not orphaned.wait(0.5):
+        if sys.platform != "win32" and os.getppid() != parent:
+            orphaned.set()
+    time.sleep(GRACE)
+    # The window hangs (a dead X server, a blocked driver): an orphan must not stay on the screen.
+    os._exit(1)
+
+
+def _drain_input(orphaned: threading.Event) -> None:
+    while os.read(0, 4096):
+        continue
+    orphaned.set()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dreamrelay.viewer",
+        description="The viewer's own process. Programs open it with dreamrelay.viewer.Viewer.",
+    )
+    parser.add_argument("--memory", required=True, help="handle of the shared memory")
+    parser.add_argument("--title", default="dreamrelay")
+    parser.add_argument("--screen", type=int, default=0)
+    parser.add_argument("--snapshots", type=Path, default=Path())
+    for flag in ("--fullscreen", "--hud", "--mirror", "--trace"):
+        parser.add_argument(flag, action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

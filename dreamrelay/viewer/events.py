@@ -1,0 +1,70 @@
+"""What the person did in the window, as the program that opened it hears it: one JSON line each."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The window is on the screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The window has gone. ``lost``: None where the person closed it, else what happened."""
+
+    lost: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The picture was frozen, or goes on."""
+
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The picture was saved, or could not be (``error``)."""
+
+    path: Path
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """Picture ``seq`` is on the screen, so long after it was shown. Sent only with ``trace``."""
+
+    seq: int
+    delay_ms: float
+
+
+Event = Opened | Closed | Paused | Snapshot | Painted
+
+KINDS: dict[str, type[Event]] = {
+    kind.__name__.lower(): kind for kind in (Opened, Closed, Paused, Snapshot, Painted)
+}
+
+
+def to_line(event: Event) -> bytes:
+    """Write an event as one line."""
+    return (
+        json.dumps({"event": type(event).__name__.lower(), **asdict(event)}, default=str).encode()
+        + b"\n"
+    )
+
+
+def from_line(line: bytes) -> Event:
+    """Read an event from one line.
+
+    Raises:
+        ValueError: the line holds none.
+    """
+    fields = json.loads(line)
+    if not isinstance(fields, dict) or fields.get("event") not in KINDS:
+        raise ValueError(f"expected an event of the viewer, got {line[:80]!r}")
+    kind = KINDS[fields.pop("event")]
+    if kind is Snapshot:
+        return Snapshot(Path(fields["path"]), fields["error"])
+    return kind(**fields)

@@ -1,0 +1,252 @@
+"""The worker's side of the viewer: start the child, hand it pictures, hear what the person did.
+
+Pictures and the status go through shared memory, so nothing here ever waits for the window.
+Standard input carries no byte: its end tells the child that its parent has gone, in whatever way.
+Standard output brings one JSON line per event, standard error what Qt has to say."""
+
+import collections
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self
+
+import dreamrelay
+from dreamrelay.errors import DeviceError, MissingExtra
+from dreamrelay.viewer.available import viewer_available
+from dreamrelay.viewer.events import Closed, Event, from_line
+from dreamrelay.viewer.shared_frames import FrameWriter
+
+if TYPE_CHECKING:  # the codec imports Pillow, which the viewer does without
+    from dreamrelay.codec import Frame
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds that a child has to end by itself."""
+
+LAST_WORDS = 6
+"""Lines of its standard error that are kept to tell why a child died."""
+
+
+class Viewer:
+    """A window in another process that shows the newest picture.
+
+    ``show``, ``status``, ``events`` and ``alive`` may be used from any thread and never block;
+    ``start``, ``restart`` and ``close`` belong to one. The window's death hurts nobody: ``show``
+    then does nothing.
+
+    Args:
+        title: of the window.
+        fullscreen: open in full screen.
+        screen: number of the screen; 0 is the main one, any other is opened in full screen.
+        snapshots: folder of the snapshots; None: the working directory.
+        hud: begin with the head-up display shown.
+        mirror: begin mirrored.
+        trace: report each painted picture as an event (to measure, and to test).
+    """
+
+    def __init__(
+        self,
+        title: str = "dreamrelay",
+        *,
+        fullscreen: bool = False,
+        screen: int = 0,
+        snapshots: Path | None = None,
+        hud: bool = False,
+        mirror: bool = False,
+        trace: bool = False,
+    ) -> None:
+        self._arguments = [f"--title={title}", f"--screen={screen}"]
+        self._arguments.append(
+            f"--snapshots={Path.cwd() if snapshots is None else snapshots.absolute()}"
+        )
+        flags = {"fullscreen": fullscreen, "hud": hud, "mirror": mirror, "trace": trace}
+        self._arguments += [f"--{name}" for name, on in flags.items() if on]
+        self._frames = FrameWriter()
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        self._events: collections.deque[Event] = collections.deque()
+        self._closed = False
+
+    def start(self) -> None:
+        """Open the window; returns before it is there (``Opened`` tells).
+
+        Raises:
+            MissingExtra: PySide6 is not installed.
+            DeviceError: there is no display.
+        """
+        if self._closed:
+            raise DeviceError("this viewer was closed; make another one")
+        if self.alive:
+            return
+        problem = viewer_available()
+        if problem == str(MissingExtra("the viewer", "viewer")):
+            raise MissingExtra("the viewer", "viewer")
+        if problem is not None:
+            raise DeviceError(problem)
+        if self._child is not None:
+            self._child.close()
+        self._frames.forget_reader()
+        self._child = _Child(self._frames, self._arguments, self._events)
+
+    def restart(self) -> None:
+        """Open the window anew, with the last picture, whether it is still there or not.
+
+        Raises:
+            MissingExtra, DeviceError: as ``start``.
+        """
+        if self._child is not None:
+            self._child.close()
+        self.start()
+
+    def show(self, frame: "Frame", *, info: Mapping[str, object] | None = None) -> None:
+        """Show a picture: one copy, no waiting; does nothing where the window has gone.
+
+        ``info`` is for the head-up display: ``prompt``, ``revision``, ``captured_ns`` (UNIX time in
+        ns, for the age of the picture), ``fps`` of the engine; any other name is shown with its
+        value.
+
+        Raises:
+            ValueError: it is not a frame.
+        """
+        if self.alive:
+            with self._lock:
+                if not self._closed:
+                    self._frames.write(frame, info)
+
+    def status(self, text: str) -> None:
+        """Say what is going on ("loading model ..."), on the page before the first picture."""
+        with self._lock:
+            if not self._closed:
+                self._frames.set_status(text)
+
+    @property
+    def alive(self) -> bool:
+        """Is the window there (or about to open)?"""
+        child = self._child
+        return child is not None and child.alive
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id."""
+        return None if self._child is None else self._child.process.pid
+
+    def events(self) -> list[Event]:
+        """Take what happened in the window since the last call."""
+        taken = []
+        while self._events:
+            taken.append(self._events.popleft())
+        return taken
+
+    def close(self) -> None:
+        """Close the window and let the memory go; idempotent."""
+        if self._child is not None:
+            self._child.close()
+        with self._lock:
+            self._closed = True
+            self._frames.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Child:
+    """One child process, and the two threads that listen to it."""
+
+    def __init__(
+        self, frames: FrameWriter, arguments: list[str], events: "collections.deque[Event]"
+    ) -> None:
+        self._events = events
+        self._gone = self._dismissed = False
+        self._last_words: collections.deque[str] = collections.deque(maxlen=LAST_WORDS)
+        environ = dict(os.environ)
+        root = str(Path(dreamrelay.__file__).parent.parent)
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environ.get("PYTHONPATH")]))
+        # -P: a file of the working directory must not stand in for a module.
+        program = [sys.executable, "-P", "-m", "dreamrelay.viewer"]
+        self.process = subprocess.Popen(
+            [*program, f"--memory={frames.handle}", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environ,
+            pass_fds=frames.memory.descriptors,
+            creationflags=_creation_flags(),
+        )
+        self._listeners = [
+            threading.Thread(target=target, name=f"viewer {name}", daemon=True)
+            for name, target in (("errors", self._hear_errors), ("events", self._hear_events))
+        ]
+        for listener in self._listeners:
+            listener.start()
+
+    @property
+    def alive(self) -> bool:
+        return not self._gone and self.process.poll() is None
+
+    def close(self) -> None:
+        """End the child, kindly first; idempotent."""
+        self._dismissed = True
+        stdin = _there(self.process.stdin)
+        if not stdin.closed:
+            stdin.close()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            logger.warning("the viewer does not close; it is stopped")
+            self.process.kill()
+            self.process.wait()
+        for listener in self._listeners:
+            listener.join(PATIENCE)
+
+    def _hear_events(self) -> None:
+        with _there(self.process.stdout) as lines:
+            for line in lines:
+                try:
+                    event = from_line(line)
+                except ValueError as error:
+                    logger.debug("%s", error)
+                    continue
+                self._gone = self._gone or isinstance(event, Closed)
+                self._events.append(event)
+        code = self.process.wait()
+        self._listeners[0].join(PATIENCE)
+        if not self._gone and not self._dismissed:
+            lost = " / ".join([f"the viewer ended with {code}", *self._last_words])
+            logger.warning("%s", lost)
+            self._events.append(Closed(lost))
+        self._gone = True
+
+    def _hear_errors(self) -> None:
+        with _there(self.process.stderr) as lines:
+            for line in lines:
+                text = line.decode(errors="replace").strip()
+                logger.info("viewer: %s", text)
+                self._last_words.append(text)
+
+
+def _there(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise AssertionError("the child was started with pipes")
+    return pipe
+
+
+def _creation_flags() -> int:
+    # Without a console of its own, Ctrl-C in the worker's console would reach the window too.
+    if sys.platform == "win32":
+        return subprocess.CREATE_NO_WINDOW
+    return 0

@@ -1,0 +1,1 @@
+"""Training of the pocket model: pictures, stylisations, prompts, the loop and the export."""

@@ -1,0 +1,188 @@
+"""The parts of the pocket model before it has learnt anything, and one step of denoising."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from training.prompts import words
+
+WIDTH = 128  # of a token
+LENGTH = 77  # tokens, as in every CLIP of Stable Diffusion
+CHANNELS = (80, 96, 128, 160)
+# Pixels need a gentler schedule than latents: at strength 0.5 the noise is 0.3 of the range -1..1.
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-5,
+    "beta_end": 1.6e-3,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "sample",
+    "clip_sample": False,
+    "thresholding": False,
+    "timestep_spacing": "trailing",
+    "steps_offset": 0,
+}
+
+
+@dataclass
+class PocketParts:
+    """What is trained, and what it is trained with."""
+
+    unet: UNet2DConditionModel
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    scheduler: DDPMScheduler
+
+
+def write_tokenizer(folder: Path) -> None:
+    """vocab.json, merges.txt, tokenizer_config.json: known words are one token, others bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    symbols = {byte: chr(byte) for byte in visible}
+    for index, byte in enumerate(byte for byte in range(256) if byte not in symbols):
+        symbols[byte] = chr(256 + index)
+    letters = [symbols[byte] for byte in range(256)]
+    vocabulary = [*letters, *(letter + "</w>" for letter in letters)]
+    merges: dict[tuple[str, str], int] = {}
+    for word in words():
+        tokens = _apply([*word[:-1], word[-1] + "</w>"], merges)
+        # Later merges rank lower, so words finished before stay as they are.
+        while len(tokens) > 1:
+            pair = (tokens[0], tokens[1])
+            merges.setdefault(pair, len(merges))
+            vocabulary.append("".join(pair))
+            tokens = _apply(["".join(pair), *tokens[2:]], merges)
+    vocabulary = list(dict.fromkeys(vocabulary))
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    indices = {token: index for index, token in enumerate(vocabulary)}
+    (folder / "vocab.json").write_text(json.dumps(indices, ensure_ascii=False), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": LENGTH,
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+        "errors": "replace",
+        "do_lower_case": True,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _apply(tokens: list[str], merges: dict[tuple[str, str], int]) -> list[str]:
+    """Byte pair encoding of one word under the merges so far."""
+    while len(tokens) > 1:
+        ranks = [merges.get(pair, len(merges)) for pair in pairwise(tokens)]
+        best = min(ranks)
+        if best == len(merges):
+            break
+        at = ranks.index(best)
+        tokens = [*tokens[:at], tokens[at] + tokens[at + 1], *tokens[at + 2 :]]
+    return tokens
+
+
+def build(tokenizer_folder: Path, seed: int) -> PocketParts:
+    """Untrained parts with seeded weights."""
+    torch.manual_seed(seed)
+    write_tokenizer(tokenizer_folder)
+    tokenizer = CLIPTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
+    end = tokenizer.eos_token_id
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH * 4,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=LENGTH,
+            projection_dim=WIDTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=64,
+        in_channels=48,
+        out_channels=48,
+        block_out_channels=CHANNELS,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        mid_block_type="UNetMidBlock2D",
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        resnet_time_scale_shift="scale_shift",
+        # The prompt also reaches every block through the time embedding: style is global.
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
+    return PocketParts(unet, text_encoder, tokenizer, DDPMScheduler(**SCHEDULE))
+
+
+def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Token ids, N x LENGTH."""
+    batch = tokenizer(
+        texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
+    )
+    return batch.input_ids  # type: ignore[no-any-return]
+
+
+def grain_of(noise: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Noise in latents (48 x h x w) seen as texture: h x w x 3, standard normal.
+
+    A checkerboard inside each cell: photographs hold next to nothing there, so the model can
+    read it through the picture.
+    """
+    row, column = np.mgrid[0:4, 0:4]
+    sign = np.where((row + column) % 2, -0.25, 0.25).astype(np.float32)
+    cells = noise.reshape(3, 4, 4, *noise.shape[1:])
+    return np.ascontiguousarray(np.einsum("cijhw,ij->hwc", cells, sign))
+
+
+def to_latents(picture: NDArray[np.float32]) -> Tensor:
+    """H x W x 3 in 0..1 to 48 x H/4 x W/4 in -1..1."""
+    planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))) * 2 - 1
+    return functional.pixel_unshuffle(planes[None], 4)[0]
+
+
+def to_picture(latents: Tensor) -> NDArray[np.float32]:
+    """48 x h x w in -1..1 to 4h x 4w x 3 in 0..1."""
+    planes = functional.pixel_shuffle(latents.float()[None], 4)[0]
+    clipped = (planes.clamp(-1, 1) + 1) / 2
+    return clipped.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def paint(
+    parts: PocketParts, picture: NDArray[np.float32] | None, prompt: str, strength: float, seed: int
+) -> NDArray[np.float32]:
+    """One frame through the model as the engine runs it; without a picture, from noise alone."""
+    side = 256 if picture is None else picture.shape[0]
+    noise = seeded_noise(seed, side // 4)
+    step = int(np.clip(round(999 * strength), 0, 999))
+    keep = float(parts.scheduler.alphas_cumprod[step])
+    latents = torch.from_numpy(noise)
+    if picture is not None:
+        latents = to_latents(picture) * keep**0.5 + latents * (1 - keep) ** 0.5
+    context = parts.text_encoder(tokens(parts.tokenizer, [prompt])).last_hidden_state
+    out = parts.unet(latents[None], torch.tensor([step]), context).sample
+    return to_picture(out[0])
+
+
+def seeded_noise(seed: int, side: int) -> NDArray[np.float32]:
+    """Standard normal latents, 48 x side x side."""
+    return np.random.default_rng(seed).standard_normal((48, side, side), np.float32)
