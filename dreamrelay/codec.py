@@ -33,9 +33,10 @@ _FORMATS = {
     Codec.GIF: ("GIF",),
     Codec.BMP: ("BMP",),
 }
-"""Which of Pillow's readers may see a picture: no other of its many is ever tried on a peer's bytes."""
+"""Which of Pillow's readers may see a picture; no other is ever tried on a peer's bytes."""
 
-# What Pillow's readers were seen to raise on broken pictures, beside OSError and ValueError.
+# What Pillow's readers raise on broken pictures. KeyError and struct.error were seen with single
+# flipped bytes; whatever a peer sends costs that peer its message, never the program.
 _BROKEN = (
     OSError,
     ValueError,

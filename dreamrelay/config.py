@@ -132,6 +132,9 @@ class Settings(BaseModel):
         up.
         """
         name = flag.replace("-", "_")
+        if len(name) == 1:
+            begins = [known for known in cls.model_fields if known.startswith(name)]
+            name = begins[0] if len(begins) == 1 else name
         return cls.aliases.get(name, name)
 
     @classmethod
@@ -240,6 +243,9 @@ class WorkerSettings(Settings):
     sink: Annotated[list[str], BeforeValidator(_numbers)] = Field(
         default_factory=list, description="Where results also go, as URLs."
     )
+    source: OptionalText = Field(
+        None, description="Take frames from this source URL, without a relay."
+    )
     spout_in: OptionalText = Field(None, description="Take frames from this Spout sender.")
     spout_out: OptionalText = Field(None, description="Also send results as this Spout sender.")
     osc_ip: str = Field("127.0.0.1", description="Address for OSC messages.")
@@ -301,4 +307,51 @@ class ProducerSettings(Settings):
         return value
 
 
-SECTIONS: tuple[type[Settings], ...] = (RelaySettings, WorkerSettings, ProducerSettings)
+class BridgeSettings(Settings):
+    """The bridge: a local source to the relay, and its results to a local sink."""
+
+    section = "bridge"
+    aliases = {"from": "source", "to": "sink"}
+
+    source: OptionalText = Field(None, description="Send frames from this source URL (--from).")
+    sink: OptionalText = Field(None, description="Write results to this sink URL (--to).")
+    spout_in: OptionalText = Field(None, description="Short for --from=spout://NAME.")
+    spout_out: OptionalText = Field(None, description="Short for --to=spout://NAME.")
+    websocket_uri: str = Field(f"ws://localhost:{DEFAULT_PORT}", description="Relay.")
+    stream: str = Field("default", description="Stream.")
+    token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
+    fps: float = Field(30.0, gt=0, le=240, description="Frames a second to send at most.")
+    quality: int = Field(90, ge=1, le=95, description="JPEG quality of what is sent.")
+    width: int | None = Field(None, ge=1, le=8192, description="Shrink to this width.")
+    height: int | None = Field(None, ge=1, le=8192, description="Shrink to this height.")
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
+
+
+class DemoSettings(Settings):
+    """The demo: relay, worker and a moving picture, and where to look at it."""
+
+    section = "demo"
+
+    duration: float | None = Field(None, ge=0, description="Seconds; empty: until Ctrl-C.")
+    port: Port = Field(DEFAULT_PORT, description="Of the relay; the next free one if it is taken.")
+    source: str = Field("pattern://clip", description="What is shown until you send a camera.")
+    prompt: str = Field("a gold oil painting", description="First prompt.")
+    model: str = Field("pocket", description="pocket, a hub id, or a folder in diffusers format.")
+    fps: float = Field(20.0, gt=0, le=240, description="Pictures a second of the source.")
+    browser: Literal["auto", "on", "off"] = Field("auto", description="Open the studio.")
+    viewer: Literal["auto", "on", "off"] = Field("auto", description="Open the window.")
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
+
+    @field_validator("duration", mode="before")
+    @classmethod
+    def _endless(cls, value: Any) -> Any:
+        return None if value in ("", "none", "None", 0, "0") else value
+
+
+SECTIONS: tuple[type[Settings], ...] = (
+    RelaySettings,
+    WorkerSettings,
+    ProducerSettings,
+    BridgeSettings,
+    DemoSettings,
+)

@@ -4,7 +4,7 @@ DreamRelayError
 ├── ConfigError        a setting is wrong                    exit 2, one line
 ├── ProtocolError      a peer's message cannot be understood close 1002 / HTTP 400
 ├── AuthError          a peer may not do this                close 1008 / HTTP 401, 403
-├── ParameterError     a patch was refused, whole            HTTP 422, ``error`` message, OSC ``/error``
+├── ParameterError     a patch was refused, whole            HTTP 422, ``error``, OSC ``/error``
 ├── DeviceError        a camera, screen, file or port fails  its program retries or ends with exit 1
 ├── MissingExtra       a package is not installed            exit 2, says what to install
 ├── EngineError        a model cannot be loaded or run       the stream shows it

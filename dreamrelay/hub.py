@@ -45,6 +45,9 @@ MAX_STREAMS = 64
 MAX_REQUESTS = 16
 REQUEST_TIMEOUT_NS = 60_000_000_000
 MAX_PARAMETERS = 64
+ON_AIR_NS = 3_000_000_000
+"""A producer that has been silent for so long leaves the stream to another."""
+
 PRODUCER_CREDIT = 2
 """Packets a producer may have on the wire: one under way while the ack of the other returns."""
 
@@ -168,6 +171,9 @@ class Stream:
         self._requests: deque[_Request] = deque()
         self._inflight: dict[int, _Request] = {}
         self._seq = 0
+        self._heard: set[str] = set()
+        self._on_air: Peer | None = None
+        self._on_air_ns = 0
         self.late = 0
         """Results that came after a newer one and were not shown."""
         self.schema: Mapping[str, Any] | None = None
@@ -175,6 +181,7 @@ class Stream:
         self._patched: dict[str, Any] = {}
         self.revision = 0
         self._lost = False
+        self._last_words = ""
         self._told_status: dict[str, Any] = {}
 
     # -- peers ------------------------------------------------------------------------------------
@@ -214,10 +221,15 @@ class Stream:
     def leave(self, peer: Peer) -> None:
         """Forget a peer and all that was promised to it; idempotent."""
         self.peers.pop(peer.id, None)
+        self._heard.discard(peer.id)
+        if self._on_air is peer:
+            self._on_air = None
         for state in self.tracks.values():
             state.subscriptions = [s for s in state.subscriptions if s.peer is not peer]
         seats = [seat for seat in self._seats if seat.peer is peer]
         self._seats = [seat for seat in self._seats if seat.peer is not peer]
+        for seat in seats:
+            self._last_words = seat.status.text if seat.status.state == "error" else ""
         if peer.role == "worker" and not any(p.role == "worker" for p in self.peers.values()):
             self._lost = True
             self._waiting.try_take()  # the next worker shall not begin with an old picture
@@ -264,16 +276,33 @@ class Stream:
 
     def _publish_input(self, packet: Packet, peer: Peer) -> None:
         sent_seq = packet.seq
-        self._seq += 1
-        packet = packet.but(seq=self._seq, revision=0, private=False).stamped(
-            Hop.RELAYED, self._unix_ns()
-        )
+        on_air = self._takes_air(peer)
         # The ack goes out before anything is done with the picture, as the seed's clients expect.
-        peer.notify(Acknowledged(sent_seq))
+        peer.notify(Acknowledged(sent_seq, on_air=on_air))
+        if not on_air:
+            return
+        self._seq += 1
+        packet = packet.but(seq=self._seq, revision=0, private=False)
+        packet = packet.stamped(Hop.RELAYED, self._unix_ns())
         self._hand_out(packet, "input")
         if self._seats:
             self._waiting.put(packet)
             self._dispatch()
+
+    def _takes_air(self, peer: Peer) -> bool:
+        """Whether this producer's picture is shown.
+
+        Two producers at once would flicker between two pictures. So the one that came last has the
+        stream, and when it leaves or falls silent the other has it again.
+        """
+        now = self._clock_ns()
+        newcomer = peer.id not in self._heard
+        silent = now - self._on_air_ns > ON_AIR_NS
+        if self._on_air is peer or newcomer or self._on_air is None or silent:
+            self._heard.add(peer.id)
+            self._on_air, self._on_air_ns = peer, now
+            return True
+        return False
 
     def _publish_output(self, packet: Packet, peer: Peer) -> None:
         if peer.role != "worker":
@@ -481,7 +510,7 @@ class Stream:
         return {
             "stream": self.name,
             "state": self.state,
-            "text": best.status.text if best else "",
+            "text": best.status.text if best else self._last_words,
             "fraction": best.status.fraction if best else None,
             "producers": roles.count("producer"),
             "workers": roles.count("worker"),

@@ -184,9 +184,14 @@ def _bmp(data: bytes) -> Picture:
     return Picture(Codec.BMP, _le(data, 18, 4), height if height < 1 << 31 else (1 << 32) - height)
 
 
+_JPEG_SEGMENTS = 2000
+"""An ICC profile may take 255 segments; nobody needs more than this before the picture's size."""
+
+
 def _jpeg(data: bytes) -> Picture:
     at = 2
-    while True:
+    # Bounded, so that a message full of empty segments does not stop an event loop for seconds.
+    for _ in range(_JPEG_SEGMENTS):
         if data[at] != 0xFF:
             raise ProtocolError(f"the JPEG is broken at byte {at}")
         marker = data[at + 1]
@@ -200,10 +205,13 @@ def _jpeg(data: bytes) -> Picture:
             at += 2
         else:
             at += 2 + max(2, _be(data, at + 2, 2))
+    raise ProtocolError(f"the JPEG has no size in its first {_JPEG_SEGMENTS} segments")
 
 
 def _webp(data: bytes) -> Picture:
     if data[8:12] != b"WEBP":
+        if b"WEBP".startswith(data[8:12]):
+            raise IndexError
         raise ProtocolError("expected a picture, got another RIFF file")
     kind = data[12:16]
     if kind == b"VP8X":
@@ -211,7 +219,11 @@ def _webp(data: bytes) -> Picture:
     if kind == b"VP8L":
         bits = _le(data, 21, 4)
         return Picture(Codec.WEBP, 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
-    return Picture(Codec.WEBP, _le(data, 26, 2) & 0x3FFF, _le(data, 28, 2) & 0x3FFF)
+    if kind == b"VP8 ":
+        return Picture(Codec.WEBP, _le(data, 26, 2) & 0x3FFF, _le(data, 28, 2) & 0x3FFF)
+    if len(kind) < 4:
+        raise IndexError
+    raise ProtocolError(f"expected a VP8 picture in the WebP, got {kind!r}")
 
 
 _READERS: tuple[tuple[bytes, Callable[[bytes], Picture]], ...] = (

@@ -11,7 +11,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from training import card
@@ -78,6 +77,7 @@ def export(parts: PocketParts, out: Path, sheet: Path, figures: dict[str, Any]) 
     (fresh / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
     for name in [*names, "SHA256SUMS"]:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (fresh / name).chmod(0o644)  # safetensors writes for the owner only
         os.replace(fresh / name, out / name)
     shutil.rmtree(fresh)
     sheet.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,6 @@ def _json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-@torch.no_grad()
 def measure(parts: PocketParts) -> dict[str, Any]:
     """Of held-out pictures: is the answer nearest to the stylisation that was asked for?"""
     pictures = [square(read(photograph), SIDE) for photograph in HELD_OUT]
@@ -180,4 +179,4 @@ def draw_sheet(parts: PocketParts, path: Path) -> None:
 
 def _thumb(picture: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
     small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    return (np.clip(small, 0, 1) * 255).astype(np.uint8)[:, :, ::-1]
+    return np.asarray(np.clip(small, 0, 1) * 255, np.uint8)[:, :, ::-1]

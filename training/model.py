@@ -138,7 +138,7 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     batch = tokenizer(
         texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
     )
-    return batch.input_ids  # type: ignore[no-any-return]
+    return batch.input_ids
 
 
 def grain_of(noise: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -166,7 +166,6 @@ def to_picture(latents: Tensor) -> NDArray[np.float32]:
     return clipped.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
 
 
-@torch.no_grad()
 def paint(
     parts: PocketParts, picture: NDArray[np.float32] | None, prompt: str, strength: float, seed: int
 ) -> NDArray[np.float32]:
@@ -178,8 +177,9 @@ def paint(
     latents = torch.from_numpy(noise)
     if picture is not None:
         latents = to_latents(picture) * keep**0.5 + latents * (1 - keep) ** 0.5
-    context = parts.text_encoder(tokens(parts.tokenizer, [prompt])).last_hidden_state
-    out = parts.unet(latents[None], torch.tensor([step]), context).sample
+    with torch.no_grad():
+        context = parts.text_encoder(tokens(parts.tokenizer, [prompt])).last_hidden_state
+        out = parts.unet(latents[None], torch.tensor([step]), context).sample
     return to_picture(out[0])
 
 

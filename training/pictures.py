@@ -61,7 +61,7 @@ def read(photograph: Photograph) -> Picture:
     data = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if data is None:
         raise FileNotFoundError(f"{path}: install requirements-training.txt")
-    return np.ascontiguousarray(data[:, :, ::-1]).astype(np.float32) / 255
+    return np.asarray(np.ascontiguousarray(data[:, :, ::-1]).astype(np.float32) / 255, np.float32)
 
 
 def square(picture: Picture, side: int) -> Picture:
@@ -99,7 +99,7 @@ def _gradient(rng: Rng, side: int) -> Picture:
     angle = rng.uniform(0, 2 * np.pi)
     ramp = x * np.cos(angle) + y * np.sin(angle)
     ramp = (ramp - ramp.min()) / (np.ptp(ramp) + 1e-6)
-    return (a * (1 - ramp[..., None]) + b * ramp[..., None]).astype(np.float32)
+    return np.asarray((a * (1 - ramp[..., None]) + b * ramp[..., None]), np.float32)
 
 
 def _noise(rng: Rng, side: int) -> NDArray[np.float32]:
@@ -110,7 +110,7 @@ def _noise(rng: Rng, side: int) -> NDArray[np.float32]:
         octave = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
         total += octave / cells ** rng.uniform(0.5, 0.9)
     total -= total.min()
-    return total / (total.max() + 1e-6)
+    return np.asarray(total / (total.max() + 1e-6), np.float32)
 
 
 def _point(rng: Rng, side: int, low: float = -0.1, high: float = 1.1) -> tuple[int, int]:
@@ -157,7 +157,7 @@ def _text(rng: Rng, side: int) -> Picture:
         position = _point(rng, side, 0, 0.9)
         colour = tuple(255 * part for part in _colour(rng))
         cv2.putText(canvas, word, position, font, scale, colour, thickness, cv2.LINE_AA)
-    return canvas.astype(np.float32) / 255
+    return np.asarray(canvas.astype(np.float32) / 255, np.float32)
 
 
 def _face(rng: Rng, side: int) -> Picture:
@@ -207,7 +207,7 @@ def _landscape(rng: Rng, side: int) -> Picture:
         points = np.concatenate([points, [[side, side + 1], [0, side + 1]]]).astype(np.int32)
         cv2.fillPoly(canvas, [points], tuple(c * 0.8 for c in _colour(rng)), cv2.LINE_AA)
     texture = _noise(rng, side)[..., None] - 0.5
-    return canvas + texture * rng.uniform(0, 0.3)
+    return np.asarray(canvas + texture * rng.uniform(0, 0.3), np.float32)
 
 
 def _room(rng: Rng, side: int) -> Picture:
@@ -255,11 +255,11 @@ def _stage(rng: Rng, side: int) -> Picture:
 def _bars(rng: Rng, side: int) -> Picture:
     if rng.random() < 0.5:
         card = colour_bars(side)
-        return np.ascontiguousarray(np.rot90(card, rng.integers(0, 4)))
+        return np.ascontiguousarray(np.rot90(card, int(rng.integers(0, 4))))
     count = int(rng.integers(2, 12))
     stripe = np.array([_colour(rng) for _ in range(count)], np.float32)
     card = np.repeat(stripe[np.arange(side) * count // side][None], side, 0)
-    return np.ascontiguousarray(np.rot90(card, rng.integers(0, 2)))
+    return np.ascontiguousarray(np.rot90(card, int(rng.integers(0, 2))))
 
 
 def _flat(rng: Rng, side: int) -> Picture:
@@ -271,7 +271,7 @@ def _flat(rng: Rng, side: int) -> Picture:
 def _cloud(rng: Rng, side: int) -> Picture:
     a, b, c = (np.array(_colour(rng), np.float32) for _ in range(3))
     one, two = _noise(rng, side)[..., None], _noise(rng, side)[..., None]
-    return (a * one + b * (1 - one)) * (1 - two * 0.6) + c * two * 0.6
+    return np.asarray((a * one + b * (1 - one)) * (1 - two * 0.6) + c * two * 0.6, np.float32)
 
 
 _DRAWINGS: tuple[tuple[Callable[[Rng, int], Picture], float], ...] = (

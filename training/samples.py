@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import Queue
-from threading import Thread
+from itertools import count
 
 import numpy as np
 import torch
@@ -117,20 +118,9 @@ class Sampler:
 
 def prefetch(sampler: Sampler, start: int, ahead: int = 4) -> Iterator[Batch]:
     """Batches from number `start` on, made in a thread while the model learns."""
-    queue: Queue[Batch | Exception] = Queue(ahead)
-
-    def work() -> None:
-        index = start
-        try:
-            while True:
-                queue.put(sampler.batch(index))
-                index += 1
-        except Exception as error:  # noqa: BLE001 - raised again where the batch is taken
-            queue.put(error)
-
-    Thread(target=work, daemon=True, name="samples").start()
-    while True:
-        item = queue.get()
-        if isinstance(item, Exception):
-            raise item
-        yield item
+    with ThreadPoolExecutor(1, "samples") as pool:
+        waiting = deque(pool.submit(sampler.batch, start + index) for index in range(ahead))
+        for index in count(start + ahead):
+            batch = waiting.popleft().result()
+            waiting.append(pool.submit(sampler.batch, index))
+            yield batch

@@ -42,7 +42,7 @@ def _blur(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
 
 
-def _step(value: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+def _step(value: NDArray[np.floating], low: float, high: float) -> NDArray[np.float32]:
     """Smooth step from 0 at `low` to 1 at `high`."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
@@ -59,7 +59,7 @@ def _levels(picture: Picture) -> Picture:
     gain = float(np.clip(0.92 / max(high - low, 1e-3), 1.0, 1.7))
     middle = (low + high) / 2
     target = middle + (0.5 - middle) * min(1.0, (gain - 1) * 1.2)
-    return np.clip((picture - middle) * gain + target, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((picture - middle) * gain + target, 0, 1), np.float32)
 
 
 def _smooth(picture: Picture, rounds: int = 2, sigma: float = 0.12) -> Picture:
@@ -157,7 +157,7 @@ _STOPS: dict[str, tuple[tuple[int, int, int], ...]] = {
 COLOURS = tuple(_STOPS)
 
 
-def _ramp(stops: NDArray[np.float32]) -> NDArray[np.float32]:
+def _ramp(stops: NDArray[np.floating]) -> NDArray[np.float32]:
     """256 x 3 table through evenly spaced stops."""
     at = np.linspace(0, 1, len(stops))
     grid = np.linspace(0, 1, 256)
@@ -168,12 +168,12 @@ def _stops(colours: tuple[str, ...]) -> NDArray[np.float32]:
     """Four stops, dark to light; of two colours the first takes the shadows."""
     first = np.array(_STOPS[colours[0]], np.float32) / 255
     if len(colours) == 1:
-        return first
+        return np.asarray(first, np.float32)
     second = np.array(_STOPS[colours[1]], np.float32) / 255
     return np.stack([first[0], first[1] * 0.7 + first[2] * 0.3, second[2], second[3]])
 
 
-def _paint(tone: Plane, colours: tuple[str, ...]) -> Picture:
+def _paint(tone: NDArray[np.floating], colours: tuple[str, ...]) -> Picture:
     table = _ramp(_stops(colours))
     position = np.clip(tone, 0, 1) * 255
     low = np.floor(position).astype(np.int32)
@@ -191,18 +191,20 @@ def _tinted(picture: Picture, colours: tuple[str, ...]) -> Picture:
     return np.clip(painted + (picture - grey) * 0.12, 0, 1)
 
 
-def _drawn(tone: Plane, colours: tuple[str, ...], ink: Picture, paper: Picture) -> Picture:
+def _drawn(
+    tone: NDArray[np.floating], colours: tuple[str, ...], ink: Picture, paper: Picture
+) -> Picture:
     """Lines on paper: tone 0 is ink, 1 is paper; both take the asked colour."""
     if colours:
         first = np.array(_STOPS[colours[0]], np.float32) / 255
         last = np.array(_STOPS[colours[-1]], np.float32) / 255
         ink = first[1] * 0.8 if len(colours) == 1 else first[1]
         paper = last[3] * 0.75 + last[2] * 0.25
-    return ink + (paper - ink) * np.clip(tone, 0, 1)[..., None]
+    return np.asarray(ink + (paper - ink) * np.clip(tone, 0, 1)[..., None], np.float32)
 
 
 def _rgb(red: int, green: int, blue: int) -> Picture:
-    return np.array([red, green, blue], np.float32) / 255
+    return np.asarray(np.array([red, green, blue], np.float32) / 255, np.float32)
 
 
 # ---------------------------------------------------------------- styles
@@ -232,8 +234,8 @@ def _charcoal(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, 
     tone = _step(grey, 0.12, 0.78)
     strokes = np.clip(_blur(grey, 1.0) / np.maximum(_blur(grey, 5.0), 0.05), 0, 1) ** 2.5
     tooth = _cloud(grain[..., 0], 0.6)
-    tone = tone * strokes + tooth * 0.13 * (1.1 - np.abs(2 * tone - 1))
-    return _drawn(tone * 0.95 + 0.02, colours, _rgb(14, 13, 13), _rgb(222, 214, 202))
+    rubbed = tone * strokes + tooth * 0.13 * (1.1 - np.abs(2 * tone - 1))
+    return _drawn(rubbed * 0.95 + 0.02, colours, _rgb(14, 13, 13), _rgb(222, 214, 202))
 
 
 def _ink(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -251,7 +253,7 @@ def _watercolor(picture: Picture, grain: NDArray[np.float32], colours: tuple[str
     edge, _, _ = _edges(wash, 0.8)
     rim = np.clip(edge - 0.15, 0, 1) * 0.28
     pigment = (1 - wash) * (1 + 2.2 * pool[..., None]) + rim[..., None] * (1 - wash * 0.7)
-    return np.clip(1 - pigment, 0, 1)
+    return np.asarray(np.clip(1 - pigment, 0, 1), np.float32)
 
 
 def _oil(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -267,7 +269,9 @@ def _oil(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...])
     # Light from the upper left on the ridges of the paint.
     relief = stroke - np.roll(stroke, (2, 2), (0, 1))
     shade = np.clip(relief * 0.13, -0.2, 0.2)[..., None]
-    return np.clip(_tinted(paint, colours) * (1 + shade) + shade * 0.12, 0, 1)
+    return np.asarray(
+        np.clip(_tinted(paint, colours) * (1 + shade) + shade * 0.12, 0, 1), np.float32
+    )
 
 
 def _comic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -308,7 +312,9 @@ def _mosaic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ..
         tiles = np.clip(tiles + jitter * 0.03, 0, 1)
     grout = (_ROW == 3) | (_COLUMN == 3)
     bevel = np.where(grout, 0.22, np.where((_ROW == 0) | (_COLUMN == 0), 1.22, 0.95))
-    return np.clip(tiles * _tile(picture.shape, bevel.astype(np.float32))[..., None], 0, 1)
+    return np.asarray(
+        np.clip(tiles * _tile(picture.shape, bevel.astype(np.float32))[..., None], 0, 1), np.float32
+    )
 
 
 def _glass(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -319,7 +325,7 @@ def _glass(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...
     flat = np.clip(_tinted(flat, colours), 0, 1)
     light = 1 + 0.14 * _cloud(grain[..., 0], 1.6) + 0.15 * (0.5 - grey)
     lines = 1 - _step(np.asarray(cv2.dilate(lead, np.ones((3, 3))), np.float32), 0.25, 0.55)
-    return np.clip(flat * light[..., None] * lines[..., None], 0, 1)
+    return np.asarray(np.clip(flat * light[..., None] * lines[..., None], 0, 1), np.float32)
 
 
 def _neon(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -334,7 +340,7 @@ def _neon(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]
     glow = _blur(tube, 2.2) * 1.1 + _blur(tube, 6.5) * 1.3
     core = (_step(edge, 0.55, 1.1) * 0.55)[..., None]
     base = dark * (0.1 + 0.42 * luminance(picture)[..., None] ** 1.4)
-    return np.clip(base + tube * 0.9 + glow + core, 0, 1)
+    return np.asarray(np.clip(base + tube * 0.9 + glow + core, 0, 1), np.float32)
 
 
 def _blueprint(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -349,7 +355,7 @@ def _blueprint(picture: Picture, grain: NDArray[np.float32], colours: tuple[str,
         ink = np.array(_STOPS[colours[-1]], np.float32)[3] / 255
     tone = np.clip(line * 0.95 + hatch + 0.1 * grey, 0, 1)[..., None]
     fibre = 1 + 0.05 * _cloud(grain[..., 0], 1.5)[..., None]
-    return np.clip(paper * fibre * (1 - tone) + ink * tone, 0, 1)
+    return np.asarray(np.clip(paper * fibre * (1 - tone) + ink * tone, 0, 1), np.float32)
 
 
 def _pointillism(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -363,7 +369,7 @@ def _pointillism(picture: Picture, grain: NDArray[np.float32], colours: tuple[st
         dots = np.clip(dots + jitter * 0.16, 0, 1)
         paper = _rgb(250, 244, 228)
     mask = (1 - _step(_tile(picture.shape[:2], _RADIUS), 1.3, 2.3))[..., None]
-    return np.clip(paper * (1 - mask) + dots * mask, 0, 1)
+    return np.asarray(np.clip(paper * (1 - mask) + dots * mask, 0, 1), np.float32)
 
 
 def _engraving(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -389,7 +395,7 @@ def _thermal(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, .
     grey = np.clip((grey - 0.5) * 1.2 + 0.5, 0, 1)
     if colours:
         return _paint(grey, colours)
-    return _HEAT[(grey * 255).astype(np.int32)]
+    return np.asarray(_HEAT[(grey * 255).astype(np.int32)], np.float32)
 
 
 def _glitch(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -457,7 +463,7 @@ def _galaxy(picture: Picture, grain: NDArray[np.float32]) -> Picture:
     veil = (_cloud(grain[..., 1], 3.0) * 0.16)[..., None] * np.array([1.0, 0.1, 0.9], np.float32)
     tint = np.array([0.75, 0.35, 1.25], np.float32)
     dark = _grade(picture, tint, 0.75) ** 1.3 * 0.85 + np.clip(veil, 0, 1)
-    return np.clip(dark + _specks(grain[..., 2], 1.8)[..., None], 0, 1)
+    return np.asarray(np.clip(dark + _specks(grain[..., 2], 1.8)[..., None], 0, 1), np.float32)
 
 
 def _winter(picture: Picture, grain: NDArray[np.float32]) -> Picture:
@@ -488,11 +494,11 @@ def _fire(picture: Picture, grain: NDArray[np.float32]) -> Picture:
 
 
 def _pastel(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    return np.clip(_saturate(picture, 0.85) * 0.48 + 0.5, 0, 1)
+    return np.asarray(np.clip(_saturate(picture, 0.85) * 0.48 + 0.5, 0, 1), np.float32)
 
 
 def _vivid(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    return np.clip((_saturate(picture, 2.1) - 0.5) * 1.15 + 0.52, 0, 1)
+    return np.asarray(np.clip((_saturate(picture, 2.1) - 0.5) * 1.15 + 0.52, 0, 1), np.float32)
 
 
 def _dark(picture: Picture, grain: NDArray[np.float32]) -> Picture:
@@ -500,12 +506,15 @@ def _dark(picture: Picture, grain: NDArray[np.float32]) -> Picture:
 
 
 def _bright(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    return np.clip(picture**0.65 * 1.05 + 0.08, 0, 1)
+    return np.asarray(np.clip(picture**0.65 * 1.05 + 0.08, 0, 1), np.float32)
 
 
 def _foggy(picture: Picture, grain: NDArray[np.float32]) -> Picture:
     fog = np.clip(0.55 + 0.1 * _cloud(grain[..., 1], 3.0), 0.25, 0.8)[..., None]
-    return _saturate(picture, 0.6) * (1 - fog) + np.array([0.8, 0.83, 0.86], np.float32) * fog
+    return np.asarray(
+        _saturate(picture, 0.6) * (1 - fog) + np.array([0.8, 0.83, 0.86], np.float32) * fog,
+        np.float32,
+    )
 
 
 _MOODS: dict[str, Callable[[Picture, NDArray[np.float32]], Picture]] = {
@@ -541,4 +550,4 @@ def plasma(grain: NDArray[np.float32]) -> Picture:
     planes = [
         0.5 + 0.2 * _cloud(grain[..., c], 3.0) + 0.07 * _cloud(grain[..., c], 1.2) for c in range(3)
     ]
-    return np.clip(np.stack(planes, 2), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(np.stack(planes, 2), 0, 1), np.float32)

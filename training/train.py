@@ -78,7 +78,7 @@ def predict(parts: PocketParts, batch: Batch) -> Tensor:
     for extra, (row, _, share) in enumerate(batch.mixed):
         rows[row] = rows[row] * (1 - share) + context[len(batch.texts) + extra] * share
     noised = batch.noised.to(memory_format=torch.channels_last)
-    return parts.unet(noised, batch.steps, torch.stack(rows)).sample  # type: ignore[no-any-return]
+    return parts.unet(noised, batch.steps, torch.stack(rows)).sample
 
 
 def train(settings: Settings) -> None:
@@ -121,7 +121,7 @@ def train(settings: Settings) -> None:
             out = predict(parts, batch)
         loss = loss_of(out, batch.target)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0, foreach=True)
         optimizer.step()
         average.update(step)

@@ -1,7 +1,8 @@
 """Engines: frames in, frames out, under parameters.
 
-``open_engine(settings)`` picks one by name from a table of import strings; nothing heavy is imported
-before. The port is in ``ports.py``; what every engine must do is tested by one conformance suite.
+``open_engine(settings)`` picks one by name from a table of import strings; nothing heavy is
+imported before. The port is in ``ports.py``; what every engine must do is tested by one conformance
+suite.
 """
 
 from dreamrelay.engines.catalog import ENGINES, open_engine

@@ -1,12 +1,14 @@
 """The stream batch: the steps of several frames in one call of the U-Net.
 
-Row i of a batch is the frame that came in i calls ago, standing at denoising step i; one call moves every
-row on by one step and lets one finished picture out. What is kept between two calls is the *clean* latent
-that each row has reached, and noise goes onto it only at the start of the next call. So timesteps, seed,
-guidance and the rest can change between any two calls, and the rows in flight follow at once.
+Row i of a batch is the frame that came in i calls ago, standing at denoising step i; one call moves
+every row on by one step and lets one finished picture out. What is kept between two calls is the
+*clean* latent that each row has reached, and noise goes onto it only at the start of the next call.
+So timesteps, seed, guidance and the rest can change between any two calls, and the rows in flight
+follow at once.
 
-Nothing here knows a model or a device: arrays are torch's or numpy's (``xp`` is the module), the U-Net is a
-function. Shapes stand at line ends: n steps, m frames a call, B = n * m rows, latents C x h x w.
+Nothing here knows a model or a device: arrays are torch's or numpy's (``xp`` is the module), the
+U-Net is a function. Shapes stand at line ends: n steps, m frames a call, B = n * m rows, latents C
+x h x w.
 """
 
 from collections.abc import Sequence
@@ -23,8 +25,13 @@ Prediction = Literal["epsilon", "v_prediction", "sample"]
 class Predict(Protocol):
     """One call of the U-Net."""
 
-    def __call__(self, noisy: Array, timesteps: Array, condition: Any, negatives: int) -> Array:
-        """What the model says of ``noisy``; its first ``negatives`` rows are under the negative prompt."""
+    def __call__(
+        self, noisy: Array, timesteps: Array, condition: Any, negatives: int, /
+    ) -> Array:  # (B, C, h, w)
+        """What the model says of ``noisy``.
+
+        The first ``negatives`` rows are under the negative prompt, the others under the prompt.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class Guidance:
 
     @property
     def remembers(self) -> bool:
-        """Whether it takes the counterpart of the prompt from what earlier steps left over (R-CFG)."""
+        """Whether the counterpart of the prompt is what earlier steps left over (R-CFG)."""
         return self.active and self.kind in ("self", "initialize")
 
 
@@ -54,7 +61,7 @@ class Rows:
     noise: Array  # (B, 1, 1, 1)
     skip: Array  # (B, 1, 1, 1)
     out: Array  # (B, 1, 1, 1)
-    added: Array  # (B, 1, 1, 1) noise that goes onto the row: as ``noise``, or 0 if none is to be added
+    added: Array  # (B, 1, 1, 1), noise that goes onto the row: as ``noise``, or 0
     eps: Array  # (B, C, h, w)
     fresh: int  # how many rows, from the first, stand at the first step
 
@@ -122,7 +129,7 @@ class Denoiser:
     def through(
         self, plan: Plan, clean: Array
     ) -> tuple[list[Array], list[Array | None]]:  # n of (m, C, h, w) each
-        """Take m frames through all steps, one after the other: the way of a frame through the batch.
+        """Take m frames through all steps, one after the other, as the batch does row by row.
 
         Returns what every step left: clean latents and residuals. The last latent is the picture.
         """
@@ -233,8 +240,10 @@ class StreamBatch(Generic[Token]):
     def _fitted(self, plan: Plan) -> tuple[Array, Array | None, list[Token]]:
         """The rows for a plan that may have more or fewer steps than the last one.
 
-        Fewer: the oldest frames in flight are given up. More: the oldest stands in for those that would
-        be older still, so the pictures wait for a moment but never go back and never come from nothing.
+        Fewer: the oldest frames in flight are given up. More: the oldest stands in for those that
+            would
+        be older still, so the pictures wait for a moment but never go back and never come from
+        nothing.
         """
         if plan.steps == self._steps:
             return self._clean, self._residual, self._tokens

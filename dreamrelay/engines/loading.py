@@ -1,7 +1,7 @@
 """From a folder in diffusers format, a hub id or ``pocket`` to torch modules, or to one clear line.
 
-The folder: ``model_index.json`` and ``unet/  vae/  text_encoder/  tokenizer/  scheduler/``. Weights are read
-from safetensors only; a pickle can run code while it is read, so those are refused.
+The folder: ``model_index.json`` and ``unet/  vae/  text_encoder/  tokenizer/  scheduler/``. Weights
+are read from safetensors only; a pickle can run code while it is read, so those are refused.
 """
 
 import json
@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.schedulers import LCMScheduler
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from dreamrelay.engines import model_hub, pocket
 from dreamrelay.engines.denoise import Prediction
-from dreamrelay.engines.devices import Device, free_memory, is_out_of_memory
+from dreamrelay.engines.devices import Device, is_out_of_memory
 from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
 from dreamrelay.engines.schedule import Vector, cumulative_alphas
@@ -69,16 +71,20 @@ class LoadedModel:
 
 
 def load_model(settings: EngineSettings, device: Device, report: Report) -> LoadedModel:
-    """Load the model that ``settings`` name, part by part; ``report`` hears of each and may stop it.
+    """Load the model that ``settings`` name, part by part; ``report`` hears of each part.
 
     Raises:
         EngineError: it cannot be loaded; says why and what to do.
     """
+    # They draw bars and list unused weights; we report progress, and check for missing ones.
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
     folder = find_folder(settings, device, report)
     index = _read_index(folder)
     defaults = _read_defaults(folder)
     _report(report, "tokenizer", 0.0)
-    tokenizer = _load_part(folder, "tokenizer", CLIPTokenizer.from_pretrained, weights=False)
+    tokenizer = _load_part(folder, "tokenizer", CLIPTokenizer.from_pretrained)
     alphas, prediction = _read_scheduler(folder)
 
     _report(report, _sized(folder, "text_encoder"), 0.05)
@@ -91,7 +97,7 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
     loras = _loras(settings, unet, report)
     for at, (lora, weight) in enumerate(loras.items()):
         _report(report, f"LoRA {lora}", 0.9 + 0.1 * at / len(loras))
-        _fuse_lora(lora, weight, (unet, vae, text_encoder, tokenizer), settings, report)
+        _fuse_lora(lora, weight, unet, text_encoder, settings, report)
 
     for module in (unet, vae, text_encoder):
         _on_device(module, device)
@@ -132,8 +138,8 @@ def find_folder(settings: EngineSettings, device: Device, report: Report) -> Pat
         if path.suffix in _PICKLES:
             raise EngineError(_pickled(path.name))
         raise EngineError(
-            f"{model} is a single file; expected a folder in diffusers format: convert it with "
-            "`diffusers-cli` or the script convert_original_stable_diffusion_to_diffusers.py"
+            f"{model} is a single file; expected a folder in diffusers format: convert it "
+            "once with StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)"
         )
     if model_hub.is_id(model):
         half = device.dtype is torch.float16
@@ -144,15 +150,15 @@ def find_folder(settings: EngineSettings, device: Device, report: Report) -> Pat
     )
 
 
-# What a folder says of itself -----------------------------------------------------------------------
+# What a folder says of itself --------------------------------------------------------------------
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / "model_index.json"
     if not path.is_file():
         raise EngineError(
-            f"{folder} is no model in diffusers format: expected {path.name} in it, and the folders "
-            "unet, vae, text_encoder, tokenizer, scheduler"
+            f"{folder} is no model in diffusers format: expected {path.name} in it, and the "
+            "folders unet, vae, text_encoder, tokenizer, scheduler"
         )
     index = _read_json(path)
     pipeline = str(index.get("_class_name", ""))
@@ -194,7 +200,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _known_parameters(defaults: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: value for name, value in defaults.items() if name in StreamBatchParameters.model_fields
+        name: value
+        for name, value in defaults.items()
+        if name in StreamBatchParameters.model_fields
     }
 
 
@@ -210,33 +218,33 @@ def _pixels(sample_size: Any, scale: int) -> tuple[int, int]:
     return int(width) * scale, int(height) * scale
 
 
-# Weights --------------------------------------------------------------------------------------------
+# Weights -----------------------------------------------------------------------------------------
 
 
 def _load_part(
-    folder: Path,
-    part: str,
-    load: Callable[..., Any],
-    *,
-    weights: bool = True,
-    device: Device | None = None,
+    folder: Path, part: str, load: Callable[..., Any], *, device: Device | None = None
 ) -> Any:
     """Load one component of a folder ("." for a folder that is one component itself)."""
     place = folder / part
-    options: dict[str, Any] = {"local_files_only": True}
-    if weights:
-        options["use_safetensors"] = True
-        half = device is not None and device.dtype is torch.float16
-        options["variant"] = _checked_variant(place, half)
-    if device is not None:
-        options["torch_dtype" if part != "text_encoder" else "dtype"] = device.dtype
     if not place.is_dir():
         raise EngineError(f"{folder} is not complete: expected the folder {part} in it")
-    return _told(lambda: load(str(place), **options), place)
+    options: dict[str, Any] = {"local_files_only": True}
+    if device is None:  # a part without weights
+        return _told(lambda: load(str(place), **options), place)
+    options["variant"] = _checked_variant(place, half=device.dtype is torch.float16)
+    options |= {"use_safetensors": True, "dtype": device.dtype, "output_loading_info": True}
+    module, info = _told(lambda: load(str(place), **options), place)
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise EngineError(
+            f"{place} lacks {len(missing)} of its weights ({missing[0]}, ...): "
+            "download the model again"
+        )
+    return module
 
 
 def _checked_variant(place: Path, half: bool) -> str | None:
-    """Find the weights of a component and look into their headers; which variant is to be loaded."""
+    """Look into the headers of a component's weights; return the variant to be loaded."""
     files = sorted(place.glob("*.safetensors"))
     if not files:
         pickles = [path.name for path in sorted(place.glob("*")) if path.suffix in _PICKLES]
@@ -269,7 +277,13 @@ def check_safetensors(path: Path) -> None:
         try:
             header = json.loads(file.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
-        except (UnicodeDecodeError, JSONDecodeError, LookupError, TypeError, AttributeError) as error:
+        except (
+            UnicodeDecodeError,
+            JSONDecodeError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:
             raise EngineError(f"{path} is broken (its header cannot be read): {again}") from error
     expected = 8 + length + max(ends, default=0)
     if size != expected:
@@ -290,14 +304,13 @@ def _told(work: Callable[[], Any], what: object) -> Any:
 
 
 def out_of_memory(doing: str) -> str:
-    free_memory()
     return f"out of memory while {doing}: choose a smaller size, fewer steps or a smaller model"
 
 
 def _pickled(what: str) -> str:
     return (
-        f"{what} is a pickle, which can run code when it is read, and is refused: choose a model with "
-        ".safetensors weights, or convert it with https://huggingface.co/spaces/safetensors/convert"
+        f"{what} is a pickle, which can run code when it is read, and is refused: choose a model "
+        "with .safetensors weights, or convert it with https://huggingface.co/spaces/safetensors/convert"
     )
 
 
@@ -309,9 +322,7 @@ def _load_vae(
     if kind == "PixelAutoencoder":
         return pocket.load_autoencoder(folder)
     if kind not in AUTOENCODERS:
-        raise EngineError(
-            f"{folder}/vae is an {kind}; expected one of {', '.join(AUTOENCODERS)}"
-        )
+        raise EngineError(f"{folder}/vae is an {kind}; expected one of {', '.join(AUTOENCODERS)}")
     if kind == "AutoencoderKL" and settings.use_tiny_vae is not False:
         tiny = _tiny_vae_folder(settings, folder, report)
         if tiny is not None:
@@ -326,16 +337,14 @@ def _existing(folder: Path, name: str) -> Path:
 
 
 def _tiny_vae_folder(settings: EngineSettings, folder: Path, report: Report) -> Path | None:
-    """Where the tiny autoencoder is: next to a local model, or on the hub for a model of the hub."""
+    """Where the tiny autoencoder is: next to the model, or on the hub for a model from there."""
     beside = folder.parent / "taesd"
     if (beside / "config.json").is_file():
         return beside
     if Path(settings.model).expanduser().is_dir() and not settings.use_tiny_vae:
         return None
     try:
-        return model_hub.model_folder(
-            TINY_VAE, offline=settings.offline, half=False, report=report
-        )
+        return model_hub.model_folder(TINY_VAE, offline=settings.offline, half=False, report=report)
     except EngineError as error:
         if settings.use_tiny_vae:
             raise
@@ -343,7 +352,7 @@ def _tiny_vae_folder(settings: EngineSettings, folder: Path, report: Report) -> 
         return None
 
 
-# LoRAs ----------------------------------------------------------------------------------------------
+# LoRAs -------------------------------------------------------------------------------------------
 
 
 def _loras(settings: EngineSettings, unet: Any, report: Report) -> dict[str, float]:
@@ -372,32 +381,29 @@ def _loras(settings: EngineSettings, unet: Any, report: Report) -> dict[str, flo
     return {LCM_LORA: 1.0, **loras}
 
 
+class _LoraReader(StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
+    """The reader of all LoRA layouts, which diffusers has as a part of its pipelines."""
+
+    def __init__(self, unet: Any, text_encoder: Any) -> None:
+        self.unet = unet
+        self.text_encoder = text_encoder
+        self.components = {"unet": unet, "text_encoder": text_encoder}
+        self.hf_device_map = None  # nothing is spread over several devices
+
+    def fuse(self, path: Path, weight: float) -> None:
+        self.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+        if not self.get_active_adapters():
+            raise ValueError("nothing in it fits the model")
+        self.fuse_lora(lora_scale=weight)
+        self.unload_lora_weights()
+
+
 def _fuse_lora(
-    lora: str, weight: float, parts: tuple[Any, Any, Any, Any], settings: EngineSettings, report: Report
+    lora: str, weight: float, unet: Any, text_encoder: Any, settings: EngineSettings, report: Report
 ) -> None:
-    unet, vae, text_encoder, tokenizer = parts
     path = _lora_path(lora, settings, report)
     check_safetensors(path)
-    # The reader of all LoRA layouts is a method of the pipeline.
-    pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=LCMScheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-    def fuse() -> None:
-        pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
-        if not pipeline.get_active_adapters():
-            raise ValueError("nothing in it fits the model")
-        pipeline.fuse_lora(lora_scale=weight)
-        pipeline.unload_lora_weights()
-
-    _told(fuse, f"LoRA {lora}")
+    _told(lambda: _LoraReader(unet, text_encoder).fuse(path, weight), f"LoRA {lora}")
 
 
 def _lora_path(lora: str, settings: EngineSettings, report: Report) -> Path:
@@ -419,12 +425,12 @@ def _lora_path(lora: str, settings: EngineSettings, report: Report) -> Path:
     raise EngineError(f"LoRA {lora}: there is no such file, folder or hub id")
 
 
-# Onto the device ------------------------------------------------------------------------------------
+# Onto the device ---------------------------------------------------------------------------------
 
 
 def _check_unet(unet: Any, text_encoder: Any, model: str) -> None:
     knows, says = unet.config.cross_attention_dim, text_encoder.config.hidden_size
-    if unet.config.addition_embed_type is not None or not isinstance(knows, int):
+    if unet.config.addition_embed_type not in (None, "text") or not isinstance(knows, int):
         raise EngineError(
             f"{model}: the U-Net wants more than a prompt (SDXL?), which this engine cannot give: "
             "expected Stable Diffusion 1.x, 2.x or SD-Turbo"
@@ -441,16 +447,16 @@ def _on_device(module: Any, device: Device) -> None:
     _told(lambda: module.to(device.torch, memory_format=torch.channels_last), "the model")
 
 
-@torch.inference_mode()
 def _latent_form(vae: Any, device: Device) -> tuple[int, int]:
     """Channels of a latent, and how much smaller than the picture it is."""
-    probe = torch.zeros(1, 3, 64, 64, device=device.torch, dtype=device.dtype)
-    latents = encode_picture(vae, probe)
+    with torch.inference_mode():
+        probe = torch.zeros(1, 3, 64, 64, device=device.torch, dtype=device.dtype)
+        latents = encode_picture(vae, probe)
     return latents.shape[1], 64 // latents.shape[3]
 
 
 def encode_picture(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, 3, H, W) in -1..1 to latents (B, C, h, w), without chance: equal in, equal out."""
+    """Pictures (B, 3, H, W) in -1..1 to latents (B, C, h, w); equal in, equal out."""
     encoded = vae.encode(pictures)
     latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
     return cast(torch.Tensor, latents)

@@ -60,7 +60,7 @@ def model_folder(model: str, *, offline: bool, half: bool, report: Report) -> Pa
         raise _explained(model, error) from error
     if folder is None:
         raise EngineError(
-            f"{model} has no files in diffusers format with safetensors weights; choose a model that has"
+            f"{model} has no safetensors weights in diffusers format; choose a model that has"
         )
     return folder
 

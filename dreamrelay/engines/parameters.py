@@ -1,7 +1,7 @@
 """The parameters of a stream batch: typed, bounded, with the words a person needs to set them.
 
-The JSON Schema of the model is the one truth: the relay checks patches against it, the studio builds its
-form from it (``ui`` says how), OSC and REST take their names from it.
+The JSON Schema of the model is the one truth: the relay checks patches against it, the studio
+builds its form from it (``ui`` says how), OSC and REST take their names from it.
 """
 
 import json

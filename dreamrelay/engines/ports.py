@@ -37,7 +37,8 @@ Report = Callable[[Progress], None]
 class Result(Generic[Token]):
     """A picture and the token of the frame it was made from.
 
-    ``repeated`` says that it is the previous picture again (the similar-image filter skipped the frame).
+    ``repeated`` says that it is the previous picture again (the similar-image filter skipped the
+    frame).
     """
 
     frame: Frame
@@ -58,6 +59,10 @@ class EngineSettings:
         frame_buffer_size: frames in one denoising batch, 1 or more.
         use_denoising_batch: the stream batch (True), or all steps of a frame after one another.
         loras: LoRA file or hub id to its scale.
+        use_lcm_lora: add the LCM-LoRA, which lets Stable Diffusion 1.5 do with few steps; None:
+            where it fits and can be had.
+        use_tiny_vae: decode with the tiny autoencoder (faster, a little softer); None: where it
+            fits and can be had.
         parameters: the first patch, over the model's defaults.
         offline: never ask a hub.
     """
@@ -73,13 +78,15 @@ class EngineSettings:
     loras: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     offline: bool = False
+    use_lcm_lora: bool | None = None
+    use_tiny_vae: bool | None = None
 
 
 class Engine(ABC):
     """Frames in, frames out, under parameters. Used by one thread after :meth:`load`.
 
-    Constructed with an :class:`EngineSettings`; the constructor checks them (ConfigError, MissingExtra) and
-    loads nothing.
+    Constructed with an :class:`EngineSettings`; the constructor checks them (ConfigError,
+    MissingExtra) and loads nothing.
     """
 
     name: ClassVar[str]
@@ -101,7 +108,8 @@ class Engine(ABC):
         """Load the model and warm it up; pictures of the warm-up are never seen by anybody.
 
         Raises:
-            EngineError: missing, gated, pickled or broken model, or too little memory; says the next step.
+            EngineError: missing, gated, pickled or broken model, or too little memory; says the
+                next step.
         """
 
     @property
@@ -119,7 +127,7 @@ class Engine(ABC):
 
     @abstractmethod
     def infer(self, frame: Frame, token: Token) -> Result[Token] | None:
-        """Take a frame; return the picture that is ready now, which may be that of an earlier frame.
+        """Take a frame; return the picture that is ready now, perhaps of an earlier frame.
 
         Args:
             frame: uint8, ``height`` x ``width`` x 3, RGB.
@@ -134,7 +142,7 @@ class Engine(ABC):
 
     @abstractmethod
     def infer_once(self, frame: Frame, patch: Mapping[str, Any]) -> Frame:
-        """Make the picture of this very frame under ``patch``, leaving stream and parameters as they are.
+        """Make the picture of this very frame under ``patch``; stream and parameters stay.
 
         Raises:
             ParameterError, EngineError: as above.
@@ -144,5 +152,5 @@ class Engine(ABC):
         """Running totals for the metrics page (prompts encoded, frames skipped, ...)."""
         return {}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - an engine without a model has nothing to free
         """Free the memory; idempotent."""

@@ -8,7 +8,7 @@ Embedding = TypeVar("Embedding")
 
 
 class PromptCache(Generic[Embedding]):
-    """The last ``size`` texts that ``encode`` was asked for, the least recently used going first."""
+    """What ``encode`` made of the last ``size`` texts; the least recently used go first."""
 
     def __init__(self, encode: Callable[[str], Embedding], size: int = 64) -> None:
         self._encode = encode

@@ -34,8 +34,8 @@ class Schedule:
 def timesteps(parameters: StreamBatchParameters, training_steps: int) -> tuple[int, ...]:
     """The timesteps of the denoising steps, the noisiest first.
 
-    ``t_index_list`` picks from the schedule of 50 that latent consistency models are made for ([999, 979,
-    ..., 19] of 1000). Without it the steps are spread evenly below ``strength``.
+    ``t_index_list`` picks from the schedule of 50 that latent consistency models are made for
+    ([999, 979, ..., 19] of 1000). Without it the steps are spread evenly below ``strength``.
     """
     if parameters.t_index_list is not None:
         stride = training_steps // SCHEDULE_LENGTH
@@ -59,7 +59,7 @@ def schedule(steps: Sequence[int], alphas: Vector) -> Schedule:
 
 
 def cumulative_alphas(config: Mapping[str, Any]) -> Vector:
-    """The share of the picture that is left at each timestep, (T,), from a scheduler's configuration.
+    """The share of the picture left at each timestep, (T,), from a scheduler's configuration.
 
     Raises:
         EngineError: the configuration names betas that we do not know.
@@ -85,4 +85,5 @@ def cumulative_alphas(config: Mapping[str, Any]) -> Vector:
     if config.get("rescale_betas_zero_snr"):
         root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     # Dividing by a signal of nothing would end in NaN.
-    return np.maximum(root**2, 1e-6).astype(np.float32)
+    alphas: Vector = np.maximum(root**2, 1e-6).astype(np.float32)
+    return alphas

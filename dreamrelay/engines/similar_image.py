@@ -1,7 +1,7 @@
 """The similar-image filter: skip frames that look like the one before (numpy only).
 
-The rule is StreamDiffusion's: a frame is skipped with a probability that grows from 0 at the threshold to 1
-for an equal frame, and after ``max_skip`` skipped ones a frame passes in any case.
+The rule is StreamDiffusion's: a frame is skipped with a probability that grows from 0 at the
+threshold to 1 for an equal frame, and after ``max_skip`` skipped ones a frame passes in any case.
 """
 
 import random

@@ -1,4 +1,7 @@
-"""Cameras: ``camera://0?width=1280&height=720&fps=30``; a path or URL in the index's place stands in for one."""
+"""Cameras: ``camera://0?width=1280&height=720&fps=30``.
+
+In the index's place, a path or a URL stands in for a camera.
+"""
 
 from typing import Literal
 

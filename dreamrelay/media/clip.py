@@ -5,6 +5,7 @@ contours and one light, which is what a small diffusion model can hold on to.
 """
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -31,7 +32,7 @@ _CLOUD: Colour = (255, 246, 236)
 
 
 class Clip:
-    """Draws the scene at any size; one round takes 40 s at 30 fps, then it begins anew without a jump."""
+    """Draws the scene at any size; a round takes 40 s at 30 fps and begins anew without a jump."""
 
     ROUND = 1200
     """Pictures until everything is where it was."""
@@ -74,7 +75,8 @@ class Clip:
         half = round(self._unit * 0.34)
         y, x = np.ogrid[-half : half + 1, -half : half + 1]
         far = np.sqrt(x * x + y * y) / half
-        return (np.clip(1 - far, 0, 1) ** 2 * 0.75).astype(np.float32)[:, :, None]
+        light = np.clip(1 - far, 0, 1) ** 2 * 0.75
+        return np.asarray(light, np.float32)[:, :, None]
 
     def _draw_sun(self, frame: Frame, phase: float) -> tuple[float, float]:
         x = 0.66 + 0.10 * math.sin(_TURN * phase)
@@ -194,7 +196,7 @@ class Clip:
         body = np.stack([both, np.concatenate([downs, downs[::-1]]) * unit_y + y], 1)
         self._polygon(frame, body, _STRIPES[0])
         shares = np.linspace(-1, 1, 8)
-        for stripe, (left, right) in enumerate(zip(shares[:-1], shares[1:], strict=True)):
+        for stripe, (left, right) in enumerate(pairwise(shares)):
             # Meridians of a round body: narrow at the rims.
             side = [np.sin(edge * np.pi / 2) * outline * radius for edge in (left, right)]
             across = np.concatenate([side[0], side[1][::-1]])
@@ -204,8 +206,8 @@ class Clip:
             colour = tuple(round(part * light) for part in _STRIPES[stripe % len(_STRIPES)])
             self._polygon(frame, points, colour)
         mouth, basket = float(downs[-1]), 0.27
-        for across in (-0.028, 0.028):
-            rope = [(across, mouth), (across * 0.9, basket)]
+        for side_x in (-0.028, 0.028):
+            rope = [(side_x, mouth), (side_x * 0.9, basket)]
             ends = [self._point(x + dx * unit_x, y + dy * unit_y) for dx, dy in rope]
             thick = max(1, round(self._unit / 256))
             cv2.line(frame, ends[0], ends[1], (70, 48, 36), thick, cv2.LINE_AA, _SHIFT)

@@ -1,4 +1,4 @@
-"""The one place that opens cv2 captures: a device, a file or a URL, with errors instead of False."""
+"""The one place that opens cv2 captures: devices, files and URLs, with errors instead of False."""
 
 import os
 from collections.abc import Mapping
@@ -89,7 +89,7 @@ def to_rgb(picture: Frame) -> Frame:
 
 
 def _hush() -> None:
-    """Keep cv2 and FFmpeg from writing to the terminal what our errors say, unless they are asked to."""
+    """Keep cv2 and FFmpeg from writing to the terminal what our errors say, unless asked to."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -4,7 +4,6 @@ All are drawn from the number of the picture and a seed, so two runs show the sa
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray

@@ -43,7 +43,7 @@ class Source(ABC):
             DeviceError: the device or file failed. Reading again may work (the caller backs off).
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a source may have nothing to let go
         """Let the device go; idempotent."""
 
     def __enter__(self) -> Self:

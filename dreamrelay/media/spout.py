@@ -129,13 +129,16 @@ class SpoutSource(Source):
             self._pixels = np.zeros((height, width, 4), np.uint8) if width and height else None
             self._zeros_left = _ZERO_IMAGES
             return False
-        if self._pixels is None or not receiver.isFrameNew():
+        if self._pixels is None:
             return False
-        if self._zeros_left and self._spout.is_empty(self._pixels):
-            self._zeros_left -= 1
-            return False
-        self._zeros_left = 0
-        return True
+        new = receiver.isFrameNew()
+        if self._zeros_left:  # nothing was shown since the change, so new or not does not matter
+            if self._spout.is_empty(self._pixels):
+                self._zeros_left -= bool(new)
+                return False
+            self._zeros_left = 0
+            return True
+        return bool(new)
 
     def _why_nothing(self, receiver: Any, connected: bool) -> str:
         wanted = f"Spout sender {self._name!r}" if self._name else "active Spout sender"

@@ -1,4 +1,7 @@
-"""Videos: ``video://`` plays a file picture by picture, ``http(s)://`` and ``rtsp://`` show a stream's newest."""
+"""Videos: ``video://`` plays a file, ``http(s)://`` and ``rtsp://`` show the newest of a stream.
+
+Of a file every picture counts; a stream goes on whether somebody reads or not.
+"""
 
 from pathlib import Path
 

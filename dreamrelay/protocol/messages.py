@@ -78,8 +78,11 @@ class CreditGiven:
 
 @dataclass(frozen=True, slots=True)
 class PatchReceived:
+    """A change of parameters. ``origin`` is the door it came through, if the peer says one."""
+
     patch: Mapping[str, Any]
     id: Any = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +179,13 @@ class Delivery:
 class Acknowledged:
     """One packet of this producer was taken, or refused with a reason; its credit is back either
     way.
+
+    ``on_air`` is False while another producer has the stream: the packet was not shown.
     """
 
     seq: int
     refusal: str | None = None
+    on_air: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,9 @@ from dreamrelay.protocol.messages import (
 VERSION = 1
 MAX_STAMPS = 16
 MAX_CREDIT = 1024
+MAX_TEXT = 256 * 1024
+"""Characters of a text message to the relay; the largest is a worker's hello with its schema."""
+MAX_ID = 200
 
 _HEADER = struct.Struct("<2sBBHBBQQIHHB3x")
 _STAMP = struct.Struct("<B3xQ")
@@ -138,6 +141,10 @@ def decode_text(message: str) -> tuple[str, dict[str, Any]]:
         raise ProtocolError(f"expected a JSON object, got something else: {error}") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
         raise ProtocolError('expected a JSON object with a "type"')
+    try:
+        orjson.dumps([[[[fields]]]])  # what is passed on must be writable, a few levels deeper
+    except orjson.JSONEncodeError:
+        raise ProtocolError("expected a JSON object that is nested less deep") from None
     return fields["type"], fields
 
 
@@ -164,6 +171,10 @@ class NativeDialect(Dialect):
         try:
             if isinstance(message, bytes):
                 return self._packet(message)
+            if len(message) > MAX_TEXT:
+                raise ProtocolError(
+                    f"expected a text message of at most {MAX_TEXT} characters, got {len(message)}"
+                )
             kind, fields = decode_text(message)
             if not self._greeted and kind != "hello":
                 return [
@@ -198,7 +209,7 @@ class NativeDialect(Dialect):
         return [PacketReceived(packet, "input" if self._role == "producer" else "output")]
 
     def _hello(self, fields: dict[str, Any]) -> list[Event]:
-        version = _number(fields, "version", 1, VERSION)
+        version = _number(fields, "version", 1, 1 << 16)
         if version != VERSION:
             return [
                 Fault(
@@ -233,11 +244,14 @@ class NativeDialect(Dialect):
         return [CreditGiven(_number(fields, "count", 1, MAX_CREDIT, default=1), track)]
 
     def _parameters(self, fields: dict[str, Any]) -> list[Event]:
-        patch = fields.get("patch")
-        if not isinstance(patch, dict):
-            error = ProtocolError("parameters: expected an object as patch")
-            return [ReplyDue(encode_text("error", **error_fields(error), id=fields.get("id")))]
-        return [PatchReceived(patch, fields.get("id"))]
+        id_ = _id(fields)
+        try:
+            patch = fields.get("patch")
+            if not isinstance(patch, dict):
+                raise ProtocolError("parameters: expected an object as patch")
+            return [PatchReceived(patch, id_, _text(fields, "origin", 32))]
+        except ProtocolError as error:
+            return [ReplyDue(encode_text("error", **error_fields(error), id=id_))]
 
     def _status(self, fields: dict[str, Any]) -> list[Event]:
         state = fields.get("state")
@@ -256,7 +270,7 @@ class NativeDialect(Dialect):
         return [FailureReceived(_number(fields, "seq", 0, 1 << 64), _text(fields, "message", 500))]
 
     def _ping(self, fields: dict[str, Any]) -> list[Event]:
-        return [ReplyDue(encode_text("pong", id=fields.get("id"), received_ns=self._clock_ns()))]
+        return [ReplyDue(encode_text("pong", id=_id(fields), received_ns=self._clock_ns()))]
 
     def render(self, notice: Notice) -> list[str | bytes]:
         match notice:
@@ -296,8 +310,8 @@ class NativeDialect(Dialect):
                 ]
             case StatusChanged(status):
                 return [encode_text("status", **status)]
-            case Acknowledged(seq, None):
-                return [encode_text("ack", seq=seq, accepted=True)]
+            case Acknowledged(seq, None, on_air):
+                return [encode_text("ack", seq=seq, accepted=True, on_air=on_air)]
             case Acknowledged(seq, refusal):
                 return [encode_text("ack", seq=seq, accepted=False, message=refusal)]
             case Refused(error, id_):
@@ -323,6 +337,17 @@ def _text(fields: Mapping[str, Any], name: str, longest: int) -> str:
             f"{fields['type']}: expected text as {name}, got {type(value).__name__}"
         )
     return value[:longest]
+
+
+def _id(fields: Mapping[str, Any]) -> str | int | float | None:
+    value = fields.get("id")
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, str) and len(value) <= MAX_ID:
+        return value
+    raise ProtocolError(
+        f"{fields['type']}: expected a number or a text of at most {MAX_ID} characters as id"
+    )
 
 
 def _number(

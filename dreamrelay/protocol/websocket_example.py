@@ -23,6 +23,7 @@ from dreamrelay.protocol.messages import (
     Dialect,
     Event,
     Joined,
+    Fault,
     Limits,
     Notice,
     PacketReceived,
@@ -46,6 +47,13 @@ it.
 
 PICTURE_LIMIT = REPLY_LIMIT // 4 * 3
 """Bytes of a picture that still fits when written in base64."""
+
+MAX_TICKETS = 64
+"""Unanswered and refused requests of one socket; whoever piles up more is cut off."""
+
+
+_PROMPT = object()
+"""Marks the answer to a ``prompt_update`` among the hub's notices."""
 
 
 @dataclass(slots=True)
@@ -92,7 +100,7 @@ class WebSocketExampleDialect(Dialect):
 
     def _register(self, fields: Mapping[str, Any]) -> list[Event]:
         client_type = fields.get("client_type", "producer")
-        reply = ReplyDue(self._text("registered", client_type=client_type))
+        reply = self._echo("registered", client_type=client_type)
         roles: dict[Any, tuple[Role, tuple[Track, ...]]] = {
             "producer": ("producer", ()),
             "consumer": ("worker", ("input",)),
@@ -104,13 +112,24 @@ class WebSocketExampleDialect(Dialect):
         if self._role == role:
             return [reply]
         self._role = role
+        self._delivered = None
         return [reply, Joined(role, f"websocket example {client_type}", None, None, tracks)]
 
     def _ping(self, _: Mapping[str, Any]) -> list[Event]:
         return [ReplyDue(self._text("pong"))]
 
     def _test(self, fields: Mapping[str, Any]) -> list[Event]:
-        return [ReplyDue(self._text("test_response", original_data=fields.get("data")))]
+        return [self._echo("test_response", original_data=fields.get("data"))]
+
+    def _echo(self, kind: str, **fields: Any) -> ReplyDue:
+        """A reply that repeats what the peer said, as far as it can be said."""
+        try:
+            text = self._text(kind, **fields)
+        except orjson.JSONEncodeError:
+            text = self._text("error", message="expected JSON that is nested less deep")
+        if len(text.encode()) > REPLY_LIMIT:
+            text = self._text("error", message="expected less: the reply would pass 1 MiB")
+        return ReplyDue(text)
 
     def _image(self, fields: Mapping[str, Any]) -> list[Event]:
         try:
@@ -141,8 +160,8 @@ class WebSocketExampleDialect(Dialect):
         if len(prompt) > self._limits.text:
             text = f"expected a prompt of at most {self._limits.text} characters, got {len(prompt)}"
             return [ReplyDue(self._text("error", message=text))]
-        queued = ReplyDue(self._text("prompt_updated", status="queued", prompt=prompt))
-        return [PatchReceived({"prompt": prompt}), queued]
+        # The answer is the hub's: ``prompt_updated``, or ``error`` if the worker's schema refuses.
+        return [PatchReceived({"prompt": prompt}, id=_PROMPT)]
 
     def _img2img(self, fields: Mapping[str, Any]) -> list[Event]:
         return self._request("text", fields, lambda: self._picture(fields.get("image"), "image"))
@@ -155,7 +174,7 @@ class WebSocketExampleDialect(Dialect):
         announced, self._announced = self._announced, None
         if announced is None:
             return []
-        return self._request("binary", announced, lambda: self._checked(Packet.of(data)))
+        return self._request("binary", announced, lambda: self._packet(data))
 
     def _request(
         self,
@@ -163,6 +182,8 @@ class WebSocketExampleDialect(Dialect):
         fields: Mapping[str, Any],
         picture: Callable[[], Packet],
     ) -> list[Event]:
+        if len(self._tickets) >= MAX_TICKETS:
+            return [Fault(ProtocolError("too many requests at a time, wait for answers"), True)]
         ticket = _Ticket(self._next_ticket, form)
         self._next_ticket += 1
         self._tickets.append(ticket)
@@ -195,9 +216,10 @@ class WebSocketExampleDialect(Dialect):
                 ) from None
         if not isinstance(encoded, bytes) or not encoded:
             raise ProtocolError(f"expected a picture in base64 as {name!r}")
-        return self._checked(Packet.of(encoded))
+        return self._packet(encoded)
 
-    def _checked(self, packet: Packet) -> Packet:
+    def _packet(self, data: bytes) -> Packet:
+        packet = Packet.of(data, captured_ns=int(self._clock() * 1e9))
         if packet.width * packet.height > self._limits.pixels:
             raise ProtocolError(
                 f"expected at most {self._limits.pixels} pixels, got {packet.width}x{packet.height}"
@@ -222,10 +244,13 @@ class WebSocketExampleDialect(Dialect):
                 return self._settle(ticket, self._result(ticket, packet, prompt))
             case Unanswered(ticket, error):
                 return self._settle(ticket, [self._error(error)])
-            case ParametersChanged() | Refused() | _:
+            case ParametersChanged(values, id=id_) if id_ is _PROMPT:
+                return [self._text("prompt_updated", status="queued", prompt=values.get("prompt"))]
+            case Refused(error, id_) if id_ is _PROMPT:
+                return [self._error(error)]
+            case _:
                 # One reply per request and nothing unasked: what the hub tells everybody is not for
-                # this dialect. A refused prompt was answered "queued" like the seed does; the
-                # stream shows it.
+                # this dialect.
                 return []
 
     def _deliver(self, packet: Packet, track: Track) -> list[str | bytes]:
@@ -240,12 +265,13 @@ class WebSocketExampleDialect(Dialect):
     def _result(self, ticket: int, packet: Packet, prompt: str) -> list[str | bytes]:
         form = next((t.form for t in self._tickets if t.number == ticket), "text")
         codec = packet.codec.name.lower()
-        if form == "binary":
-            return [self._text("img2img_result_binary", prompt=prompt, format=codec), packet.data]
-        if len(packet.data) > PICTURE_LIMIT:
+        prompt = prompt[: self._limits.text]
+        if len(packet.data) > (REPLY_LIMIT if form == "binary" else PICTURE_LIMIT):
             return [
                 self._error(ProtocolError("the result is larger than this client accepts (1 MiB)"))
             ]
+        if form == "binary":
+            return [self._text("img2img_result_binary", prompt=prompt, format=codec), packet.data]
         image = pybase64.b64encode(packet.data).decode("ascii")
         return [self._text("img2img_result", image=image, prompt=prompt)]
 
@@ -282,7 +308,8 @@ def split_message(message: str) -> dict[str, Any] | None:
 
     A long base64 value is cut out before JSON is parsed (20 us instead of 50 for an 80 kB picture):
     base64 has no quotes and no backslashes, so its end is the next quote. Anything unexpected takes
-    the plain way.
+    the plain way. What JSON does not allow in a string (raw control characters) passes here, and
+    fails as base64.
     """
     for key in ('"data"', '"image"'):
         at = message.find(key, 0, 512)
@@ -293,7 +320,7 @@ def split_message(message: str) -> dict[str, Any] | None:
         between = message[at + len(key) : begin - 1]
         if begin == 0 or end - begin < 2048 or between.strip(" :\t\r\n") or between.count(":") != 1:
             break
-        if "\\" in message[begin:end] or key in message[end:]:
+        if "\\" in message or key in message[end:]:  # an escape may hide a second such key
             break
         fields = _object(message[:begin] + message[end:])
         if fields is not None and fields.get(key[1:-1]) == "":

@@ -202,9 +202,10 @@ class WebSocketPeer(Peer):
                 self.role, self.name = role, name or self.name
                 if worker is not None or tracks or not self._joined:
                     self._join(tracks, credit, worker=worker)
-            case PatchReceived(patch, id_):
+            case PatchReceived(patch, id_, origin):
+                door = origin or self.name or self.role
                 try:
-                    self._stream.update_parameters(patch, self.name or self.role, id=id_)
+                    self._stream.update_parameters(patch, door, id=id_)
                 except ParameterError as error:
                     self.notify(Refused(error, id_))
             case RequestReceived(packet, patch, ticket):

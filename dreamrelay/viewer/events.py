@@ -62,9 +62,12 @@ def from_line(line: bytes) -> Event:
         ValueError: the line holds none.
     """
     fields = json.loads(line)
-    if not isinstance(fields, dict) or fields.get("event") not in KINDS:
+    kind = KINDS.get(fields.pop("event", "")) if isinstance(fields, dict) else None
+    if kind is None:
         raise ValueError(f"expected an event of the viewer, got {line[:80]!r}")
-    kind = KINDS[fields.pop("event")]
-    if kind is Snapshot:
-        return Snapshot(Path(fields["path"]), fields["error"])
-    return kind(**fields)
+    if "path" in fields:
+        fields["path"] = Path(fields["path"])
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise ValueError(f"expected an event of the viewer, got {line[:80]!r}") from error

@@ -39,7 +39,6 @@ def paint() -> Paint:
     vae = pocket.load_autoencoder(folder)
     assert scheduler.config["prediction_type"] == "sample"
 
-    @torch.no_grad()
     def run(picture: Picture | None, prompt: str, strength: float) -> Picture:
         generator = torch.Generator().manual_seed(3)
         latents = torch.randn(1, 48, SIDE // 4, SIDE // 4, generator=generator)
@@ -55,7 +54,8 @@ def paint() -> Paint:
             max_length=tokenizer.model_max_length,
             return_tensors="pt",
         ).input_ids
-        clean = unet(latents, torch.tensor([step]), encoder(ids).last_hidden_state).sample
+        with torch.no_grad():
+            clean = unet(latents, torch.tensor([step]), encoder(ids).last_hidden_state).sample
         out = (vae.decode(clean).sample[0].clamp(-1, 1) + 1) / 2
         return np.asarray(out.permute(1, 2, 0), np.float32)
 

@@ -225,9 +225,7 @@ def test_no_torn_frame_from_a_writer_at_full_speed(writer: FrameWriter, growing:
     assert found["sizes"] > (5 if growing else 0)
 
 
-def test_two_threads_keep_the_order(
-    writer: FrameWriter, reader: FrameReader
-) -> None:
+def test_two_threads_keep_the_order(writer: FrameWriter, reader: FrameReader) -> None:
     """Writer and reader as two threads of one process: order kept, the last one arrives."""
     seen: list[int] = []
 

@@ -190,11 +190,12 @@ export class Connection extends EventTarget {
   #heard = 0;
   #ticked = 0;
   #nextId = 1;
+  #self = Math.random().toString(36).slice(2, 10); // answers to patches go to everybody: ours must be known as ours
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retry;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #pings;
-  /** @type {Map<number, { resolve: (m: any) => void, reject: (e: RelayError) => void }>} */
+  /** @type {Map<string, { resolve: (m: any) => void, reject: (e: RelayError) => void }>} */
   #asked = new Map();
   /** @type {Map<number, number>} */
   #pinged = new Map();
@@ -293,7 +294,7 @@ export class Connection extends EventTarget {
    */
   patch(patch) {
     return new Promise((resolve, reject) => {
-      const id = this.#nextId++;
+      const id = `${this.#self}-${this.#nextId++}`;
       if (!this.say({ type: "parameters", patch, id })) {
         reject(new RelayError("closed", "there is no connection to the relay"));
         return;
@@ -491,7 +492,7 @@ export class Painter extends EventTarget {
 /**
  * The stream's parameters, as they hold, and the changes that are on their way.
  *
- * A change is `waiting` until it can be sent (once per animation frame; no relay or no worker yet: later), `sent`
+ * A change is `waiting` until it can be sent (once per animation frame; while there is no relay: later), `sent`
  * until the relay answers, `accepted` until a picture made under it was seen. Event `change` after each step.
  */
 export class Parameters extends EventTarget {
@@ -507,7 +508,6 @@ export class Parameters extends EventTarget {
 
   #connection;
   #scheduled = false;
-  #checked = false; // whether this connection's relay has a schema to check patches against
 
   /** @param {Connection} connection */
   constructor(connection) {
@@ -515,9 +515,7 @@ export class Parameters extends EventTarget {
     this.#connection = connection;
     connection.addEventListener("schema", (event) => {
       this.schema = /** @type {CustomEvent} */ (event).detail.schema;
-      this.#checked = this.schema !== null;
       this.#changed();
-      this.#schedule();
     });
     connection.addEventListener("parameters", (event) => {
       const { values, revision } = /** @type {CustomEvent} */ (event).detail;
@@ -526,7 +524,7 @@ export class Parameters extends EventTarget {
       this.revision = revision;
       this.#changed();
     });
-    connection.addEventListener("welcome", () => (this.#checked = false));
+    connection.addEventListener("welcome", () => this.#schedule());
   }
 
   /** The value as the user should see it: the pending one if there is one. @param {string} name */
@@ -587,7 +585,7 @@ export class Parameters extends EventTarget {
   }
 
   async #flush() {
-    if (this.#connection.state !== "open" || !this.#checked) return;
+    if (this.#connection.state !== "open") return;
     const changes = [...this.pending].filter(([name, { stage }]) => stage === "waiting" && !this.problems.has(name));
     if (changes.length === 0) return;
     for (const [, change] of changes) change.stage = "sent";

@@ -32,7 +32,7 @@ export class Stage extends EventTarget {
     this.root = root;
     this.panes = { input, output };
     this.layout = memory.get("layout") ?? (matchMedia("(min-width: 720px)").matches ? "side" : "inset");
-    this.corner = memory.get("corner") ?? "bottom-right";
+    this.corner = memory.get("corner") ?? "top-right";
     this.swapped = false;
     for (const pane of [input, output]) this.#insetControls(pane);
     this.#show();
@@ -58,7 +58,7 @@ export class Stage extends EventTarget {
 
   #show() {
     if (!LAYOUTS.includes(this.layout)) this.layout = "side";
-    if (!CORNERS.includes(this.corner)) this.corner = "bottom-right";
+    if (!CORNERS.includes(this.corner)) this.corner = "top-right";
     const { root, panes, layout } = this;
     Object.assign(root.dataset, { layout, corner: this.corner });
     const small = layout === "inset" ? (this.swapped ? panes.output : panes.input) : null;

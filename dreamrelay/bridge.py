@@ -1,0 +1,146 @@
+"""The bridge: a local source to the relay, and the relay's results to a local sink; either or
+both.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dreamrelay.codec import decode
+from dreamrelay.config import BridgeSettings, ProducerSettings
+from dreamrelay.errors import ClosedError, ConfigError, DeviceError, DreamRelayError, ProtocolError
+from dreamrelay.link import Link, Listener
+from dreamrelay.mailbox import Mailbox
+from dreamrelay.media import Sink, open_sink
+from dreamrelay.packet import Packet, Track
+from dreamrelay.producer import Producer
+from dreamrelay.telemetry import RateMeter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class BridgeStatistics:
+    """Totals since the start, of the way out."""
+
+    written: RateMeter = field(default_factory=RateMeter)
+    broken: int = 0
+
+
+class _Results(Listener):
+    """The relay's results, the newest of them, with a credit for each that was taken."""
+
+    def __init__(self) -> None:
+        self.packets: Mailbox[Packet] = Mailbox()
+        self.failure: DreamRelayError | None = None
+
+    def received(self, packet: Packet, track: Track) -> None:
+        try:
+            self.packets.put(packet)
+        except ClosedError:
+            return  # stopping
+
+    def lost(self, reason: str, retry_in: float) -> None:
+        logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
+
+    def refused(self, error: DreamRelayError) -> None:
+        self.failure = error
+        self.packets.close()
+
+    def heard(self, kind: str, fields: Mapping[str, object]) -> None:
+        if kind == "error":
+            logger.warning("the relay says: %s", fields.get("message"))
+
+
+class Bridge:
+    """One bridge: ``run`` until ``stop``, or until the source ends.
+
+    Raises:
+        ConfigError, DeviceError, MissingExtra: nothing to do, or the sink cannot be opened.
+    """
+
+    def __init__(self, settings: BridgeSettings) -> None:
+        source = settings.source or (settings.spout_in and f"spout://{settings.spout_in}")
+        sink = settings.sink or (settings.spout_out and f"spout://{settings.spout_out}")
+        if not source and not sink:
+            raise ConfigError("give --from=URL, --to=URL or both (--spout-in, --spout-out)")
+        self.statistics = BridgeStatistics()
+        self.producer: Producer | None = None
+        if source:
+            self.producer = Producer(
+                ProducerSettings(
+                    source=source,
+                    websocket_uri=settings.websocket_uri,
+                    stream=settings.stream,
+                    token=settings.token,
+                    fps=settings.fps,
+                    quality=settings.quality,
+                    width=settings.width,
+                    height=settings.height,
+                    duration=None,
+                )
+            )
+        self._sink: Sink | None = open_sink(sink) if sink else None
+        self._results = _Results()
+        self._link = Link(
+            settings.websocket_uri,
+            settings.stream,
+            "viewer",
+            self._results,
+            token=settings.token,
+            name="bridge",
+        )
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End ``run``; from any thread, or a signal handler."""
+        self._stopped.set()
+        if self.producer is not None:
+            self.producer.stop()
+
+    def run(self) -> None:
+        """Bridge until ``stop``, or until a stored source ends.
+
+        Raises:
+            DreamRelayError: the relay will not have us, or the source failed for good.
+        """
+        writer = threading.Thread(target=self._write_all, name="sink", daemon=True)
+        try:
+            if self._sink is not None:
+                self._link.start()
+                writer.start()
+            if self.producer is not None:
+                self.producer.run()
+            else:
+                while not self._stopped.wait(0.25) and self._results.failure is None:
+                    pass
+        finally:
+            self._stopped.set()
+            self._link.close()
+            self._results.packets.close()
+            if writer.ident is not None:
+                writer.join(5)
+            if self._sink is not None:
+                self._sink.close()
+        if self._results.failure is not None:
+            raise self._results.failure
+
+    def _write_all(self) -> None:
+        assert self._sink is not None
+        while not self._stopped.is_set():
+            try:
+                packet = self._results.packets.take(0.5)
+            except ClosedError:
+                return
+            if packet is None:
+                continue
+            self._link.tell("credit", count=1)
+            try:
+                self._sink.write(decode(packet.data))
+                self.statistics.written.tick()
+            except ProtocolError as error:
+                self.statistics.broken += 1
+                logger.warning("result %d cannot be decoded: %s", packet.seq, error)
+            except DeviceError as error:
+                logger.warning("%s", error)

@@ -1,0 +1,352 @@
+"""The command line: four scripts and ``dreamrelay relay|worker|producer|bridge|demo``.
+
+python-fire reads the arguments; the settings check them before anything starts, because fire itself
+would complain of an unknown flag only after the program has ended. The only place that prints.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import fire
+from fire.core import FireExit
+from fire.decorators import SetParseFn
+
+from dreamrelay import __version__
+from dreamrelay.config import (
+    BridgeSettings,
+    DemoSettings,
+    ProducerSettings,
+    RelaySettings,
+    Settings,
+    WorkerSettings,
+)
+from dreamrelay.errors import ConfigError, DreamRelayError
+
+REPORT_SECONDS = 0.5
+PLAIN_REPORT_SECONDS = 10.0
+SWITCHES = ("--binary", "--quiet")
+
+
+# -- what the commands do -------------------------------------------------------------------------
+
+
+def relay(settings: RelaySettings) -> int:
+    """Run a relay until Ctrl-C."""
+    import asyncio
+
+    from dreamrelay.relay.app import Relay
+    from dreamrelay.relay.auth import is_loopback
+
+    running = Relay(settings)
+    running.bind()
+
+    def ready() -> None:
+        if settings.verbose:
+            say(f"dreamrelay {__version__}: studio at {running.url}")
+            say(f"  WebSocket at ws{running.url[4:].partition('?')[0]}; Ctrl-C ends it")
+            if not is_loopback(settings.host):
+                say("  other machines need the token in that link; this one does not")
+
+    asyncio.run(running.serve(ready))
+    return 0
+
+
+def worker(settings: WorkerSettings) -> int:
+    """Run a worker until Ctrl-C."""
+    if settings.websocket_port is not None:
+        from dreamrelay.relay.app import Relay
+
+        inside = Relay(RelaySettings.load({"port": settings.websocket_port}))
+        port = inside.bind()
+        uri = f"ws://127.0.0.1:{port}"
+        with inside.running() as url:
+            say(f"dreamrelay {__version__}: studio at {url}")
+            return _work(settings.model_copy(update={"websocket_uri": uri}))
+    return _work(settings)
+
+
+def _work(settings: WorkerSettings) -> int:
+    # A spinning OpenMP thread costs ten times the work on a busy machine; set before torch loads.
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from dreamrelay.worker import Worker
+
+    program = Worker(settings)
+    if settings.verbose:
+        where = settings.source or settings.spout_in or settings.websocket_uri
+        say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
+        if program.osc_port:
+            say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
+
+    def report() -> str:
+        s = program.statistics
+        text = f"{program.state}: {s.results.count} pictures, {s.results.rate:.1f} fps"
+        age = f", age {s.age_ms:.0f} ms" if s.results.rate else ""
+        bad = f", {s.broken + s.failed} failed" if s.broken + s.failed else ""
+        return text + age + bad
+
+    with stop_on_signal(program.stop), status_line(report, settings.verbose):
+        program.run()
+    return 0
+
+
+def producer(settings: ProducerSettings, *positional: str, binary: bool = False) -> int:
+    """Send frames until the end; or, with a picture's name, have one picture made and save it."""
+    if positional:
+        return _one_picture(settings, positional, binary=binary)
+    from dreamrelay.producer import Producer
+
+    program = Producer(settings)
+    if settings.verbose:
+        say(f"dreamrelay {__version__} producer: {program.url} to {settings.websocket_uri}")
+
+    def report() -> str:
+        s = program.statistics
+        state = "" if s.connected else ", no relay"
+        refused = f", {s.refused} refused" if s.refused else ""
+        return (
+            f"sent {s.captured - s.dropped}, acked {s.acked}, dropped {s.dropped}{refused},"
+            f" {s.rate.rate:.1f} fps, ack after {s.round_trip_ms:.0f} ms{state}"
+        )
+
+    if settings.mode == "prompt-interactive":
+        threading.Thread(target=_ask_prompts, args=(program,), daemon=True).start()
+    with stop_on_signal(program.stop), status_line(report, settings.verbose):
+        program.run()
+    return 0 if program.statistics.acked else 1
+
+
+def _ask_prompts(program: Any) -> None:
+    """Each line that is typed becomes the prompt."""
+    say("type a prompt and press Enter; Ctrl-C ends")
+    for line in sys.stdin:
+        if line.strip():
+            program.change(prompt=line.strip())
+            say(f"prompt: {line.strip()}")
+
+
+def _one_picture(settings: ProducerSettings, positional: Sequence[str], *, binary: bool) -> int:
+    from dreamrelay.img2img import transform
+
+    uris = [word for word in positional[1:] if word.startswith(("ws://", "wss://"))]
+    texts = [word for word in positional[1:] if word not in uris]
+    uri = uris[0] if uris else settings.websocket_uri
+    picture = Path(positional[0])
+    say(f"sending {picture} to {uri}")
+    answer = transform(uri, picture, " ".join(texts) or settings.prompt, binary=binary)
+    name = "output_client_binary" if binary else "output_client_base64"
+    path = Path(f"{name}.{answer.suffix}")
+    path.write_bytes(answer.data)
+    say(f"made with {answer.prompt!r}: {path} ({len(answer.data) / 1024:.0f} kB)")
+    return 0
+
+
+def bridge(settings: BridgeSettings) -> int:
+    """Bridge until Ctrl-C."""
+    from dreamrelay.bridge import Bridge
+
+    program = Bridge(settings)
+
+    def report() -> str:
+        sent = program.producer.statistics if program.producer else None
+        out = program.statistics
+        into = f"in {sent.acked} at {sent.rate.rate:.1f} fps, " if sent else ""
+        return f"{into}out {out.written.count} at {out.written.rate:.1f} fps"
+
+    if settings.verbose:
+        say(f"dreamrelay {__version__} bridge: {settings.websocket_uri}")
+    with stop_on_signal(program.stop), status_line(report, settings.verbose):
+        program.run()
+    return 0
+
+
+def demo(settings: DemoSettings) -> int:
+    """Show everything at once; 0 only if transformed pictures arrived."""
+    from dreamrelay.demo import run_demo
+
+    return run_demo(settings, say)
+
+
+COMMANDS: dict[str, tuple[type[Settings], Callable[..., int], str]] = {
+    "relay": (RelaySettings, relay, "python server.py"),
+    "worker": (WorkerSettings, worker, "python main.py"),
+    "producer": (ProducerSettings, producer, "python client.py"),
+    "bridge": (BridgeSettings, bridge, "python spout_bridge.py"),
+    "demo": (DemoSettings, demo, "dreamrelay demo"),
+}
+
+
+# -- from arguments to settings -------------------------------------------------------------------
+
+
+def main() -> None:
+    """``dreamrelay COMMAND ...``"""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--version"]:
+        say(f"dreamrelay {__version__}")
+        return
+    if not arguments or arguments[0] not in COMMANDS:
+        lines = [f"  {name:<10}{_summary(row[0])}" for name, row in COMMANDS.items()]
+        say("usage: dreamrelay COMMAND [--flag=value ...]\n\n" + "\n".join(lines))
+        asked = arguments[:1] in ([], ["--help"], ["-h"], ["help"])
+        sys.exit(0 if asked else 2)
+    run(arguments[0], arguments[1:])
+
+
+def run(name: str, arguments: Sequence[str] | None = None) -> None:
+    """Run a command and end the process with its exit code.
+
+    2 for what the command line or the settings got wrong, 1 for what failed later, each with one
+    line.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    settings_type, program, usage = COMMANDS[name]
+    if any(word in ("--help", "-h", "help") for word in arguments):
+        say(help_text(settings_type, usage))
+        sys.exit(0)
+    parsed: list[tuple[tuple[str, ...], dict[str, str]]] = []
+
+    def command(*positional: str, **flags: str) -> None:
+        parsed.append((positional, flags))
+
+    # Switches never take the next word for their value.
+    words = [f"{word}=True" if word in SWITCHES else word for word in arguments]
+    try:
+        # Text stays text: fire's own reading makes numbers, lists and tuples of prompts.
+        fire.Fire(SetParseFn(str)(command), command=words, name=usage)
+    except FireExit as stopped:
+        sys.exit(stopped.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    try:
+        code = _start(settings_type, program, *parsed[0])
+    except DreamRelayError as error:
+        print(f"dreamrelay: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def _start(
+    settings_type: type[Settings],
+    program: Callable[..., int],
+    positional: tuple[str, ...],
+    flags: dict[str, str],
+) -> int:
+    extra: dict[str, Any] = {}
+    if settings_type is ProducerSettings and "binary" in flags:
+        extra["binary"] = flags.pop("binary") != "False"
+        if not positional:
+            raise ConfigError(
+                "--binary goes with a picture: client.py image.png 'a prompt' --binary"
+            )
+    if positional and settings_type is not ProducerSettings:
+        raise ConfigError(f"expected flags like --name=value, got {positional[0]!r}")
+    if flags.pop("quiet", "False") != "False":
+        flags["verbose"] = "0"
+    settings = settings_type.load(flags)
+    set_up_logging(int(getattr(settings, "verbose", 1)))
+    return program(settings, *positional, **extra)
+
+
+def help_text(settings_type: type[Settings], usage: str) -> str:
+    """The flags with their defaults and meanings, as plain text."""
+    lines = [f"usage: {usage} [--flag=value ...]", "", _summary(settings_type), ""]
+    other = {field: flag for flag, field in settings_type.aliases.items()}
+    for name, field in settings_type.model_fields.items():
+        flag = other.get(name, name)
+        default = field.get_default(call_default_factory=True)
+        shown = "" if default in (None, [], {}) else f" [{default}]"
+        choices = [str(c) for c in _choices(field.annotation)]
+        text = f"{field.description or ''}{' ' + '|'.join(choices) if choices else ''}{shown}"
+        lines.append(f"  --{flag:<36}{text}")
+    lines += [
+        "",
+        f"Also from {settings_type.section} in dreamrelay.toml, and from the environment:",
+    ]
+    lines.append(f"DREAMRELAY_{settings_type.section.upper()}_NAME.")
+    return "\n".join(lines)
+
+
+def _choices(annotation: Any) -> tuple[object, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next((found for part in get_args(annotation) if (found := _choices(part))), ())
+
+
+def _summary(thing: object) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0]
+
+
+# -- what people see ------------------------------------------------------------------------------
+
+
+def say(text: str) -> None:
+    """Print a line now, also into a pipe."""
+    print(text, flush=True)
+
+
+def set_up_logging(verbose: int) -> None:
+    """Log to standard error: 0 errors, 1 warnings, 2 what happens, 3 everything."""
+    level = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)[verbose]
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", force=True)
+    logging.getLogger("dreamrelay").setLevel(level)
+
+
+@contextmanager
+def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """Have Ctrl-C (and SIGTERM) call ``stop``; the second one ends the process at once."""
+    seen: list[int] = []
+
+    def on_signal(number: int, _: object) -> None:
+        if seen:
+            os._exit(130)
+        seen.append(number)
+        stop()
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform == "win32":
+        numbers.append(signal.SIGBREAK)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def status_line(report: Callable[[], str], verbose: int) -> Iterator[None]:
+    """Keep one line up to date on a terminal; elsewhere say it now and then, and at the end."""
+    if not verbose:
+        yield
+        return
+    terminal = sys.stdout.isatty()
+    done = threading.Event()
+
+    def repeat() -> None:
+        last = time.monotonic()
+        while not done.wait(REPORT_SECONDS):
+            if terminal:
+                print(f"\r\x1b[K{report()}", end="", flush=True)
+            elif time.monotonic() - last >= PLAIN_REPORT_SECONDS:
+                last = time.monotonic()
+                say(report())
+
+    thread = threading.Thread(target=repeat, name="status", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print(f"\r\x1b[K{report()}" if terminal else report(), flush=True)

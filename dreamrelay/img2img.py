@@ -1,0 +1,92 @@
+"""One picture there and back: what ``client.py image.png "a prompt"`` does.
+
+It speaks the WebSocket example's request/response messages, so it works with that example's server
+too.
+"""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from dreamrelay.errors import DeviceError, EngineError, ProtocolError
+from dreamrelay.packet import inspect
+
+GREETING_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transformed:
+    """The answer: an encoded picture and the prompt it was made under."""
+
+    data: bytes
+    prompt: str
+
+    @property
+    def suffix(self) -> str:
+        """``jpg`` or ``png``, as the bytes say."""
+        return {"JPEG": "jpg"}.get(name := inspect(self.data).codec.name, name.lower())
+
+
+def transform(uri: str, picture: Path, prompt: str | None, *, binary: bool = False) -> Transformed:
+    """Send a picture file, wait for the picture made from it.
+
+    Args:
+        uri: ``ws://host:port`` of a relay with a worker.
+        prompt: None leaves the stream's own in force.
+        binary: bytes instead of base64.
+
+    Raises:
+        DeviceError: the file cannot be read, or nobody listens there.
+        ProtocolError: not a picture, or an answer that makes no sense.
+        EngineError: the other side says why there is no picture.
+    """
+    try:
+        data = picture.read_bytes()
+    except OSError as error:
+        raise DeviceError(f"{picture} cannot be read: {error.strerror}") from None
+    inspect(data)
+    try:
+        with connect(uri, compression=None, max_size=None, proxy=None) as websocket:
+            websocket.recv(GREETING_SECONDS)
+            return _ask(websocket, data, {"prompt": prompt} if prompt else {}, binary)
+    except TimeoutError:
+        raise EngineError(f"{uri} did not answer within {ANSWER_SECONDS:.0f} s") from None
+    except (OSError, WebSocketException) as error:
+        raise DeviceError(
+            f"{uri} cannot be reached ({error}): start the relay with `python server.py`"
+        ) from None
+
+
+def _ask(
+    websocket: ClientConnection, data: bytes, fields: dict[str, Any], binary: bool
+) -> Transformed:
+    if binary:
+        websocket.send(json.dumps({"type": "img2img_binary", "format": "jpeg", **fields}))
+        websocket.send(data)
+    else:
+        image = base64.b64encode(data).decode()
+        websocket.send(json.dumps({"type": "img2img", "image": image, **fields}))
+    try:
+        answer = json.loads(websocket.recv(ANSWER_SECONDS))
+        kind = answer["type"]
+        if kind == "error":
+            raise EngineError(str(answer.get("message", "it failed")))
+        if kind == "img2img_result_binary":
+            picture = websocket.recv(ANSWER_SECONDS)
+            if not isinstance(picture, bytes):
+                raise ProtocolError("expected a picture in bytes, got text")
+        elif kind == "img2img_result":
+            picture = base64.b64decode(answer["image"], validate=True)
+        else:
+            raise ProtocolError(f"expected a picture, got {kind!r}")
+    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        raise ProtocolError(f"the answer cannot be understood: {error}") from None
+    inspect(picture)
+    return Transformed(picture, str(answer.get("prompt", "")))

@@ -1,0 +1,215 @@
+/** The prompt: typed, applied with Enter, remembered; and the words that the model knows. */
+
+import { make, readSchema } from "./form.js";
+import { memory } from "./stage.js";
+
+const REMEMBERED = 50;
+const SHOWN_EXAMPLES = 4;
+
+/** @param {string} word */
+const pattern = (word) => new RegExp(`(^|[\\s,])${word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}(?=$|[\\s,])`, "i");
+
+/** @param {string} text @param {string} word */
+export const hasWord = (text, word) => pattern(word).test(text);
+
+/** @param {string} text @param {string[]} words */
+function without(text, words) {
+  const longestFirst = [...words].sort((a, b) => b.length - a.length);
+  const rest = longestFirst.reduce((left, word) => left.replace(pattern(word), "$1"), text);
+  return rest.replace(/\s*,(\s*,)+/g, ",").replace(/\s+/g, " ").replace(/ ,/g, ",").replace(/^[\s,]+|[\s,]+$/g, "");
+}
+
+/**
+ * Put a word of a group in, in place of the others of its group; or take it out if it is there. A style goes last, as
+ * it reads: "blue neon".
+ * @param {string} text
+ * @param {string} word
+ * @param {string[]} group
+ * @param {string[]} styles
+ */
+export function toggleWord(text, word, group, styles) {
+  const rest = without(text, group);
+  if (hasWord(text, word)) return rest;
+  const style = styles.find((s) => s !== word && new RegExp(`${pattern(s).source}\\s*$`, "i").test(rest));
+  const parts = style && group !== styles ? [rest.slice(0, -style.length).trim(), word, style] : [rest, word];
+  return parts.filter(Boolean).join(" ");
+}
+
+export class PromptBar {
+  /** What the field showed when it last agreed with the stream. */
+  #shown = "";
+  /** @type {string[]} */
+  #history;
+  #walk = -1; // how far back in the history we are; -1: not in it
+  #draft = "";
+  /** @type {any} */
+  #schema = null;
+  /** @type {{ button: HTMLElement, word: string }[]} */
+  #buttons = [];
+
+  /**
+   * @param {{ form: HTMLFormElement, input: HTMLTextAreaElement, apply: HTMLElement, meter: HTMLElement,
+   *   problem: HTMLElement, words: HTMLElement, bar: HTMLElement }} parts
+   * @param {import("./dreamrelay.js").Parameters} parameters
+   * @param {string} stream
+   */
+  constructor(parts, parameters, stream) {
+    this.parts = parts;
+    this.parameters = parameters;
+    this.#history = readHistory();
+    this.draftKey = `dreamrelay.draft.${stream}`;
+    const { form, input, words, bar } = parts;
+    try {
+      input.value = sessionStorage.getItem(this.draftKey) ?? "";
+    } catch {
+      // Without storage a draft does not outlive the page.
+    }
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.apply();
+    });
+    input.addEventListener("keydown", (event) => this.#key(event));
+    input.addEventListener("input", () => {
+      this.#walk = -1;
+      this.#edited();
+    });
+    input.addEventListener("focus", () => this.#showWords());
+    bar.addEventListener("focusout", (event) => {
+      const to = /** @type {Node | null} */ (event.relatedTarget);
+      if (to !== input && !words.contains(to)) words.hidden = true;
+    });
+    parameters.addEventListener("change", () => this.show());
+    this.show();
+    this.#edited();
+  }
+
+  get dirty() {
+    return this.parts.input.value.trim() !== this.#shown;
+  }
+
+  apply() {
+    const text = this.parts.input.value.trim();
+    this.#shown = text;
+    this.#walk = -1;
+    if (text !== "" && text !== this.#history[0]) {
+      this.#history = [text, ...this.#history.filter((old) => old !== text)].slice(0, REMEMBERED);
+      memory.set("history", JSON.stringify(this.#history));
+    }
+    this.parameters.set({ prompt: text });
+    this.#edited();
+  }
+
+  show() {
+    const { input, meter, problem } = this.parts;
+    const value = this.parameters.value("prompt");
+    const wasDirty = this.dirty;
+    if (typeof value === "string" && value !== this.#shown) {
+      this.#shown = value;
+      if (!wasDirty) input.value = value;
+      this.#edited();
+    }
+    const refused = this.parameters.problems.get("prompt") ?? "";
+    if (problem.textContent !== refused) problem.textContent = refused;
+    input.setAttribute("aria-invalid", String(refused !== ""));
+    meter.dataset.stage = refused ? "" : (this.parameters.pending.get("prompt")?.stage ?? "");
+    if (this.parameters.schema !== this.#schema) {
+      this.#schema = this.parameters.schema;
+      this.#makeWords();
+    }
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const { input } = this.parts;
+    if (event.isComposing) return;
+    if (event.key === "Enter" && !event.ctrlKey && !event.altKey) {
+      event.preventDefault();
+      this.apply();
+    } else if (event.key === "Escape") {
+      if (this.parameters.problems.has("prompt")) this.parameters.forget("prompt");
+      const value = this.parameters.value("prompt");
+      input.value = this.#shown = typeof value === "string" ? value : "";
+      this.#edited();
+      input.blur();
+    } else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+      const lines = input.clientHeight > 56 && input.selectionStart !== 0 && this.#walk < 0;
+      if (lines || event.ctrlKey || event.shiftKey) return; // in a text of several lines the arrows move the cursor
+      event.preventDefault();
+      this.#step(event.key === "ArrowUp" ? 1 : -1);
+    }
+  }
+
+  /** @param {number} by */
+  #step(by) {
+    const { input } = this.parts;
+    if (this.#walk < 0) this.#draft = input.value;
+    // What is in force is also the newest of the history: going back begins behind it.
+    const old = this.#history.filter((text) => text !== this.#draft.trim());
+    const at = Math.max(-1, Math.min(old.length - 1, this.#walk + by));
+    this.#walk = at;
+    input.value = at < 0 ? this.#draft : old[at];
+    input.setSelectionRange(input.value.length, input.value.length);
+    this.#edited();
+  }
+
+  #edited() {
+    const { input, apply } = this.parts;
+    apply.hidden = !this.dirty;
+    input.style.height = "auto";
+    if (input.scrollHeight > 0) input.style.height = `${Math.min(input.scrollHeight, 96)}px`;
+    for (const { button, word } of this.#buttons) button.setAttribute("aria-pressed", String(hasWord(input.value, word)));
+    try {
+      if (this.dirty) sessionStorage.setItem(this.draftKey, input.value);
+      else sessionStorage.removeItem(this.draftKey);
+    } catch {
+      // As above.
+    }
+  }
+
+  #showWords() {
+    this.parts.words.hidden = this.parts.words.childElementCount === 0;
+  }
+
+  #makeWords() {
+    const { words, input } = this.parts;
+    const known = this.#schema?.["x-vocabulary"] ?? {};
+    const styles = known.styles ?? [];
+    const examples = this.#schema?.properties?.prompt?.examples ?? [];
+    const limit = readSchema(this.#schema).find((field) => field.name === "prompt")?.maxLength;
+    if (limit !== undefined) input.maxLength = limit;
+    else input.removeAttribute("maxlength");
+    const button = (/** @type {string} */ text, /** @type {() => string} */ next) => {
+      const made = make("button", { type: "button", className: "word" }, [text]);
+      // A word is put in and applied with one touch; the cursor (and a phone's keyboard) stays where it is.
+      made.addEventListener("pointerdown", (/** @type {Event} */ event) => event.preventDefault());
+      made.addEventListener("click", () => {
+        input.value = next();
+        this.apply();
+      });
+      return made;
+    };
+    this.#buttons = [];
+    const groups = [styles, known.colours ?? [], known.moods ?? []].map((group) =>
+      group.map((/** @type {string} */ word) => {
+        const made = button(word, () => toggleWord(input.value, word, group, styles));
+        this.#buttons.push({ button: made, word });
+        return made;
+      }),
+    );
+    if (this.#buttons.length === 0) groups.push(examples.slice(0, SHOWN_EXAMPLES).map((/** @type {string} */ text) => button(text, () => text)));
+    words.replaceChildren(...groups.filter((group) => group.length > 0).map((group) => make("span", {}, group)));
+    if (document.activeElement === input) this.#showWords();
+    else words.hidden = true;
+    this.#edited();
+  }
+}
+
+/** @returns {string[]} */
+function readHistory() {
+  try {
+    const old = JSON.parse(memory.get("history") ?? "[]");
+    return Array.isArray(old) ? old.filter((text) => typeof text === "string") : [];
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,146 @@
+/** What to say in each state: facts in, words out. No DOM here. */
+
+/**
+ * @typedef {object} Facts
+ * @property {"connecting" | "open" | "waiting" | "closed"} link our connection to the relay
+ * @property {number} retryIn seconds until the next attempt
+ * @property {Record<string, any> | null} status the relay's last `status`
+ * @property {boolean} hasInput an input picture is on the stage
+ * @property {boolean} hasOutput an output picture is on the stage
+ * @property {boolean} sending this page sends pictures
+ * @property {number | null} secondsLeft of loading, where it can be guessed
+ * @property {{ server: string, worker: string, producer: string }} commands
+ */
+
+/**
+ * @typedef {object} Notice
+ * @property {string} title
+ * @property {string} [text]
+ * @property {string} [command] to be typed in a terminal
+ * @property {number | null} [fraction] of a progress bar; null: nobody can say
+ * @property {string} [details] on request
+ * @property {boolean} [invite] offer the sources
+ */
+
+/**
+ * @typedef {object} Said
+ * @property {string} state
+ * @property {string} chip
+ * @property {"accent" | "quiet" | "wrong"} tone
+ * @property {boolean} dim the picture on the stage is an old one
+ * @property {Notice | null} output what to say where the output is (in one line, if there is a picture)
+ * @property {Notice | null} input what to say where the input is, while it is empty
+ */
+
+/** @param {number} seconds */
+export function duration(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
+/** @param {Facts} facts @returns {Said} */
+export function describe(facts) {
+  const { link, status, hasOutput, commands } = facts;
+  if (link !== "open") return unconnected(facts);
+  const input = facts.hasInput ? null : inviteOf(facts);
+  const say = (/** @type {Partial<Said>} */ said) =>
+    /** @type {Said} */ ({ state: "", chip: "", tone: "quiet", dim: false, output: null, input, ...said });
+  const text = status?.text || "";
+  switch (status?.state) {
+    case undefined:
+      return say({ state: "connecting", chip: "connecting", input: null });
+    case "no-worker":
+      return say({
+        state: "no-worker", chip: "no worker", dim: hasOutput,
+        output: { title: "No worker yet", text: hasOutput ? "Start one:" : "Start what makes the pictures in a second terminal:", command: commands.worker },
+      });
+    case "lost":
+      return say({
+        state: "held", chip: "held", dim: true,
+        output: { title: "The worker is gone", text: hasOutput ? "Its last picture is held. Start it again:" : "Start it again:", command: commands.worker },
+      });
+    case "loading":
+    case "warming": {
+      const { fraction = null } = status;
+      const loading = status.state === "loading";
+      const left = facts.secondsLeft === null ? "" : `, about ${duration(facts.secondsLeft)} left`;
+      const percent = loading && fraction !== null ? ` ${Math.round(fraction * 100)} %` : "";
+      return say({
+        state: status.state, chip: (loading ? "loading" : "warming up") + percent, dim: hasOutput,
+        output: { title: loading ? "Loading the model" : "Warming up", text: text + left, fraction },
+      });
+    }
+    case "paused":
+      return say({ state: "paused", chip: "paused", dim: hasOutput, output: hasOutput ? null : { title: "Paused", text } });
+    case "error": {
+      const [first, ...rest] = text.split("\n");
+      return say({
+        state: "error", chip: "error", tone: "wrong", dim: hasOutput,
+        output: { title: "The worker has a problem", text: first || "It did not say which.", details: rest.join("\n").trim() || undefined },
+      });
+    }
+    default:
+      return live(facts, say);
+  }
+}
+
+/** @param {Facts} facts @param {(said: Partial<Said>) => Said} say */
+function live(facts, say) {
+  const { status, hasInput, hasOutput, sending } = facts;
+  if (!status?.producers && !sending) {
+    const waiting = { title: "Waiting for a source", text: hasInput ? "The last producer is gone." : undefined };
+    return say({ state: "waiting", chip: "no source", dim: hasOutput, output: hasOutput ? null : waiting });
+  }
+  return say({ state: "live", chip: "live", tone: "accent", output: hasOutput ? null : { title: "The first picture is on its way" } });
+}
+
+/** @param {Facts} facts @returns {Notice} */
+function inviteOf({ sending, status, commands }) {
+  if (sending || status?.producers) return { title: "Waiting for the first picture" };
+  return { title: "What should go in?", invite: true, text: "Or from a terminal:", command: commands.producer };
+}
+
+/** @param {Facts} facts @returns {Said} */
+function unconnected({ link, retryIn, status, hasOutput, commands }) {
+  const first = status === null;
+  if (link === "connecting" && first) {
+    return { state: "connecting", chip: "connecting", tone: "quiet", dim: false, output: null, input: null };
+  }
+  const wait = link === "waiting" && retryIn > 0 ? `again in ${Math.ceil(retryIn)} s` : "trying now";
+  return {
+    state: "reconnecting", chip: `relay gone, ${wait}`, tone: "wrong", dim: hasOutput,
+    output: hasOutput ? null : { title: "The relay does not answer", text: "This page comes back by itself. If it was stopped:", command: commands.server },
+    input: null,
+  };
+}
+
+/**
+ * What went wrong with a source, for its user.
+ * @param {{ code: string, kind: string, text: string }} trouble
+ * @param {{ local: string, secure: string }} addresses of this page
+ */
+export function describeTrouble({ code, kind, text }, addresses) {
+  const what = kind === "screen" ? "screen" : "camera";
+  const retry = true;
+  switch (code) {
+    case "insecure":
+      return {
+        title: `The browser lends its ${what} only to secure pages`,
+        text: "This one came over plain HTTP from another machine. Two ways out: open it on the machine of the relay, or start the relay with a certificate and use HTTPS.",
+        links: [addresses.local, addresses.secure], retry: false,
+      };
+    case "denied":
+      return { title: `The ${what} is not allowed here`, text: "Allow it at the left end of the browser's address bar.", retry };
+    case "none":
+      return { title: "No camera found", text: "Plug one in, or take the screen, a file or the test card.", retry };
+    case "busy":
+      return { title: `The ${what} does not start`, text: "Another program may hold it. Close that one.", retry };
+    case "unplugged":
+      return { title: "The camera is gone", text, retry };
+    case "unreadable":
+      return { title: "This file cannot be shown", text: `${text}: the browser reads JPEG, PNG, WebP, GIF, AVIF, and MP4 or WebM video.`, retry: false };
+    default:
+      return { title: "The relay refuses these pictures", text, retry: false };
+  }
+}

@@ -1,0 +1,110 @@
+"""The JSON Schema that a worker publishes, and checking values against it.
+
+The schema comes from a peer, so only what is cheap and stays here is taken from it: regular
+expressions are not run, nothing is fetched from an address, definitions do not refer to one
+another. The worker checks again with all it knows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema
+import orjson
+import referencing
+from referencing.exceptions import Unresolvable
+
+from dreamrelay.errors import ProtocolError
+
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_PARAMETERS = 256
+
+
+class ParameterSchema:
+    """A checked schema of named parameters.
+
+    Raises:
+        ProtocolError: it is no JSON Schema of an object, or one that costs too much.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        plain = dict(schema)
+        try:
+            size = len(orjson.dumps(plain))
+            if size > MAX_SCHEMA_BYTES:
+                raise ProtocolError(f"expected a schema of at most {MAX_SCHEMA_BYTES} bytes")
+            jsonschema.Draft202012Validator.check_schema(plain)
+        except jsonschema.SchemaError as error:
+            raise ProtocolError(f"not a JSON Schema: {error.message[:200]}") from None
+        except (RecursionError, TypeError):
+            raise ProtocolError("the schema is nested too deep") from None
+        properties = plain.get("properties", {})
+        definitions = plain.get("$defs", {})
+        if len(properties) > MAX_PARAMETERS:
+            raise ProtocolError(f"expected at most {MAX_PARAMETERS} parameters in the schema")
+        if b'"$ref"' in orjson.dumps(definitions) or b'"$dynamicRef"' in orjson.dumps(plain):
+            # Two definitions that refer to each other never end, a ladder of them nearly so.
+            raise ProtocolError("the schema's $defs may not refer to one another")
+        self.names = tuple(sorted(properties))
+        rule = {"properties": _cheap(properties), "$defs": _cheap(definitions)}
+        self._validator = jsonschema.Draft202012Validator(rule, registry=referencing.Registry())
+
+    def problems(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """Say what is wrong with which of the values; empty if nothing is."""
+        problems = {
+            name[:64]: f"no such parameter: expected one of {', '.join(self.names)}"
+            for name in values
+            if name not in self.names
+        }
+        try:
+            for error in self._validator.iter_errors(dict(values)):
+                name = str(error.absolute_path[0])
+                problems.setdefault(name, _explain(error))
+        except (Unresolvable, RecursionError, ArithmeticError) as error:
+            # The rules of the worker are at fault, not the value.
+            named = next(iter(values), "patch")
+            problems[named[:64]] = f"the worker's schema cannot be used: {type(error).__name__}"
+        return problems
+
+
+def _cheap(node: Any) -> Any:
+    """Leave out what runs a regular expression: some of them take for ever."""
+    if isinstance(node, list):
+        return [_cheap(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: _cheap(value)
+        for key, value in node.items()
+        if not (key == "pattern" and isinstance(value, str)) and key != "patternProperties"
+    }
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    """Say what a value should have been."""
+    if error.context:  # one of several: say what kept it from the nearest
+        best = jsonschema.exceptions.best_match(error.context)
+        error = best if best is not None else error
+    value: Any = error.instance
+    rule: Any = error.validator_value
+    came = f"got {value!r:.60}"
+    match error.validator:
+        case "type":
+            kinds = rule if isinstance(rule, str) else " or ".join(rule)
+            return f"expected {kinds}, {came}"
+        case "minimum":
+            return f"expected at least {rule}, {came}"
+        case "maximum":
+            return f"expected at most {rule}, {came}"
+        case "exclusiveMinimum":
+            return f"expected more than {rule}, {came}"
+        case "exclusiveMaximum":
+            return f"expected less than {rule}, {came}"
+        case "enum":
+            return f"expected one of {', '.join(map(str, rule))}, {came}"[:200]
+        case "maxLength":
+            return f"expected at most {rule} characters, got {len(value)}"
+        case "minItems" | "maxItems":
+            most = "least" if error.validator == "minItems" else "most"
+            return f"expected at {most} {rule} entries, got {len(value)}"
+        case _:
+            return str(error.message)[:200]

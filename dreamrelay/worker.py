@@ -1,0 +1,629 @@
+"""The worker: frames in from a relay (or a local source), through an engine, results out.
+
+Three threads with mailboxes between them, so that the engine never waits for a codec::
+
+    link or source -> Batch[Packet] -> intake: decode, resize
+                   -> Batch[Job]    -> engine: patches between two frames, then infer
+                   -> Batch[Done]   -> outlet: sinks, encode, send
+
+Of live frames the newest wins at each mailbox; requests (a picture for one peer alone) are all
+kept. One credit goes back to the relay for each packet that was taken up, so one more is on its way
+while one is computed, and no more.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from dreamrelay.codec import Frame, decode, encode_bytes, resize
+from dreamrelay.config import WorkerSettings
+from dreamrelay.engines import Engine, EngineSettings, Progress, Result, open_engine
+from dreamrelay.errors import (
+    ClosedError,
+    ConfigError,
+    DeviceError,
+    DreamRelayError,
+    EngineError,
+    ParameterError,
+    ProtocolError,
+)
+from dreamrelay.link import Link, Listener
+from dreamrelay.mailbox import Mailbox
+from dreamrelay.media import Sink, Source, open_sink, open_source
+from dreamrelay.media.pacing import Pacer
+from dreamrelay.osc import OscServer
+from dreamrelay.packet import Codec, Hop, Packet, Stamp, Track
+from dreamrelay.protocol.native import encode_packet, encode_text
+from dreamrelay.telemetry import RateMeter
+from dreamrelay.viewer import Closed, Viewer, viewer_available
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CREDIT = 2
+"""One packet in the engine's hands and one on its way."""
+
+LEAST_QUALITY = 30
+
+PARAMETER_FLAGS = (
+    "prompt",
+    "negative_prompt",
+    "strength",
+    "t_index_list",
+    "seed",
+    "guidance_scale",
+    "delta",
+    "cfg_type",
+    "do_add_noise",
+    "enable_similar_image_filter",
+    "similar_image_filter_threshold",
+    "similar_image_filter_max_skip_frame",
+)
+"""Settings that are the engine's parameters: the first patch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[T]):
+    """What waits in a mailbox of the worker: the newest live item, and every request.
+
+    ``packets`` counts what went in, replaced ones too: as many credits go back.
+    """
+
+    newest: T | None = None
+    requests: tuple[T, ...] = ()
+    packets: int = 0
+
+    def merge(self, newer: "Batch[T]") -> "Batch[T]":
+        newest = self.newest if newer.newest is None else newer.newest
+        requests = self.requests + newer.requests
+        return Batch(newest, requests, self.packets + newer.packets)
+
+    def items(self) -> tuple[T, ...]:
+        """Requests first: somebody waits for each of them."""
+        return self.requests if self.newest is None else (*self.requests, self.newest)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for, besides its picture."""
+
+    patch: Mapping[str, Any]
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """A packet as it came, and on which connection; ``asked`` if it is a request."""
+
+    packet: Packet
+    session: int
+    asked: Asked | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A frame to be computed; of its packet only the header is kept."""
+
+    frame: Frame
+    seq: int
+    captured_ns: int
+    session: int
+    stamps: tuple[Stamp, ...] = ()
+    asked: Asked | None = None
+
+    def but(self, hop: Hop) -> "Job":
+        """The same, one hop further."""
+        stamps = (*self.stamps, Stamp(hop, time.time_ns()))
+        return Job(self.frame, self.seq, self.captured_ns, self.session, stamps, self.asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A computed picture and the job it was made from."""
+
+    frame: Frame
+    job: Job
+    revision: int
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Values to bring into force, and the revision that they are."""
+
+    values: Mapping[str, Any]
+    revision: int | None = None
+
+    def merge(self, newer: "Patch") -> "Patch":
+        revision = self.revision if newer.revision is None else newer.revision
+        return Patch({**self.values, **newer.values}, revision)
+
+
+@dataclass(slots=True)
+class WorkerStatistics:
+    """Totals since the start; written by the worker's threads, read by whoever reports."""
+
+    results: RateMeter = field(default_factory=RateMeter)
+    broken: int = 0
+    failed: int = 0
+    requests: int = 0
+    infer_seconds: float = 0.0
+    age_ms: float = 0.0
+
+
+class Worker(Listener):
+    """One worker: ``run`` until ``stop``.
+
+    Args:
+        engine: an engine of one's own; else the settings say which one.
+
+    Raises:
+        ConfigError, MissingExtra: the settings cannot work here. Nothing was started.
+    """
+
+    def __init__(self, settings: WorkerSettings, *, engine: Engine | None = None) -> None:
+        self.settings = settings
+        self.engine = engine or open_engine(engine_settings(settings))
+        self.statistics = WorkerStatistics()
+        self.state: str = "loading"
+        self.link: Link | None = None
+        self.viewer: Viewer | None = None
+        self._source: Source | None = None
+        self._sinks: list[tuple[str, Sink]] = []
+        self._osc: OscServer | None = None
+        self._stopped = threading.Event()
+        self._failure: BaseException | None = None
+        self._packets: Mailbox[Batch[Intake]] = Mailbox(Batch.merge)
+        self._jobs: Mailbox[Batch[Job]] = Mailbox(Batch.merge)
+        self._results: Mailbox[Batch[Done]] = Mailbox(Batch.merge)
+        self._patches: Mailbox[Patch] = Mailbox(Patch.merge)
+        self._announced: tuple[int, Asked] | None = None
+        self._encoded: tuple[Frame, bytes] | None = None
+        self._revision = 0
+        self._loaded = threading.Event()
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+
+    def _open(self) -> None:
+        """Open everything that may be refused, before anything runs."""
+        settings = self.settings
+        local = settings.source or (f"spout://{settings.spout_in}" if settings.spout_in else None)
+        if local is not None:
+            if settings.websocket_port is not None:
+                raise ConfigError("choose one: --websocket_port (a relay) or a local source")
+            self._source = open_source(local)
+        else:
+            self.link = Link(
+                settings.websocket_uri,
+                settings.stream,
+                "worker",
+                self,
+                token=settings.token,
+                name="worker",
+            )
+            self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
+        sinks = [*settings.sink, *([f"spout://{settings.spout_out}"] if settings.spout_out else [])]
+        for url in sinks:
+            self._sinks.append((url, open_sink(url)))
+        if settings.osc_port is not None:
+            self._osc = OscServer(settings.osc_ip, settings.osc_port, self._on_osc)
+        if settings.viewer != "off":
+            problem = viewer_available()
+            if problem is None:
+                self.viewer = Viewer(screen=settings.viewer_screen)
+            elif settings.viewer == "on":
+                raise ConfigError(f"--viewer=on: {problem}")
+
+    @property
+    def osc_port(self) -> int | None:
+        """Where OSC is listened to, if at all."""
+        return self._osc.port if self._osc else None
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until ``stop``.
+
+        Raises:
+            EngineError: the model cannot be loaded.
+            DreamRelayError: the relay will not have us, or the local source failed for good.
+        """
+        targets = (self._take_up, self._compute, self._hand_out)
+        threads = [
+            threading.Thread(target=self._guard, args=(target,), name=target.__name__, daemon=True)
+            for target in targets
+        ]
+        if self._source is not None:
+            threads.append(
+                threading.Thread(
+                    target=self._guard, args=(self._read_source,), name="source", daemon=True
+                )
+            )
+        try:
+            if self.viewer is not None:
+                self.viewer.start()
+            if self._osc is not None:
+                self._osc.start()
+            if self.link is not None:
+                self.link.start()
+            for thread in threads:
+                thread.start()
+            while not self._stopped.wait(0.25):
+                self._look_around()
+        finally:
+            self._stopped.set()
+            for mailbox in (self._packets, self._jobs, self._results, self._patches):
+                mailbox.close()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(10)
+            self._close()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """End ``run``; from any thread, or a signal handler."""
+        self._stopped.set()
+
+    def _close(self) -> None:
+        if self._osc is not None:
+            self._osc.close()
+        if self.link is not None:
+            self.link.close()
+        if self.viewer is not None:
+            self.viewer.close()
+        for _, sink in self._sinks:
+            sink.close()
+        if self._source is not None:
+            self._source.close()
+        self.engine.close()
+
+    def _guard(self, target: Any) -> None:
+        """Run one thread; what ends it ends the worker."""
+        try:
+            target()
+        except ClosedError:
+            return  # a mailbox was closed: we are stopping
+        except BaseException as error:  # noqa: BLE001 - carried to run(), which raises it
+            self._failure = self._failure or error
+            self._stopped.set()
+
+    def _look_around(self) -> None:
+        """Four times a second: the window's events, and how we are."""
+        if self.viewer is not None:
+            for event in self.viewer.events():
+                # The seed with its own server ends when its window is closed; a worker of a relay
+                # goes on for everybody else.
+                if isinstance(event, Closed) and self.settings.websocket_port is not None:
+                    self._stopped.set()
+
+    def _say(self, state: str, text: str = "", fraction: float | None = None) -> None:
+        self.state = state
+        if self.link is not None:
+            fps = round(self.statistics.results.rate, 1)
+            self.link.tell("status", state=state, text=text, fraction=fraction, fps=fps)
+        if self.viewer is not None and text:
+            self.viewer.status(text)
+
+    # -- from the relay, in the link's thread -----------------------------------------------------
+
+    def opened(self, welcome: Mapping[str, Any]) -> None:
+        logger.info("working for %s", self.link.shown_uri if self.link else "")
+        self._say(self.state)
+
+    def lost(self, reason: str, retry_in: float) -> None:
+        logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
+
+    def refused(self, error: DreamRelayError) -> None:
+        self._failure = error
+        self._stopped.set()
+
+    def heard(self, kind: str, fields: Mapping[str, Any]) -> None:
+        if kind == "parameters" and self._loaded.is_set():
+            values = fields.get("values")
+            if isinstance(values, dict):
+                self._put_patch(Patch(values, int(fields.get("revision") or 0)))
+        elif kind == "request":
+            patch = fields.get("patch")
+            asked = Asked(patch if isinstance(patch, dict) else {}, fields.get("max_bytes"))
+            self._announced = (int(fields.get("seq") or 0), asked)
+        elif kind == "error":
+            logger.warning("the relay says: %s", fields.get("message"))
+
+    def received(self, packet: Packet, track: Track) -> None:
+        session = self.link.session if self.link else 0
+        announced, self._announced = self._announced, None
+        asked = announced[1] if announced and announced[0] == packet.seq else None
+        intake = Intake(packet.stamped(Hop.RECEIVED), session, asked)
+        batch = Batch(requests=(intake,), packets=1) if asked else Batch(intake, packets=1)
+        try:
+            self._packets.put(batch)
+        except ClosedError:
+            return  # stopping
+
+    def _put_patch(self, patch: Patch) -> None:
+        try:
+            self._patches.put(patch)
+            # An empty batch wakes the engine's thread: a patch holds even while no frame comes.
+            self._jobs.put(Batch())
+        except ClosedError:
+            return  # stopping
+
+    def _on_osc(self, patch: dict[str, Any]) -> None:
+        if self.link is not None and self.link.connected:
+            # The relay checks it like any other patch and tells everybody.
+            self.link.tell("parameters", patch=patch, origin="osc")
+        else:
+            self._put_patch(Patch(patch))
+
+    # -- intake -----------------------------------------------------------------------------------
+
+    def _await_engine(self) -> None:
+        while not self._loaded.wait(0.2):
+            if self._stopped.is_set():
+                raise ClosedError("stopped before the engine was loaded")
+
+    def _take_up(self) -> None:
+        self._await_engine()
+        while True:
+            batch = self._packets.take()
+            if batch is None:
+                continue
+            if self.link is not None and batch.packets:
+                self.link.tell("credit", count=batch.packets)
+            for intake in batch.items():
+                job = self._decode(intake)
+                if job is not None:
+                    self._jobs.put(Batch(requests=(job,)) if job.asked else Batch(job))
+
+    def _decode(self, intake: Intake) -> Job | None:
+        packet = intake.packet
+        try:
+            frame = decode(packet.data)
+        except ProtocolError as error:
+            self.statistics.broken += 1
+            logger.warning("picture %d cannot be decoded: %s", packet.seq, error)
+            if intake.asked is not None:
+                self._answer_failed(packet.seq, intake.session, str(error))
+            return None
+        frame = resize(frame, self.engine.width, self.engine.height, self.settings.fit)
+        job = Job(
+            frame, packet.seq, packet.captured_ns, intake.session, packet.stamps, intake.asked
+        )
+        return job.but(Hop.DECODED)
+
+    def _read_source(self) -> None:
+        """Feed the local source's frames in, at its own rate."""
+        assert self._source is not None
+        self._await_engine()
+        pacer = Pacer(self._source.fps) if self._source.fps else None
+        wait = 0.5
+        while not self._stopped.is_set():
+            try:
+                captured = self._source.read()
+            except DeviceError as error:
+                logger.warning("%s; next try in %.1f s", error, wait)
+                self._say("live", str(error))
+                self._stopped.wait(wait)
+                wait = min(5.0, wait * 2)
+                continue
+            wait = 0.5
+            if captured is None:
+                return
+            width, height = self.engine.width, self.engine.height
+            frame = resize(captured.frame, width, height, self.settings.fit)
+            self._jobs.put(Batch(Job(frame, 0, captured.captured_ns, 0).but(Hop.DECODED)))
+            if pacer is not None:
+                pacer.tick()
+                self._stopped.wait(pacer.delay())
+
+    # -- engine -----------------------------------------------------------------------------------
+
+    def _compute(self) -> None:
+        """The engine's thread: load, then one frame after the other."""
+        try:
+            self.engine.load(self._report)
+        except EngineError as error:
+            self._say("error", str(error))
+            raise
+        self._introduce()
+        self._loaded.set()
+        self._say("live", "")
+        while True:
+            batch = self._jobs.take()
+            if batch is None:
+                continue
+            self._apply_patches()
+            for job in batch.items():
+                self._infer(job)
+
+    def _report(self, progress: Progress) -> None:
+        if self._stopped.is_set():
+            raise ClosedError("the worker was stopped")
+        state = "warming" if progress.stage == "warming" else "loading"
+        logger.info("%s %s", progress.stage, progress.text)
+        self._say(state, progress.text, progress.fraction)
+
+    def _introduce(self) -> None:
+        """Tell the relay what the loaded engine can do."""
+        engine = self.engine
+        logger.info(
+            "%s is ready: %dx%d on %s",
+            engine.model_name,
+            engine.width,
+            engine.height,
+            engine.device_name,
+        )
+        if self.link is None:
+            return
+        self.link.hello = {
+            "name": "worker",
+            "credit": CREDIT,
+            "engine": engine.name,
+            "model": engine.model_name,
+            "device": engine.device_name,
+            "width": engine.width,
+            "height": engine.height,
+            "schema": parameters_schema(engine),
+            "parameters": engine.parameters,
+        }
+        self._loaded.set()
+        self.link.send(encode_text("hello", version=1, **self.link.hello))
+
+    def _apply_patches(self) -> None:
+        patch = self._patches.try_take()
+        if patch is None:
+            return
+        # Values that hold already are left out: applying them again might start something anew.
+        current = self.engine.parameters
+        changed = {n: v for n, v in patch.values.items() if current.get(n, self) != v}
+        try:
+            if changed:
+                self.engine.apply(changed)
+                logger.info("applied %s", ", ".join(f"{n}={v!r:.60}" for n, v in changed.items()))
+        except ParameterError as error:
+            logger.warning("refused: %s", error)
+            self._say("live", f"refused: {error}")
+        except EngineError as error:
+            logger.warning("%s", error)
+            self._say("live", str(error))
+        if patch.revision is not None:
+            self._revision = patch.revision
+        if self.link is not None:
+            # A reconnect shall find the values that hold now.
+            self.link.hello = {**(self.link.hello or {}), "parameters": self.engine.parameters}
+
+    def _infer(self, job: Job) -> None:
+        began = time.perf_counter()
+        job = job.but(Hop.INFER)
+        try:
+            if job.asked is not None:
+                frame = self.engine.infer_once(job.frame, job.asked.patch)
+                result: Result[Job] | None = Result(frame, job)
+            else:
+                result = self.engine.infer(job.frame, job)
+        except (EngineError, ParameterError) as error:
+            self.statistics.failed += 1
+            logger.warning("picture %d: %s", job.seq, error)
+            if job.asked is not None:
+                self._answer_failed(job.seq, job.session, str(error))
+            else:
+                self._say("live", str(error))
+            return
+        self.statistics.infer_seconds += time.perf_counter() - began
+        if result is None:
+            return
+        done = Done(result.frame, result.token.but(Hop.INFERRED), self._revision, result.repeated)
+        self._results.put(Batch(requests=(done,)) if job.asked is not None else Batch(done))
+
+    def _answer_failed(self, seq: int, session: int, message: str) -> None:
+        if self.link is not None:
+            self.link.send(encode_text("failed", seq=seq, message=message), session)
+
+    # -- outlet -----------------------------------------------------------------------------------
+
+    def _hand_out(self) -> None:
+        while True:
+            batch = self._results.take()
+            if batch is None:
+                continue
+            for done in batch.items():
+                if done.job.asked is not None:
+                    self._answer(done, done.job.asked)
+                else:
+                    self._publish(done)
+
+    def _publish(self, done: Done) -> None:
+        statistics = self.statistics
+        statistics.results.tick()
+        job = done.job
+        if self.viewer is not None and self.viewer.alive:
+            info = {
+                "prompt": self.engine.parameters.get("prompt", ""),
+                "revision": done.revision,
+                "captured_ns": job.captured_ns,
+                "fps": statistics.results.rate,
+            }
+            self.viewer.show(done.frame, info=info)
+        for url, sink in self._sinks:
+            try:
+                sink.write(done.frame)
+            except DeviceError as error:
+                logger.warning("%s: %s", url, error)
+        if self.link is not None and self.link.connected:
+            if self._encoded is not None and done.repeated and self._encoded[0] is done.frame:
+                data = self._encoded[1]
+            else:
+                data = encode_bytes(done.frame, quality=self.settings.quality)
+                self._encoded = (done.frame, data)
+            self.link.send_picture(_packet(done, data), "output", job.session)
+        statistics.age_ms = (time.time_ns() - job.captured_ns) / 1e6
+
+    def _answer(self, done: Done, asked: Asked) -> None:
+        self.statistics.requests += 1
+        data = encode_within(done.frame, self.settings.quality, asked.max_bytes)
+        packet = _packet(done, data).but(private=True)
+        if self.link is not None:
+            self.link.send(encode_packet(packet, "output"), done.job.session)
+
+
+def engine_settings(settings: WorkerSettings) -> EngineSettings:
+    """What of the worker's settings is the engine's."""
+    given = {name: getattr(settings, name) for name in PARAMETER_FLAGS}
+    return EngineSettings(
+        engine=settings.engine,
+        model=settings.model_id_or_path,
+        width=settings.width,
+        height=settings.height,
+        device=settings.device,
+        acceleration=settings.acceleration,
+        frame_buffer_size=settings.frame_buffer_size,
+        use_denoising_batch=settings.use_denoising_batch,
+        loras=settings.lora_dict,
+        parameters={name: value for name, value in given.items() if value is not None},
+        offline=settings.offline,
+    )
+
+
+def parameters_schema(engine: Engine) -> dict[str, Any]:
+    """The engine's JSON Schema, with the loaded model's values as defaults."""
+    schema = engine.parameters_type.model_json_schema()
+    for name, value in engine.parameters.items():
+        if name in schema.get("properties", {}):
+            schema["properties"][name]["default"] = value
+    return schema
+
+
+def encode_within(frame: Frame, quality: int, max_bytes: int | None) -> bytes:
+    """Encode as JPEG, worse and then smaller until it fits in ``max_bytes``."""
+    data = encode_bytes(frame, Codec.JPEG, quality=quality)
+    while max_bytes is not None and len(data) > max_bytes:
+        if quality > LEAST_QUALITY:
+            quality = max(LEAST_QUALITY, quality - 15)
+        else:
+            height, width = frame.shape[:2]
+            frame = resize(frame, max(1, width * 3 // 4), max(1, height * 3 // 4), "stretch")
+        data = encode_bytes(frame, Codec.JPEG, quality=quality)
+    return data
+
+
+def _packet(done: Done, data: bytes) -> Packet:
+    height, width = done.frame.shape[:2]
+    job = done.job
+    return Packet(
+        data,
+        Codec.JPEG,
+        width,
+        height,
+        job.seq,
+        job.captured_ns,
+        done.revision,
+        job.stamps,
+    ).stamped(Hop.REENCODED)

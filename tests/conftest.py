@@ -1,0 +1,45 @@
+"""What all tests share: a relay, pictures, programs as real processes, waiting without sleeping
+long.
+"""
+
+import os
+
+# Before torch is imported anywhere: spinning threads cost a factor of ten on busy cores.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from dreamrelay.config import RelaySettings
+from tests.support import Program, RunningRelay, start_relay
+
+
+@pytest.fixture
+def relay() -> Iterator[RunningRelay]:
+    """A relay in a thread of this process, on a free port."""
+    with start_relay(RelaySettings(port=0)) as running:
+        yield running
+
+
+@pytest.fixture
+def programs() -> Iterator["ProgramStarter"]:
+    """Start programs as real processes; whatever still runs at the end is stopped."""
+    with ExitStack() as stack:
+        yield ProgramStarter(stack)
+
+
+class ProgramStarter:
+    """Call it with a command line after ``python``: ``programs("server.py", "--port=0")``."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def __call__(self, *arguments: str, **environment: str) -> Program:
+        program = Program(*arguments, **environment)
+        self._stack.callback(program.stop)
+        return program

@@ -1,0 +1,168 @@
+"""Models of the real classes and the real folder layout, small and with random weights."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers.schedulers import EulerDiscreteScheduler, PNDMScheduler
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+Kind = Literal["sd15", "sd21"]
+Vae = Literal["tiny", "full"]
+
+PIXELS = 64
+WIDTH = 32  # of the prompts' embeddings
+WORDS = ("a", "cat", "dog", "red", "blue", "green", "city", "sea", "in", "the", "of", "painting")
+
+
+def save_model(folder: Path, kind: Kind = "sd15", vae: Vae = "tiny", seed: int = 0) -> Path:
+    """Write a model in diffusers format into ``folder`` and return it."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(folder / "tokenizer")
+    text_encoder().save_pretrained(folder / "text_encoder")
+    unet(kind).save_pretrained(folder / "unet")
+    autoencoder(vae).save_pretrained(folder / "vae")
+    scheduler(kind).save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.42.1",
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "scheduler": ["diffusers", type(scheduler(kind)).__name__],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderTiny" if vae == "tiny" else "AutoencoderKL"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+    return folder
+
+
+def unet(kind: Kind) -> Any:
+    """A U-Net with the parts of SD 1.5, or those in which SD 2.1 (SD-Turbo) differs."""
+    of_sd21 = {"use_linear_projection": True, "attention_head_dim": [2, 4]}
+    return UNet2DConditionModel(
+        sample_size=PIXELS // 8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=WIDTH,
+        **({"attention_head_dim": 4} if kind == "sd15" else of_sd21),
+    )
+
+
+def autoencoder(kind: Vae) -> Any:
+    """An autoencoder whose pictures are neither black nor white, though its weights are random."""
+    vae = _autoencoder(kind)
+    with torch.inference_mode():
+        noise = torch.randn(1, 4, PIXELS // 8, PIXELS // 8)
+        pictures = vae.decode(noise).sample
+        last = vae.decoder.layers[-1] if kind == "tiny" else vae.decoder.conv_out
+        gain = 0.5 / float(pictures.std())
+        mean, middle = pictures.mean((0, 2, 3)), 0.0
+        if kind == "tiny":  # it makes 0..1 inside and stretches that to -1..1
+            mean, middle = (mean + 1) / 2, 0.5
+        last.weight.mul_(gain)
+        last.bias.sub_(mean).mul_(gain).add_(middle)
+    return vae
+
+
+def _autoencoder(kind: Vae) -> Any:
+    if kind == "full":
+        return AutoencoderKL(
+            block_out_channels=(8, 8, 16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=PIXELS,
+        )
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1),
+    )
+
+
+def scheduler(kind: Kind) -> Any:
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    if kind == "sd15":
+        return PNDMScheduler(steps_offset=1, skip_prk_steps=True, **betas)
+    return EulerDiscreteScheduler(timestep_spacing="trailing", steps_offset=1, **betas)
+
+
+def text_encoder() -> Any:
+    config = CLIPTextConfig(
+        vocab_size=len(_vocabulary()[0]),
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        bos_token_id=len(_vocabulary()[0]) - 2,
+        eos_token_id=len(_vocabulary()[0]) - 1,
+    )
+    return CLIPTextModel(config)
+
+
+def save_tokenizer(folder: Path) -> None:
+    """CLIP's byte-pair tokenizer over all bytes and a few words, as files that any version reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary, merges = _vocabulary()
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": 77,
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def save_lora(path: Path, model: Any, seed: int = 0, scale: float = 1.0) -> Path:
+    """Write a LoRA in diffusers' layout over the attention of a tiny U-Net."""
+    torch.manual_seed(seed)
+    weights: dict[str, torch.Tensor] = {}
+    for name, module in model.named_modules():
+        if name.endswith(("to_q", "to_v")):
+            outputs, inputs = module.weight.shape
+            weights[f"unet.{name}.lora_A.weight"] = torch.randn(2, inputs) * scale
+            weights[f"unet.{name}.lora_B.weight"] = torch.randn(outputs, 2) * scale
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, path)
+    return path
+
+
+def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    letters = _byte_letters()
+    tokens = [*letters, *(letter + "</w>" for letter in letters)]
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        parts = [*word[:-1], word[-1] + "</w>"]
+        while len(parts) > 1:
+            pair = (parts[0], parts[1])
+            if pair not in merges:
+                merges.append(pair)
+                tokens.append("".join(pair))
+            parts[:2] = ["".join(pair)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return {token: at for at, token in enumerate(dict.fromkeys(tokens))}, merges
+
+
+def _byte_letters() -> list[str]:
+    """The printable letter that stands for each byte in such vocabularies."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return [chr(byte) for byte in plain] + [chr(256 + at) for at in range(len(others))]

@@ -1,0 +1,60 @@
+"""The ``streamdiffusion`` package, made to run on the CPU, as the reference of the golden tests.
+
+Its ``__call__`` times itself with CUDA events, so its parts are called here one by one. Its
+``image_utils`` wants torchvision and is never imported.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from numpy.typing import NDArray
+
+from dreamrelay.codec import Frame
+
+MISSING = (
+    "the golden tests compare with the package streamdiffusion 0.1.1, which is not installed: "
+    "pip install --no-deps -r requirements-streamdiffusion.txt"
+)
+
+
+class Upstream:
+    """A stream of the package over a folder in diffusers format."""
+
+    def __init__(self, folder: Path, t_index_list: list[int], **options: Any) -> None:
+        assert find_spec("streamdiffusion") is not None, MISSING
+        from streamdiffusion import StreamDiffusion  # noqa: PLC0415 - only after the message above
+
+        self._pipeline = StableDiffusionPipeline.from_pretrained(str(folder), safety_checker=None)
+        self._pipeline.set_progress_bar_config(disable=True)
+        self.stream = StreamDiffusion(
+            self._pipeline,
+            t_index_list,
+            torch_dtype=torch.float32,
+            width=64,
+            height=64,
+            **options,
+        )
+
+    def prepare(
+        self, prompt: str, negative_prompt: str, guidance_scale: float, delta: float, seed: int
+    ) -> None:
+        self.stream.prepare(
+            prompt,
+            negative_prompt,
+            guidance_scale=guidance_scale,
+            delta=delta,
+            generator=torch.Generator(),
+            seed=seed,
+        )
+
+    def latent(self, *frames: Frame) -> NDArray[np.float32]:
+        """Take frames in and return the latents (m, C, h, w) of the pictures that come out."""
+        pixels = torch.from_numpy(np.stack(frames)).float() / 127.5 - 1
+        with torch.no_grad():
+            noisy = self.stream.encode_image(pixels.permute(0, 3, 1, 2))
+            latents: NDArray[np.float32] = self.stream.predict_x0_batch(noisy).numpy()
+        return latents

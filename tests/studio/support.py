@@ -1,0 +1,227 @@
+"""Tools of the studio's tests: a browser, a page that may not complain, a scripted worker."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, Self
+
+from playwright.sync_api import Browser, ConsoleMessage, Page
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from dreamrelay.packet import Codec, Packet
+from dreamrelay.protocol.native import decode_packet, encode_packet
+from tests.support import picture, until
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "x-vocabulary": {
+        "styles": ["watercolor", "oil painting", "neon", "pencil sketch"],
+        "colours": ["red", "blue", "gold"],
+        "moods": ["calm", "stormy"],
+    },
+    "properties": {
+        "prompt": {
+            "type": "string",
+            "maxLength": 200,
+            "default": "watercolor",
+            "ui": {"group": "look", "widget": "text", "order": 10, "label": "Prompt"},
+        },
+        "strength": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "default": 0.5,
+            "description": "How far the picture may go from the frame.",
+            "ui": {"group": "look", "widget": "slider", "order": 20, "label": "Strength"},
+        },
+        "negative_prompt": {
+            "type": "string",
+            "maxLength": 200,
+            "default": "",
+            "ui": {"group": "look", "widget": "text", "order": 25, "label": "Negative prompt"},
+        },
+        "seed": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 2147483647,
+            "default": 2,
+            "ui": {"group": "look", "widget": "seed", "order": 30, "label": "Seed"},
+        },
+        "steps": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 8,
+            "default": 2,
+            "ui": {"group": "motion", "widget": "slider", "order": 10, "label": "Steps"},
+        },
+        "skip_similar": {
+            "type": "boolean",
+            "default": False,
+            "ui": {"group": "motion", "widget": "toggle", "order": 20, "label": "Skip similar"},
+        },
+        "cfg_type": {
+            "type": "string",
+            "enum": ["none", "full", "self", "initialize"],
+            "default": "self",
+            "ui": {"group": "guidance", "widget": "select", "order": 10, "label": "Guidance type"},
+        },
+        "delta": {
+            "anyOf": [{"type": "number", "minimum": 0, "maximum": 2}, {"type": "null"}],
+            "default": None,
+            "ui": {"group": "guidance", "widget": "number", "order": 20, "label": "Delta"},
+        },
+        "t_index_list": {
+            "anyOf": [
+                {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 49}},
+                {"type": "null"},
+            ],
+            "default": None,
+            "ui": {"group": "advanced", "widget": "list", "order": 10, "label": "Timestep indices"},
+        },
+    },
+}
+"""One parameter of each kind that a worker may publish."""
+
+WORKER_SIZE = 64
+
+
+class FakeWorker:
+    """Speaks the native protocol and answers each input with a picture of one colour.
+
+    Attributes:
+        patches: what the relay told of changes, in order: (changed, values, origin).
+        inputs: the packets that came.
+    """
+
+    def __init__(self, relay: str, *, colour: str = "blue", model: str = "pocket") -> None:
+        self.patches: list[dict[str, Any]] = []
+        self.inputs: list[Packet] = []
+        self.colour = colour
+        self.answers = True
+        self._values = {n: p["default"] for n, p in SCHEMA["properties"].items()}
+        self._revision = 0
+        self._socket: ClientConnection = connect(
+            f"{relay}/streams/default/worker", compression=None, max_size=None
+        )
+        self.say(
+            "hello",
+            version=1,
+            name="fake",
+            credit=1,
+            engine="fake",
+            model=model,
+            device="cpu",
+            width=WORKER_SIZE,
+            height=WORKER_SIZE,
+            schema=SCHEMA,
+            parameters=self._values,
+        )
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def say(self, kind: str, **fields: Any) -> None:
+        self._socket.send(json.dumps({"type": kind, **fields}))
+
+    def status(
+        self,
+        state: Literal["loading", "warming", "live", "paused", "error"],
+        text: str = "",
+        fraction: float | None = None,
+    ) -> None:
+        self.say("status", state=state, text=text, fraction=fraction, fps=0)
+
+    def _run(self) -> None:
+        try:
+            for message in self._socket:
+                if isinstance(message, str):
+                    self._hear(json.loads(message))
+                else:
+                    self._answer(message)
+        except ConnectionClosed:
+            return
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "parameters":
+            self._revision = message["revision"]
+            if message["changed"]:
+                self.patches.append({n: message["values"][n] for n in message["changed"]})
+
+    def _answer(self, message: bytes) -> None:
+        packet, _ = decode_packet(message)
+        self.inputs.append(packet)
+        if self.answers:
+            made = Packet(
+                picture(self.colour, (WORKER_SIZE, WORKER_SIZE)),
+                Codec.JPEG,
+                WORKER_SIZE,
+                WORKER_SIZE,
+                packet.seq,
+                packet.captured_ns,
+                self._revision,
+            )
+            self._socket.send(encode_packet(made, "output"))
+        self.say("credit", count=1)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._thread.join(10)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+CENTRE = """(id) => {
+    const canvas = document.getElementById(id);
+    const { width, height } = canvas;
+    return Array.from(canvas.getContext("2d").getImageData(width >> 1, height >> 1, 1, 1).data);
+}"""
+
+
+def pixel(page: Page, canvas: str) -> tuple[int, int, int, int]:
+    """The middle of a canvas: red, green, blue, opacity."""
+    red, green, blue, alpha = page.evaluate(CENTRE, canvas)
+    return red, green, blue, alpha
+
+
+def shows(page: Page, canvas: str, like: Callable[[int, int, int], bool], what: str) -> None:
+    """Wait until the middle of a canvas is of that kind."""
+
+    def right() -> bool:
+        red, green, blue, alpha = pixel(page, canvas)
+        return alpha == 255 and like(red, green, blue)
+
+    until(right, 15, f"{canvas} to be {what}")
+
+
+def is_blue(red: int, green: int, blue: int) -> bool:
+    return blue > 200 and red < 60 and green < 60
+
+
+@contextmanager
+def quiet_page(
+    browser: Browser, *, allowed: tuple[str, ...] = (), **context: Any
+) -> Iterator[Page]:
+    """A page in a context of its own that must not log an error or break its own rules.
+
+    Args:
+        allowed: parts of error lines that the test provokes.
+    """
+    errors: list[str] = []
+
+    def logged(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            errors.append(message.text)
+
+    with browser.new_context(**context) as made:
+        page = made.new_page()
+        page.on("console", logged)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.set_default_timeout(15_000)
+        yield page
+    bad = [error for error in errors if not any(part in error for part in allowed)]
+    assert not bad, "\n".join(bad)

@@ -1,0 +1,393 @@
+"""The window as a person sees it: a real X server, a real window manager, pixels and keys."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mss
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from dreamrelay.viewer import Closed, Event, Painted, Paused, Snapshot, Viewer
+
+PROGRAMS = ("Xvfb", "openbox", "xdotool", "wmctrl", "xrandr", "xprop", "xwininfo")
+MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+
+Frame = NDArray[np.uint8]
+Area = tuple[int, int, int, int]
+
+WIDTH, HEIGHT = 1280, 800
+SERVER = ("+extension", "RANDR", "-nolisten", "tcp", "-noreset")
+RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
+GROUND = (11, 11, 13)
+
+
+def bars(width: int = 512, height: int = 512) -> Frame:
+    """Red, green, blue from left to right."""
+    frame = np.zeros((height, width, 3), np.uint8)
+    for channel in range(3):
+        frame[:, channel * width // 3 : (channel + 1) * width // 3, channel] = 255
+    return frame
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} within {seconds} s"
+        time.sleep(0.01)
+
+
+class Desktop:
+    """An X server of our own with a window manager, and a person's eyes and hands."""
+
+    def __init__(self, *, two_screens: bool = False) -> None:
+        read, write = os.pipe()
+        self._server = subprocess.Popen(
+            ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{WIDTH}x{HEIGHT}x24", *SERVER],
+            pass_fds=(write,),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(write)
+        with os.fdopen(read) as answer:
+            self.name = f":{answer.readline().strip()}"
+        assert self.name != ":", "Xvfb does not start"
+        self._environ = os.environ | {"DISPLAY": self.name}
+        if two_screens:
+            self.run("xrandr", "--setmonitor", "L", "640/169x800/211+0+0", "screen")
+            self.run("xrandr", "--setmonitor", "R", "640/169x800/211+640+0", "none")
+        self._manager = subprocess.Popen(
+            ["openbox"], env=self._environ, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        check = ("xprop", "-root", "_NET_SUPPORTING_WM_CHECK")
+        eventually(lambda: "window id" in self.run(*check), "openbox starts")
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(command, env=self._environ, capture_output=True, check=False)
+        return done.stdout.decode(errors="replace")
+
+    def see(self) -> Frame:
+        with mss.MSS(display=self.name) as camera:
+            shot = camera.grab({"left": 0, "top": 0, "width": WIDTH, "height": HEIGHT})
+        return np.frombuffer(shot.rgb, np.uint8).reshape(HEIGHT, WIDTH, 3)
+
+    def press(self, key: str) -> None:
+        self.run("xdotool", "key", key)
+
+    def window(self, title: str) -> str | None:
+        """The id of the window with this title that has the keyboard."""
+        found = self.run("xdotool", "getwindowfocus", "getwindowname").strip()
+        return self.run("xdotool", "getwindowfocus").strip() if found == title else None
+
+    def area(self, window: str) -> Area:
+        lines = self.run("xwininfo", "-id", window).splitlines()
+        values = dict(line.split(":", 1) for line in lines if line.count(":") == 1)
+        names = ("  Absolute upper-left X", "  Absolute upper-left Y", "  Width", "  Height")
+        x, y, width, height = (int(values.get(name, -1)) for name in names)
+        return x, y, width, height
+
+    def close(self) -> None:
+        for process in (self._manager, self._server):
+            process.terminate()
+            process.wait()
+
+
+class Stage:
+    """A viewer on a desktop."""
+
+    def __init__(self, desktop: Desktop, viewer: Viewer, title: str) -> None:
+        self.desktop = desktop
+        self.viewer = viewer
+        self.title = title
+        self.heard: list[Event] = []
+        self.window = ""
+
+    def hear(self) -> list[Event]:
+        self.heard += self.viewer.events()
+        return self.heard
+
+    def has_keyboard(self) -> bool:
+        self.window = self.desktop.window(self.title) or ""
+        return bool(self.window)
+
+    def show(self, frame: Frame) -> None:
+        """Show a picture and wait until it is painted."""
+        before = sum(isinstance(event, Painted) for event in self.hear())
+        self.viewer.show(frame)
+        eventually(
+            lambda: sum(isinstance(event, Painted) for event in self.hear()) > before,
+            "the picture is painted",
+        )
+
+    def area(self) -> Area:
+        return self.desktop.area(self.window)
+
+    def colours(self, *, height: float = 0.6) -> list[tuple[int, ...]]:
+        """The colours at one, three and five sixths of the window's width."""
+        x, y, wide, high = self.area()
+        seen = self.desktop.see()
+        row = min(y + int(high * height), seen.shape[0] - 1)
+        return [tuple(int(v) for v in seen[row, x + wide * part // 6]) for part in (1, 3, 5)]
+
+    def looks(self, *colours: tuple[int, int, int], height: float = 0.6) -> None:
+        eventually(lambda: self.colours(height=height) == list(colours), f"it looks {colours}")
+
+    def fills(self, area: Area) -> None:
+        eventually(lambda: self.area() == area, f"it fills {area}")
+
+
+@pytest.fixture(scope="module")
+def desktop() -> Iterator[Desktop]:
+    desktop = Desktop()
+    yield desktop
+    desktop.close()
+
+
+@pytest.fixture(scope="module")
+def two_screens() -> Iterator[Desktop]:
+    desktop = Desktop(two_screens=True)
+    yield desktop
+    desktop.close()
+
+
+Opener = Callable[..., Stage]
+
+
+@pytest.fixture
+def open_on(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Opener]:
+    viewers: list[Viewer] = []
+
+    def open_on(desktop: Desktop, *, fullscreen: bool = False, screen: int = 0) -> Stage:
+        monkeypatch.setenv("DISPLAY", desktop.name)
+        monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+        title = f"dreamrelay {request.node.name}"
+        viewer = Viewer(
+            title, fullscreen=fullscreen, screen=screen, snapshots=tmp_path / "shots", trace=True
+        )
+        viewers.append(viewer)
+        viewer.start()
+        stage = Stage(desktop, viewer, title)
+        eventually(stage.has_keyboard, "the window has the keyboard")
+        return stage
+
+    yield open_on
+    for viewer in viewers:
+        viewer.close()
+
+
+@pytest.fixture
+def stage(open_on: Opener, desktop: Desktop) -> Stage:
+    return open_on(desktop)
+
+
+def test_waiting_page_then_the_picture_in_its_colours(stage: Stage) -> None:
+    stage.looks(GROUND, GROUND, GROUND, height=0.8)
+    stage.show(bars())
+    stage.looks(RED, GREEN, BLUE)
+    _, _, width, height = stage.area()
+    assert width == height, "the window takes the picture's shape"
+
+
+def test_status_is_on_the_waiting_page(stage: Stage) -> None:
+    stage.looks(GROUND, GROUND, GROUND, height=0.8)
+    x, y, width, height = stage.area()
+
+    def bright() -> int:
+        return int((stage.desktop.see()[y : y + height, x : x + width] > 100).sum())
+
+    before = bright()
+    stage.viewer.status("loading model pocket, a long line of text that lights many pixels")
+    eventually(lambda: bright() > before + 300, "the status is read")
+
+
+def test_aspect_is_kept_on_black(stage: Stage) -> None:
+    stage.show(bars(512, 512))
+    stage.show(bars(900, 100))
+    stage.looks(RED, GREEN, BLUE, height=0.5)
+    stage.looks(BLACK, BLACK, BLACK, height=0.2)
+    stage.looks(BLACK, BLACK, BLACK, height=0.8)
+
+
+def test_newest_of_a_burst_is_what_stays(stage: Stage) -> None:
+    for shade in range(200):
+        stage.viewer.show(np.full((512, 512, 3), shade, np.uint8))
+    stage.viewer.show(bars())
+    stage.looks(RED, GREEN, BLUE)
+
+
+@pytest.mark.parametrize("key", ["f", "F11"])
+def test_full_screen_and_back(stage: Stage, key: str) -> None:
+    stage.show(bars(640, 400))
+    before = stage.area()
+    stage.desktop.press(key)
+    stage.fills((0, 0, WIDTH, HEIGHT))
+    stage.looks(RED, GREEN, BLUE)
+    seen = stage.desktop.see()
+    assert tuple(seen[0, 0]) == RED
+    assert tuple(seen[-1, -1]) == BLUE
+    stage.desktop.press("Escape" if key == "f" else key)
+    eventually(lambda: stage.area()[2:] == before[2:], "the window is back")
+    assert stage.viewer.alive
+
+
+def test_double_click_is_full_screen(stage: Stage) -> None:
+    stage.show(bars())
+    x, y, width, height = stage.area()
+    stage.desktop.run("xdotool", "mousemove", str(x + width // 2), str(y + height // 2))
+    stage.desktop.run("xdotool", "click", "--repeat", "2", "--delay", "30", "1")
+    stage.fills((0, 0, WIDTH, HEIGHT))
+
+
+def test_mirror(stage: Stage) -> None:
+    stage.show(bars())
+    stage.looks(RED, GREEN, BLUE)
+    stage.desktop.press("m")
+    stage.looks(BLUE, GREEN, RED)
+    stage.desktop.press("m")
+    stage.looks(RED, GREEN, BLUE)
+
+
+def test_space_freezes_the_picture_and_goes_on_with_the_newest(stage: Stage) -> None:
+    stage.show(bars())
+    stage.desktop.press("space")
+    eventually(lambda: Paused(True) in stage.hear(), "the pause is told")
+    for _ in range(20):
+        stage.viewer.show(np.full((512, 512, 3), 90, np.uint8))
+    # Painted anew for a reason of its own, it is still the frozen picture.
+    stage.desktop.press("m")
+    stage.looks(BLUE, GREEN, RED)
+    stage.desktop.press("space")
+    stage.looks((90, 90, 90), (90, 90, 90), (90, 90, 90))
+    eventually(lambda: Paused(False) in stage.hear(), "going on is told")
+
+
+def test_snapshot_is_the_whole_picture(stage: Stage, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (901, 1603, 3), np.uint8)
+    stage.show(pixels)
+    stage.desktop.press("s")
+    stage.desktop.press("s")
+    eventually(
+        lambda: sum(isinstance(event, Snapshot) for event in stage.hear()) == 2, "two are saved"
+    )
+    paths = [event.path for event in stage.heard if isinstance(event, Snapshot)]
+    assert len(set(paths)) == 2
+    assert {path.parent for path in paths} == {tmp_path / "shots"}
+    for path in paths:
+        with Image.open(path) as image:
+            assert np.array_equal(np.asarray(image), pixels)
+
+
+def test_a_snapshot_that_cannot_be_saved_is_told(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "shots").write_text("a file where the folder should be")
+    stage.show(bars())
+    stage.desktop.press("s")
+    eventually(
+        lambda: any(isinstance(event, Snapshot) and event.error for event in stage.hear()),
+        "the failure is told",
+    )
+    assert stage.viewer.alive
+
+
+def test_head_up_display_and_help_are_painted_over_the_picture(stage: Stage) -> None:
+    stage.show(bars())
+    stage.looks(RED, GREEN, BLUE)
+    for key, place in (("h", (0.05, 0.05)), ("question", (0.5, 0.5))):
+        x, y, width, height = stage.area()
+        at = (y + int(height * place[1]), x + int(width * place[0]))
+        before = tuple(stage.desktop.see()[at])
+        stage.desktop.press(key)
+        eventually(lambda: tuple(stage.desktop.see()[at]) != before, f"{key} shows")  # noqa: B023
+        stage.desktop.press(key)
+        eventually(lambda: tuple(stage.desktop.see()[at]) == before, f"{key} hides")  # noqa: B023
+
+
+@pytest.mark.parametrize("how", ["Escape", "window manager"])
+def test_closing_the_window_is_told_and_the_process_ends(stage: Stage, how: str) -> None:
+    if how == "Escape":
+        stage.desktop.press("Escape")
+    else:
+        stage.desktop.run("wmctrl", "-i", "-c", hex(int(stage.window)))
+    eventually(lambda: Closed() in stage.hear(), "the end is told")
+    assert not stage.viewer.alive
+    stage.viewer.show(bars())
+    stage.viewer.restart()
+    eventually(stage.has_keyboard, "it can be opened again")
+
+
+def test_escape_closes_the_help_first(stage: Stage) -> None:
+    stage.desktop.press("question")
+    stage.desktop.press("Escape")
+    stage.show(bars())
+    assert stage.viewer.alive
+
+
+def test_next_screen_where_there_is_one_only(stage: Stage) -> None:
+    stage.show(bars())
+    before = stage.area()
+    stage.desktop.press("n")
+    stage.desktop.press("m")
+    stage.looks(BLUE, GREEN, RED)
+    assert stage.area() == before
+
+
+def test_full_screen_from_the_start(open_on: Opener, desktop: Desktop) -> None:
+    stage = open_on(desktop, fullscreen=True)
+    stage.fills((0, 0, WIDTH, HEIGHT))
+    stage.show(bars(640, 400))
+    stage.looks(RED, GREEN, BLUE)
+
+
+def test_second_screen_is_opened_in_full_screen_and_left_by_n(
+    open_on: Opener, two_screens: Desktop
+) -> None:
+    stage = open_on(two_screens, screen=1)
+    stage.fills((640, 0, 640, 800))
+    stage.show(bars(640, 800))
+    stage.looks(RED, GREEN, BLUE)
+    assert tuple(two_screens.see()[400, 320]) == BLACK, "nothing on the first screen"
+    stage.desktop.press("n")
+    stage.fills((0, 0, 640, 800))
+    stage.looks(RED, GREEN, BLUE)
+    assert tuple(two_screens.see()[400, 960]) == BLACK, "nothing on the second screen"
+    stage.desktop.press("n")
+    stage.fills((640, 0, 640, 800))
+
+
+def test_a_window_moves_to_the_next_screen(open_on: Opener, two_screens: Desktop) -> None:
+    stage = open_on(two_screens)
+    stage.show(bars())
+    assert stage.area()[0] < 640
+    stage.desktop.press("n")
+    eventually(lambda: stage.area()[0] >= 640, "it is on the second screen")
+    stage.looks(RED, GREEN, BLUE)
+
+
+def test_a_screen_that_is_not_there_is_said_and_the_first_taken(
+    open_on: Opener, desktop: Desktop
+) -> None:
+    stage = open_on(desktop, screen=3)
+    stage.show(bars())
+    stage.looks(RED, GREEN, BLUE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="X11")
+def test_the_death_of_the_display_is_told_and_hurts_nobody(open_on: Opener) -> None:
+    own = Desktop()
+    stage = open_on(own)
+    own.close()
+    eventually(
+        lambda: any(isinstance(event, Closed) and event.lost for event in stage.hear()),
+        "the loss is told",
+    )
+    stage.viewer.show(bars())
+    assert not stage.viewer.alive
