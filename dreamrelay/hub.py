@@ -14,10 +14,8 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-import jsonschema
 
 from dreamrelay.errors import EngineError, ParameterError, ProtocolError
 from dreamrelay.mailbox import Mailbox
@@ -39,18 +37,22 @@ from dreamrelay.protocol.messages import (
     Unanswered,
     WorkerHello,
 )
+from dreamrelay.schema import ParameterSchema
 from dreamrelay.telemetry import HopTimes, RateMeter
 
 MAX_STREAMS = 64
 MAX_REQUESTS = 16
 REQUEST_TIMEOUT_NS = 60_000_000_000
 MAX_PARAMETERS = 64
+MAX_TRIES = 2
+"""Workers that may be lost over one request before it is the request's fault."""
 ON_AIR_NS = 3_000_000_000
 """A producer that has been silent for so long leaves the stream to another."""
 
 PRODUCER_CREDIT = 2
 """Packets a producer may have on the wire: one under way while the ack of the other returns."""
 
+_PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
@@ -131,7 +133,8 @@ class _Request:
     patch: Mapping[str, Any]
     ticket: int
     asked_ns: int
-    seat: _Seat | None = None
+    worker: Peer | None = None
+    tries: int = 0
 
 
 @dataclass(slots=True)
@@ -170,7 +173,9 @@ class Stream:
         self._waiting: Mailbox[Packet] = Mailbox()
         self._requests: deque[_Request] = deque()
         self._inflight: dict[int, _Request] = {}
+        self._private: deque[int] = deque(maxlen=256)
         self._seq = 0
+        self._served = 0
         self._heard: set[str] = set()
         self._on_air: Peer | None = None
         self._on_air_ns = 0
@@ -180,7 +185,10 @@ class Stream:
         self.values: dict[str, Any] = {}
         self._patched: dict[str, Any] = {}
         self.revision = 0
-        self._lost = False
+        self.connections = 0
+        """Who may still join: a stream that somebody is at is not forgotten."""
+        self._rules: ParameterSchema | None = None
+        self._had_worker = False
         self._last_words = ""
         self._told_status: dict[str, Any] = {}
 
@@ -193,27 +201,31 @@ class Stream:
         credit: int | None = None,
         worker: WorkerHello | None = None,
     ) -> None:
-        """Seat a peer; tell it what is known. A peer that joins again only changes its seat.
+        """Seat a peer; tell it what is known. A peer that joins again only changes its place.
 
         Args:
-            tracks: what it watches; each subscription begins with the last packet of its track.
+            tracks: what it watches from now on, and nothing else; a viewer's subscription begins
+                with the last packet of its track.
             credit: packets it may be sent at first (per track), None if it gives none back.
             worker: what it says it can do; it is then given inputs, one per credit.
         """
         newcomer = peer.id not in self.peers
         self.peers[peer.id] = peer
-        for track in tracks:
-            state = self.tracks[track]
-            if all(s.peer is not peer for s in state.subscriptions):
+        self._had_worker = self._had_worker or peer.role == "worker"
+        for track, state in self.tracks.items():
+            mine = [s for s in state.subscriptions if s.peer is peer]
+            if track not in tracks:
+                state.subscriptions = [s for s in state.subscriptions if s not in mine]
+            elif not mine:
                 subscription = Subscription(peer, track, credit)
                 state.subscriptions.append(subscription)
                 if state.last is not None and peer.role == "viewer":
                     subscription.offer(state.last)
-        if worker is not None:
-            self._seat(peer, credit or 0, worker)
-        elif newcomer:
+        told = worker is not None and self._seat(peer, credit or 0, worker)
+        if newcomer and not told:
             peer.notify(SchemaChanged(self.schema))
             peer.notify(ParametersChanged(dict(self.values), self.revision))
+        self._dispatch()
         self._tell_status()
         if newcomer:
             peer.notify(StatusChanged(self.status()))
@@ -230,40 +242,46 @@ class Stream:
         self._seats = [seat for seat in self._seats if seat.peer is not peer]
         for seat in seats:
             self._last_words = seat.status.text if seat.status.state == "error" else ""
-        if peer.role == "worker" and not any(p.role == "worker" for p in self.peers.values()):
-            self._lost = True
+        if not self._seats:
             self._waiting.try_take()  # the next worker shall not begin with an old picture
         self._requests = deque(r for r in self._requests if r.peer is not peer)
-        for seq, request in list(self._inflight.items()):
-            if request.peer is peer:
-                del self._inflight[seq]
-            elif request.seat in seats:
-                del self._inflight[seq]
-                # Nothing of it was shown yet, so another worker may begin it anew.
-                request.seat = None
-                self._requests.appendleft(request)
+        begun = [(n, r) for n, r in self._inflight.items() if peer in (r.peer, r.worker)]
+        for seq, _ in begun:
+            del self._inflight[seq]
+        # Nothing of these was shown yet, so another worker may begin them anew, in their order.
+        orphans = [r for _, r in begun if r.peer is not peer]
+        for request in orphans:
+            if request.tries >= MAX_TRIES:
+                error = EngineError(f"{request.tries} workers were lost while they made it")
+                request.peer.notify(Unanswered(request.ticket, error))
+        self._requests.extendleft(r for r in reversed(orphans) if r.tries < MAX_TRIES)
         self._dispatch()
         self._tell_status()
 
-    def _seat(self, peer: Peer, credit: int, hello: WorkerHello) -> None:
+    def _seat(self, peer: Peer, credit: int, hello: WorkerHello) -> bool:
+        """Give a worker its place; True if everybody was told new parameters."""
+        before = self._seat_of(peer)
+        status = before.status if before else StatusReceived("loading")
+        served = before.served if before else 0
         self._seats = [seat for seat in self._seats if seat.peer is not peer]
-        self._seats.append(_Seat(peer, credit, hello, StatusReceived("loading")))
-        self._lost = False
-        if hello.schema is not None:
-            try:
-                jsonschema.Draft202012Validator.check_schema(dict(hello.schema))
-            except jsonschema.SchemaError as error:
-                peer.notify(Refused(ProtocolError(f"hello: not a JSON Schema: {error.message}")))
-            else:
-                self.schema = hello.schema
-                # What people asked for before this worker came still holds, as far as it can.
-                kept = {n: v for n, v in self._patched.items() if not self._problems({n: v})}
-                self.values = {**hello.parameters, **kept}
-                self.revision += 1
-                self._tell(SchemaChanged(self.schema))
-                changed = tuple(kept)
-                self._tell(ParametersChanged(dict(self.values), self.revision, changed, "worker"))
-        self._dispatch()
+        self._seats.append(_Seat(peer, credit, hello, status, served))
+        self._last_words = ""
+        if hello.schema is None:
+            return False
+        try:
+            rules = ParameterSchema(hello.schema)
+        except ProtocolError as error:
+            peer.notify(Refused(ProtocolError(f"hello: {error}")))
+            return False
+        self.schema, self._rules = hello.schema, rules
+        # What people asked for before this worker came still holds, as far as it can.
+        kept = {n: v for n, v in self._patched.items() if not self._problems({n: v})}
+        own = {n: v for n, v in hello.parameters.items() if n in rules.names}
+        self.values = {**own, **kept}
+        self.revision += 1
+        self._tell(SchemaChanged(self.schema))
+        self._tell(ParametersChanged(dict(self.values), self.revision, tuple(kept), "worker"))
+        return True
 
     # -- packets ----------------------------------------------------------------------------------
 
@@ -311,8 +329,8 @@ class Stream:
         packet = packet.stamped(Hop.RETURNED, self._unix_ns())
         seat = self._seat_of(peer)
         request = self._inflight.get(packet.seq)
-        if packet.private or request is not None:
-            if request is not None and (request.seat is None or request.seat is seat):
+        if packet.private or request is not None or packet.seq in self._private:
+            if request is not None and request.worker is peer:
                 del self._inflight[packet.seq]
                 prompt = request.patch.get("prompt") or self.values.get("prompt") or ""
                 request.peer.notify(Answered(request.ticket, packet, str(prompt)))
@@ -326,7 +344,7 @@ class Stream:
             self.late += 1
             return
         self._hand_out(packet, "output")
-        if seat is not None and seat.status.state != "live":
+        if seat is not None and seat.status.state not in ("live", "paused"):
             seat.status = StatusReceived("live")
             self._tell_status()
 
@@ -370,13 +388,15 @@ class Stream:
             ready = [s for s in self._seats if s.credit > 0 and s.status.state != "error"]
             if not ready:
                 return
-            seat = min(ready, key=lambda s: s.served)  # whoever had the fewest
+            seat = min(ready, key=lambda s: s.served)  # whoever waits longest
             if self._requests:
                 request = self._requests.popleft()
                 self._seq += 1
-                request.seat = seat
+                request.worker = seat.peer
+                request.tries += 1
                 request.packet = request.packet.but(seq=self._seq, private=True)
                 self._inflight[self._seq] = request
+                self._private.append(self._seq)
                 notice: Notice = RequestOffered(
                     request.packet, request.patch, request.peer.reply_limit
                 )
@@ -386,7 +406,8 @@ class Stream:
                     return
                 notice = Delivery(packet, "input")
             seat.credit -= 1
-            seat.served = self._seq
+            self._served += 1
+            seat.served = self._served
             seat.peer.notify(notice)
 
     # -- requests ---------------------------------------------------------------------------------
@@ -394,8 +415,11 @@ class Stream:
     def request(self, packet: Packet, patch: Mapping[str, Any], ticket: int, peer: Peer) -> None:
         """Have a picture made alone under ``patch``; ``peer`` hears Answered or Unanswered."""
         problem: EngineError | ProtocolError | ParameterError | None = None
+        broken = [s.status.text for s in self._seats if s.status.state == "error"]
         if not self._seats:
             problem = EngineError("no worker is connected: start one with `python main.py`")
+        elif len(broken) == len(self._seats):
+            problem = EngineError(f"the worker cannot compute: {broken[0] or 'it says error'}")
         elif len(self._requests) >= MAX_REQUESTS:
             problem = ProtocolError(f"{MAX_REQUESTS} requests wait already: try again later")
         elif problems := self._problems(patch):
@@ -406,10 +430,11 @@ class Stream:
         self._requests.append(_Request(peer, packet, patch, ticket, self._clock_ns()))
         self._dispatch()
 
-    def fail(self, seq: int, message: str) -> None:
-        """A worker could not answer the request with this number."""
-        request = self._inflight.pop(seq, None)
-        if request is not None:
+    def fail(self, seq: int, message: str, peer: Peer | None = None) -> None:
+        """The worker ``peer`` (anyone, if None) could not answer the request with this number."""
+        request = self._inflight.get(seq)
+        if request is not None and peer in (None, request.worker):
+            del self._inflight[seq]
             request.peer.notify(Unanswered(request.ticket, EngineError(message or "it failed")))
 
     def _expire_requests(self) -> None:
@@ -425,7 +450,12 @@ class Stream:
     # -- parameters -------------------------------------------------------------------------------
 
     def update_parameters(
-        self, patch: Mapping[str, Any], origin: str, *, id: Any = None
+        self,
+        patch: Mapping[str, Any],
+        origin: str,
+        *,
+        id: Any = None,
+        peer: Peer | None = None,
     ) -> ParametersChanged:
         """Check a patch whole against the worker's schema, apply it, tell everybody.
 
@@ -434,7 +464,8 @@ class Stream:
 
         Args:
             origin: which door, for people ("studio", "rest", "osc", ...).
-            id: comes back in the notice, for the door that waits for it.
+            id: comes back in the notice to ``peer``, which waits for it; nobody else sees it.
+            peer: who asked; it is told even if it has not joined.
 
         Raises:
             ParameterError: with every name that is unknown or out of bounds; nothing was changed.
@@ -446,31 +477,23 @@ class Stream:
         self._patched.update(patch)
         if changed:
             self.revision += 1
-        notice = ParametersChanged(dict(self.values), self.revision, changed, origin, id)
-        self._tell(notice)
+        notice = ParametersChanged(dict(self.values), self.revision, changed, origin)
+        self._tell(notice, besides=peer)
+        if peer is not None:
+            peer.notify(replace(notice, id=id))
         return notice
 
     def _problems(self, patch: Mapping[str, Any]) -> dict[str, str]:
         problems: dict[str, str] = {}
         if len(patch) > MAX_PARAMETERS or len({*self._patched, *patch}) > 4 * MAX_PARAMETERS:
             return {"patch": f"expected at most {MAX_PARAMETERS} parameters, got {len(patch)}"}
-        properties = None if self.schema is None else self.schema.get("properties", {})
         for name, value in patch.items():
             if len(repr(value)) > 4 * self._limits.text:
                 problems[name[:64]] = f"expected at most {4 * self._limits.text} characters"
-            elif properties is None:
-                if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
-                    problems[name[:64]] = "expected a parameter's name"
-            elif name not in properties:
-                near = ", ".join(sorted(properties))
-                problems[name[:64]] = f"no such parameter: expected one of {near}"
-            else:
-                rule = {**properties[name], "$defs": (self.schema or {}).get("$defs", {})}
-                error = jsonschema.exceptions.best_match(
-                    jsonschema.Draft202012Validator(rule).iter_errors(value)
-                )
-                if error is not None:
-                    problems[name] = _explain(error)
+            elif self._rules is None and not _PARAMETER_NAME.match(name):
+                problems[name[:64]] = "expected a parameter's name"
+        if not problems and self._rules is not None:
+            problems = self._rules.problems(patch)
         return problems
 
     # -- status -----------------------------------------------------------------------------------
@@ -494,7 +517,7 @@ class Stream:
                 return state
         if any(p.role == "worker" for p in self.peers.values()):
             return "live"  # a seed's consumer: it says nothing about itself
-        return "lost" if self._lost else "no-worker"
+        return "lost" if self._had_worker else "no-worker"
 
     def status(self) -> dict[str, Any]:
         """The fields of a ``status`` message (``docs/protocol.md``)."""
@@ -518,7 +541,7 @@ class Stream:
             "fps_in": round(self.tracks["input"].meter.rate, 1),
             "fps_out": round(output.meter.rate, 1),
             "age_ms": age,
-            "held": output.last is not None and not output.meter.rate and self._lost,
+            "held": output.last is not None and not output.meter.rate and self.state == "lost",
             "engine": hello.engine,
             "model": hello.model,
             "device": hello.device,
@@ -543,9 +566,10 @@ class Stream:
             self._told_status = told
             self._tell(StatusChanged(status))
 
-    def _tell(self, notice: Notice) -> None:
+    def _tell(self, notice: Notice, besides: Peer | None = None) -> None:
         for peer in list(self.peers.values()):
-            peer.notify(notice)
+            if peer is not besides:
+                peer.notify(notice)
 
 
 class Hub:
@@ -594,25 +618,5 @@ class Hub:
     def _forget_idle(self) -> None:
         """Streams that nobody is at make room for a new one when the house is full."""
         if len(self.streams) >= MAX_STREAMS:
-            self.streams = {name: s for name, s in self.streams.items() if s.peers}
-
-
-def _explain(error: jsonschema.ValidationError) -> str:
-    """Say what a value should have been."""
-    value: Any = error.instance
-    rule: Any = error.validator_value
-    came = f"got {value!r:.60}"
-    match error.validator:
-        case "type":
-            kinds = rule if isinstance(rule, str) else " or ".join(rule)
-            return f"expected {kinds}, {came}"
-        case "minimum" | "exclusiveMinimum":
-            return f"expected at least {rule}, {came}"
-        case "maximum" | "exclusiveMaximum":
-            return f"expected at most {rule}, {came}"
-        case "enum":
-            return f"expected one of {', '.join(map(str, rule))}, {came}"
-        case "maxLength":
-            return f"expected at most {rule} characters, got {len(value)}"
-        case _:
-            return error.message[:200]
+            held = {n: s for n, s in self.streams.items() if s.peers or s.connections}
+            self.streams = held

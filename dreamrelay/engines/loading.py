@@ -142,7 +142,7 @@ def find_folder(settings: EngineSettings, device: Device, report: Report) -> Pat
             "once with StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)"
         )
     if model_hub.is_id(model):
-        half = device.dtype is torch.float16
+        half = device.dtype is not torch.float32
         return model_hub.model_folder(model, offline=settings.offline, half=half, report=report)
     raise EngineError(
         f"there is no folder {model}: expected pocket, a folder in diffusers format or a hub id "
@@ -231,7 +231,7 @@ def _load_part(
     options: dict[str, Any] = {"local_files_only": True}
     if device is None:  # a part without weights
         return _told(lambda: load(str(place), **options), place)
-    options["variant"] = _checked_variant(place, half=device.dtype is torch.float16)
+    options["variant"] = _checked_variant(place, half=device.dtype is not torch.float32)
     options |= {"use_safetensors": True, "dtype": device.dtype, "output_loading_info": True}
     module, info = _told(lambda: load(str(place), **options), place)
     missing = sorted(info["missing_keys"])
@@ -450,7 +450,7 @@ def _on_device(module: Any, device: Device) -> None:
 def _latent_form(vae: Any, device: Device) -> tuple[int, int]:
     """Channels of a latent, and how much smaller than the picture it is."""
     with torch.inference_mode():
-        probe = torch.zeros(1, 3, 64, 64, device=device.torch, dtype=device.dtype)
+        probe = torch.zeros(1, 3, 64, 64, device=device.torch, dtype=vae.dtype)
         latents = encode_picture(vae, probe)
     return latents.shape[1], 64 // latents.shape[3]
 

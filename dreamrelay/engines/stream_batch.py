@@ -64,7 +64,7 @@ class StreamBatchEngine(Engine):
     def __init__(self, settings: EngineSettings) -> None:
         _check(settings)
         self._settings = settings
-        self._device = choose_device(settings.device)
+        self._device = choose_device(settings.device, fast=settings.acceleration == "auto")
         self._asked = dict(settings.parameters)
         try:
             self._parameters = validate_patch(StreamBatchParameters(), self._asked)
@@ -92,7 +92,8 @@ class StreamBatchEngine(Engine):
         if self._model is not None:
             return
         if self._settings.acceleration == "auto":
-            logger.info("acceleration: auto chose none (plain torch) on %s", self.device_name)
+            precision = str(self._device.dtype).removeprefix("torch.")
+            logger.info("acceleration: auto chose %s on %s", precision, self.device_name)
         if self._device.torch.type == "cpu":
             use_cores_sparingly()
         try:
@@ -281,12 +282,12 @@ class StreamBatchEngine(Engine):
         vae = self._loaded().vae
         pixels = torch.from_numpy(np.stack(frames)).to(self._device.torch)  # (m, H, W, 3)
         # Seen as (m, 3, H, W), which is channels-last already.
-        pictures = (pixels.to(self._device.dtype) / 127.5 - 1).permute(0, 3, 1, 2)
+        pictures = (pixels.to(vae.dtype) / 127.5 - 1).permute(0, 3, 1, 2)
         return encode_picture(vae, pictures).float() * vae.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> list[Frame]:  # (m, C, h, w)
         vae = self._loaded().vae
-        scaled = (latents / vae.config.scaling_factor).to(self._device.dtype)
+        scaled = (latents / vae.config.scaling_factor).to(vae.dtype)
         pictures = vae.decode(scaled).sample.float()  # (m, 3, H, W) in -1..1
         pixels = (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
@@ -356,7 +357,7 @@ def _check(settings: EngineSettings) -> None:
     if settings.acceleration not in ("auto", "none"):
         raise ConfigError(
             f"acceleration: the stream-batch engine has no {settings.acceleration!r} yet; "
-            "expected auto or none (plain torch, which brings its own fast attention)"
+            "expected auto or none (plain torch in full precision on the CPU, half on a GPU)"
         )
     for name in ("width", "height"):
         value = getattr(settings, name)

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 12.0
 """Longer than cv2 takes to give up opening, then reading, a dead URL."""
 
+FIRST_PATIENCE_S = 30.0
+"""Some drivers take that long to open a camera that is there; one that is not says so at once."""
+
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 5.0
 
@@ -58,29 +61,36 @@ class LiveSource(Source):
         self._stop = threading.Event()
         # B, G, R as cv2 has it: pictures that nobody takes are never converted.
         self._newest: Mailbox[tuple[Frame, int] | DeviceError] = Mailbox()
+        self._pictures = 0  # of the reading thread
         self._thread = threading.Thread(target=self._run, name=f"read {name}", daemon=True)
         self._thread.start()
         try:
-            self.read()
+            self._take(FIRST_PATIENCE_S)
         except DeviceError:
             self.close()
             raise
 
     def read(self) -> Captured | None:
+        newest = self._take(self._patience)
+        if newest is None:
+            return None
+        picture, captured_ns = newest
+        return Captured(to_rgb(picture), captured_ns)
+
+    def _take(self, patience: float) -> tuple[Frame, int] | None:
         if self._stop.is_set():
             return None
         try:
-            newest = self._newest.take(self._patience)
+            newest = self._newest.take(patience)
         except ClosedError:
             if self._stop.is_set():
                 return None
             raise DeviceError(f"{self.name}: its reading thread died, see the log") from None
         if newest is None:
-            raise DeviceError(f"{self.name}: no picture for {self._patience:g} s")
+            raise DeviceError(f"{self.name}: no picture for {patience:g} s")
         if isinstance(newest, DeviceError):
             raise newest
-        picture, captured_ns = newest
-        return Captured(to_rgb(picture), captured_ns)
+        return newest
 
     @property
     def skipped(self) -> int:
@@ -101,41 +111,47 @@ class LiveSource(Source):
 
     def _keep_reading(self) -> None:
         clock = CaptureClock()
-        wait = 0.0
+        wait, worked = 0.0, False
         while not self._stop.wait(wait):
-            error: DeviceError | None = None
-            pictures = 0
-            try:
-                device = self._open_device()
-                try:
-                    pictures = self._play(device, clock)
-                    if not (device.has_end and pictures):
-                        error = DeviceError(
-                            f"{self.name} gives no more pictures (unplugged? ended?)"
-                        )
-                finally:
-                    device.release()
-            except DeviceError as failure:
-                error = failure
+            before = self._pictures
+            error = self._play_once(clock)
+            played = self._pictures > before
+            worked = worked or played
             if error is None:
                 wait = 0.0
                 continue
-            wait = FIRST_WAIT_S if pictures or not wait else min(LONGEST_WAIT_S, wait * 2)
-            if not self._stop.is_set():
+            wait = FIRST_WAIT_S if played or not wait else min(LONGEST_WAIT_S, wait * 2)
+            if self._stop.is_set():
+                return
+            if worked:  # at the first attempt, whoever opens is told
                 log.warning("%s; trying again in %g s", error, wait)
-                self._newest.put(error)
+            self._newest.put(error)
 
-    def _play(self, device: Device, clock: CaptureClock) -> int:
-        """Read until there is no more; the number of pictures."""
+    def _play_once(self, clock: CaptureClock) -> DeviceError | None:
+        """Open the device and read until there is no more; what went wrong, unless it was the end."""
+        before = self._pictures
+        try:
+            device = self._open_device()
+        except DeviceError as error:
+            return error
+        try:
+            self._play(device, clock)
+        except DeviceError as error:
+            return error
+        finally:
+            device.release()
+        if device.has_end and self._pictures > before:
+            return None
+        return DeviceError(f"{self.name} gives no more pictures (unplugged? ended?)")
+
+    def _play(self, device: Device, clock: CaptureClock) -> None:
         pacer = Pacer(device.fps or 25.0) if device.has_end else None
-        pictures = 0
         while not self._stop.is_set():
             picture = device.read()
             if picture is None:
-                break
+                return
             if pacer is not None:
                 self._stop.wait(pacer.delay())
                 pacer.tick()
             self._newest.put((picture, clock()))
-            pictures += 1
-        return pictures
+            self._pictures += 1

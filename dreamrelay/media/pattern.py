@@ -66,7 +66,8 @@ class PatternSource(Source):
 COUNTER_BITS = 20
 _SYNC = (1, 0)
 _CHECK_BITS = 2
-_CELLS = len(_SYNC) + COUNTER_BITS + _CHECK_BITS
+_END = (0,)  # the other colour than the first cell: a mirrored counter is none
+_CELLS = len(_SYNC) + COUNTER_BITS + _CHECK_BITS + len(_END)
 _COUNTER_SHARE = 8  # the counter takes the lowest eighth
 
 _FONT = {
@@ -200,7 +201,8 @@ def _cells(number: int) -> tuple[int, ...]:
     number %= 1 << COUNTER_BITS
     bits = [number >> shift & 1 for shift in reversed(range(COUNTER_BITS))]
     check = (sum(bits) + 1) % (1 << _CHECK_BITS)
-    return (*_SYNC, *bits, *(check >> shift & 1 for shift in reversed(range(_CHECK_BITS))))
+    checks = [check >> shift & 1 for shift in reversed(range(_CHECK_BITS))]
+    return (*_SYNC, *bits, *checks, *_END)
 
 
 # --- noise and flat

@@ -21,6 +21,7 @@ _WRITES = {
     ".webp": Codec.WEBP,
 }
 _COUNTER = re.compile(r"%(0[1-9])?d")
+_PADDED = re.compile(r"%0[1-9]d")
 
 
 class PictureSource(Source):
@@ -131,7 +132,7 @@ class SnapshotSink(Sink):
             raise ConfigError(
                 f"expected a name that ends in {', '.join(_WRITES)}, got {template.name!r}"
             )
-        if len(_COUNTER.findall(template.name)) > 1 or _COUNTER.search(str(template.parent)):
+        if len(_COUNTER.findall(template.name)) > 1 or _PADDED.search(str(template.parent)):
             raise ConfigError(
                 f"expected one counter such as %06d in the name, got {str(template)!r}"
             )

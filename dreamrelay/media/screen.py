@@ -1,6 +1,7 @@
 """The screen: ``screen://0?region=100,100,512,512``."""
 
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -87,23 +88,25 @@ class ScreenSource(Source):
         try:
             self._grabber = mss.MSS(with_cursor=self._cursor)
             # The first entry is all monitors together.
-            monitors = self._grabber.monitors[1:]
+            self._region = self._choose(self._grabber.monitors[1:])
         except mss.ScreenShotError as error:
             self._disconnect()
             raise DeviceError(
                 f"cannot capture the screen: {error}; is there a display (DISPLAY under X11, "
                 "screen recording allowed on macOS)? Wayland alone cannot be captured"
             ) from error
-        self._thread = threading.get_ident()
-        if self._monitor >= len(monitors):
+        except DeviceError:
             self._disconnect()
+            raise
+        self._thread = threading.get_ident()
+
+    def _choose(self, monitors: Sequence[Mapping[str, int]]) -> Region:
+        if self._monitor >= len(monitors):
             raise DeviceError(
                 f"expected a monitor from 0 to {len(monitors) - 1}, got {self._monitor}"
             )
         found = monitors[self._monitor]
-        self._region = _clamp(
-            self._wanted, found["left"], found["top"], found["width"], found["height"]
-        )
+        return _clamp(self._wanted, found["left"], found["top"], found["width"], found["height"])
 
     def _disconnect(self) -> None:
         if self._grabber is not None:

@@ -247,6 +247,9 @@ class Dialect(ABC):
     greeting_grace: float = 0.0
     """Seconds to wait for a peer that speaks first before :class:`Welcome` is rendered and sent."""
 
+    joins_at_once: bool = True
+    """Whether the path says all: the peer is at its stream before it has said a word."""
+
     reply_limit: int | None = None
     """Bytes that one message to this peer may have at most."""
 

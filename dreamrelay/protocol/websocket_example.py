@@ -22,8 +22,8 @@ from dreamrelay.protocol.messages import (
     Delivery,
     Dialect,
     Event,
-    Joined,
     Fault,
+    Joined,
     Limits,
     Notice,
     PacketReceived,
@@ -69,6 +69,7 @@ class WebSocketExampleDialect(Dialect):
     """The relay's end of a seed connection."""
 
     reply_limit = PICTURE_LIMIT
+    joins_at_once = False
 
     def __init__(
         self,

@@ -3,8 +3,8 @@
 Two tasks a connection: one receives, one sends. Whatever has to be sent lies in an outbox (control,
 in order, never dropped) or in a subscription (pictures, newest wins); the sender writes the outbox
 first.
-A peer that does not read for ``stall_seconds`` is cut off: closing politely would wait for it for
-ever.
+Who does not read the replies is not read from either; who does not read for ``stall_seconds`` is
+cut off (``connections``).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from typing import Any
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
 from dreamrelay.hub import PRODUCER_CREDIT, Peer, Stream
@@ -41,7 +41,13 @@ from dreamrelay.protocol.messages import (
 logger = logging.getLogger(__name__)
 
 MAX_OUTBOX = 1024
-"""Control messages that may wait for a peer; one that lets more pile up is cut off."""
+"""Messages that may wait for a peer; one that lets more pile up is cut off."""
+
+MAX_OUTBOX_MESSAGES = 4
+"""And as many bytes as this many of the largest messages."""
+
+FULL_OUTBOX = 64
+"""Messages from which on we do not read what else the peer wants."""
 
 _numbers = itertools.count(1)
 
@@ -58,7 +64,7 @@ class WebSocketPeer(Peer):
     """One connection."""
 
     def __init__(
-        self, websocket: WebSocket, dialect: Dialect, stream: Stream, role: Role, stall: float
+        self, websocket: WebSocket, dialect: Dialect, stream: Stream, role: Role, limits: Limits
     ) -> None:
         self.id = f"ws-{next(_numbers)}"
         self.role = role
@@ -66,45 +72,57 @@ class WebSocketPeer(Peer):
         self._websocket = websocket
         self._dialect = dialect
         self._stream = stream
-        self._stall = stall
+        self._limits = limits
         self._joined = False
         self._outbox: deque[str | bytes] = deque()
+        self._outbox_bytes = 0
         self._something = asyncio.Event()
-        self._overflowed = False
+        self._drained = asyncio.Event()
 
     # -- what the hub calls -----------------------------------------------------------------------
 
     def notify(self, notice: Notice) -> None:
-        self._outbox.extend(self._dialect.render(notice))
-        self._overflowed = len(self._outbox) > MAX_OUTBOX
-        self._something.set()
+        for message in self._dialect.render(notice):
+            self._post(message)
 
     def wake(self) -> None:
         self._something.set()
 
+    def _post(self, message: str | bytes) -> None:
+        self._outbox.append(message)
+        self._outbox_bytes += len(message)
+        most = MAX_OUTBOX_MESSAGES * self._limits.message_bytes
+        if len(self._outbox) > MAX_OUTBOX or self._outbox_bytes > most:
+            logger.warning("%s lets messages pile up: cut off", self.id)
+            self._outbox.clear()
+            self._outbox_bytes = 0
+            transport = self._websocket.scope.get("state", {}).get("transport")
+            if transport is not None:
+                transport.abort()
+        self._something.set()
+
     # -- the connection ---------------------------------------------------------------------------
 
-    async def run(
-        self, limits: Limits, tracks: tuple[Track, ...] = (), credit: int | None = None
-    ) -> None:
+    async def run(self, tracks: tuple[Track, ...] = (), credit: int | None = None) -> None:
         """Serve the connection to its end.
 
         Args:
             tracks: watched from the start; a peer of another dialect may say so later.
             credit: what the peer may be sent at first on each track.
         """
-        await self._websocket.accept()
         role = self.role
         welcome = Welcome(
             self._stream.name,
             role,
             self.id,
             PRODUCER_CREDIT if role == "producer" else None,
-            limits,
+            self._limits,
         )
+        refusal = ""
         try:
+            await self._websocket.accept()
             first = await self._greet(welcome)
-            if self._dialect.greeting_grace == 0 and role != "worker":
+            if self._dialect.joins_at_once and role != "worker":
                 self._join(tracks, credit)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send_all())
@@ -112,13 +130,17 @@ class WebSocketPeer(Peer):
                     self._handle(first)
                 while True:
                     self._handle(await self._receive())
+                    while len(self._outbox) > FULL_OUTBOX:
+                        self._drained.clear()
+                        await self._drained.wait()
         except* _Refused as refused:
-            first_refusal = refused.exceptions[0]
-            await self.close(1002, str(first_refusal))
-        except* _Done:
+            refusal = str(refused.exceptions[0])
+        except* (_Done, WebSocketDisconnect):
             pass
         finally:
             self._stream.leave(self)
+        if refusal:
+            await self._part(refusal)
 
     async def _greet(self, welcome: Welcome) -> str | bytes | None:
         """Say welcome, unless the peer speaks first within the grace of its dialect."""
@@ -143,11 +165,7 @@ class WebSocketPeer(Peer):
         while True:
             await self._something.wait()
             self._something.clear()
-            if self._overflowed:
-                logger.warning("%s lets control messages pile up: cut off", self.id)
-                self._abort()
-            while self._outbox:
-                await self._send(self._outbox.popleft())
+            await self._send_outbox()
             for subscription in tuple(self._stream.subscriptions(self)):
                 packet = subscription.take()
                 if packet is not None:
@@ -156,27 +174,29 @@ class WebSocketPeer(Peer):
                     # Something newer may have come while this was on its way.
                     self._something.set()
 
+    async def _send_outbox(self) -> None:
+        while self._outbox:
+            message = self._outbox.popleft()
+            self._outbox_bytes -= len(message)
+            if len(self._outbox) <= FULL_OUTBOX:
+                self._drained.set()
+            await self._send(message)
+
     async def _send(self, message: str | bytes) -> None:
         kind = "text" if isinstance(message, str) else "bytes"
         try:
-            async with asyncio.timeout(self._stall):
-                await self._websocket.send({"type": "websocket.send", kind: message})
-        except TimeoutError:
-            logger.warning("%s has read nothing for %.0f s: cut off", self.id, self._stall)
-            self._abort()
-        except (RuntimeError, OSError):  # closed under our hands; the receiver will hear of it
+            await self._websocket.send({"type": "websocket.send", kind: message})
+        except (WebSocketDisconnect, RuntimeError):  # closed under our hands
             raise _Done from None
 
-    def _abort(self) -> None:
-        transport = self._websocket.scope.get("state", {}).get("transport")
-        if transport is not None:
-            transport.abort()
-        raise _Done
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close with a code that tells programs why."""
-        # 123 bytes is what a close frame has room for.
-        await self._websocket.close(code, reason.encode()[:123].decode(errors="ignore"))
+    async def _part(self, reason: str) -> None:
+        """Say what is left to say, and close with a code that tells programs why."""
+        try:
+            await self._send_outbox()
+            # 123 bytes is what a close frame has room for.
+            await self._websocket.close(1002, reason.encode()[:123].decode(errors="ignore"))
+        except (_Done, WebSocketDisconnect, RuntimeError):
+            return  # it did not wait for that
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -199,13 +219,14 @@ class WebSocketPeer(Peer):
             case CreditGiven(count, track):
                 self._stream.grant(self, count, track)
             case Joined(role, name, credit, worker, tracks):
+                changed = role != self.role
                 self.role, self.name = role, name or self.name
-                if worker is not None or tracks or not self._joined:
+                if worker is not None or tracks or changed or not self._joined:
                     self._join(tracks, credit, worker=worker)
             case PatchReceived(patch, id_, origin):
                 door = origin or self.name or self.role
                 try:
-                    self._stream.update_parameters(patch, door, id=id_)
+                    self._stream.update_parameters(patch, door, id=id_, peer=self)
                 except ParameterError as error:
                     self.notify(Refused(error, id_))
             case RequestReceived(packet, patch, ticket):
@@ -213,10 +234,9 @@ class WebSocketPeer(Peer):
             case StatusReceived():
                 self._stream.report(self, event)
             case FailureReceived(seq, text):
-                self._stream.fail(seq, text)
+                self._stream.fail(seq, text, self)
             case ReplyDue(reply):
-                self._outbox.append(reply)
-                self._something.set()
+                self._post(reply)
             case Fault(error, close):
                 self._fault(error, close)
 

@@ -44,7 +44,7 @@ def tell(event: Event) -> None:
     """Tell the parent; one that has gone needs no news."""
     try:
         os.write(1, to_line(event))
-    except BrokenPipeError:
+    except OSError:  # Windows says EINVAL where others say EPIPE
         return
 
 
@@ -64,9 +64,11 @@ def _watch_parent(orphaned: threading.Event) -> None:
 
 
 def _drain_input(orphaned: threading.Event) -> None:
-    while os.read(0, 4096):
-        continue
-    orphaned.set()
+    try:
+        while os.read(0, 4096):
+            continue
+    finally:
+        orphaned.set()
 
 
 def _parser() -> argparse.ArgumentParser:

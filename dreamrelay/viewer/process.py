@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
-import dreamrelay
 from dreamrelay.errors import DeviceError, MissingExtra
 from dreamrelay.viewer.available import viewer_available
 from dreamrelay.viewer.events import Closed, Event, from_line
@@ -173,9 +172,6 @@ class _Child:
         self._events = events
         self._gone = self._dismissed = False
         self._last_words: collections.deque[str] = collections.deque(maxlen=LAST_WORDS)
-        environ = dict(os.environ)
-        root = str(Path(dreamrelay.__file__).parent.parent)
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environ.get("PYTHONPATH")]))
         # -P: a file of the working directory must not stand in for a module.
         program = [sys.executable, "-P", "-m", "dreamrelay.viewer"]
         self.process = subprocess.Popen(
@@ -183,7 +179,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environ,
+            env=_environment(),
             pass_fds=frames.memory.descriptors,
             creationflags=_creation_flags(),
         )
@@ -243,6 +239,16 @@ def _there(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
         raise AssertionError("the child was started with pipes")
     return pipe
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with the folder of this package where a checkout runs without being installed."""
+    environ = dict(os.environ)
+    root = Path(__file__).parents[2]
+    if root.name not in ("site-packages", "dist-packages"):
+        paths = [str(root), environ.get("PYTHONPATH", "")]
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return environ
 
 
 def _creation_flags() -> int:

@@ -121,8 +121,8 @@ class Window(QWidget):
             Binding((key.Key_Space,), "Space", "freeze the picture, go on", self._pause),
             Binding((key.Key_S,), "S", "save the picture as PNG", self._snapshot),
             Binding((key.Key_H,), "H", "figures: rate, age, prompt", self._toggle_hud),
-            Binding((key.Key_M,), "M", "mirror", self._mirror),
-            Binding((key.Key_N,), "N", "next screen", self._next_screen),
+            Binding((key.Key_M,), "M", "mirror the picture", self._mirror),
+            Binding((key.Key_N,), "N", "go to the next screen", self._next_screen),
             Binding(
                 (key.Key_Question, key.Key_F1), "?   F1", "show or hide these keys", self._help
             ),

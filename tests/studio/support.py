@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, Self
 
 from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -102,8 +102,9 @@ class FakeWorker:
         self.answers = True
         self._values = {n: p["default"] for n, p in SCHEMA["properties"].items()}
         self._revision = 0
-        self._socket: ClientConnection = connect(
-            f"{relay}/streams/default/worker", compression=None, max_size=None
+        self._stack = ExitStack()
+        self._socket: ClientConnection = self._stack.enter_context(
+            connect(f"{relay}/streams/default/worker", compression=None, max_size=None)
         )
         self.say(
             "hello",
@@ -165,7 +166,7 @@ class FakeWorker:
         self.say("credit", count=1)
 
     def close(self) -> None:
-        self._socket.close()
+        self._stack.close()
         self._thread.join(10)
 
     def __enter__(self) -> Self:

@@ -9,9 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
-pytest.importorskip("PySide6.QtWidgets", reason="PySide6 is not installed")
-
 from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QImage
 from PySide6.QtTest import QTest

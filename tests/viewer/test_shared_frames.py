@@ -191,6 +191,20 @@ def test_a_later_reader_sees_the_last_picture(writer: FrameWriter) -> None:
             assert int(picture.pixels.max()) == 9
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="file descriptors")
+def test_without_memfd_the_memory_is_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "darwin")
+        writer = FrameWriter()
+    with writer, FrameReader(str(os.dup(int(writer.handle)))) as reader:
+        assert os.fstat(int(writer.handle)).st_nlink == 0
+        for width in (8, 80, 800):
+            writer.write(frame(width % 256, width))
+            picture = reader.take()
+            assert picture is not None
+            assert picture.pixels.shape == (6, width, 3)
+
+
 def test_close_is_idempotent() -> None:
     writer = FrameWriter()
     writer.write(frame())

@@ -9,8 +9,9 @@ const SHOWN_EXAMPLES = 4;
 /** @param {string} word */
 const pattern = (word) => new RegExp(`(^|[\\s,])${word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}(?=$|[\\s,])`, "i");
 
-/** @param {string} text @param {string} word */
-export const hasWord = (text, word) => pattern(word).test(text);
+/** @param {string} text @param {string} word @param {string[]} group in which "oil painting" is not "oil" */
+export const hasWord = (text, word, group) =>
+  pattern(word).test(without(text, group.filter((other) => other.length > word.length && other.includes(word))));
 
 /** @param {string} text @param {string[]} words */
 function without(text, words) {
@@ -29,7 +30,7 @@ function without(text, words) {
  */
 export function toggleWord(text, word, group, styles) {
   const rest = without(text, group);
-  if (hasWord(text, word)) return rest;
+  if (hasWord(text, word, group)) return rest;
   const style = styles.find((s) => s !== word && new RegExp(`${pattern(s).source}\\s*$`, "i").test(rest));
   const parts = style && group !== styles ? [rest.slice(0, -style.length).trim(), word, style] : [rest, word];
   return parts.filter(Boolean).join(" ");
@@ -44,7 +45,7 @@ export class PromptBar {
   #draft = "";
   /** @type {any} */
   #schema = null;
-  /** @type {{ button: HTMLElement, word: string }[]} */
+  /** @type {{ button: HTMLElement, word: string, group: string[] }[]} */
   #buttons = [];
 
   /**
@@ -157,7 +158,9 @@ export class PromptBar {
     apply.hidden = !this.dirty;
     input.style.height = "auto";
     if (input.scrollHeight > 0) input.style.height = `${Math.min(input.scrollHeight, 96)}px`;
-    for (const { button, word } of this.#buttons) button.setAttribute("aria-pressed", String(hasWord(input.value, word)));
+    for (const { button, word, group } of this.#buttons) {
+      button.setAttribute("aria-pressed", String(hasWord(input.value, word, group)));
+    }
     try {
       if (this.dirty) sessionStorage.setItem(this.draftKey, input.value);
       else sessionStorage.removeItem(this.draftKey);
@@ -192,7 +195,7 @@ export class PromptBar {
     const groups = [styles, known.colours ?? [], known.moods ?? []].map((group) =>
       group.map((/** @type {string} */ word) => {
         const made = button(word, () => toggleWord(input.value, word, group, styles));
-        this.#buttons.push({ button: made, word });
+        this.#buttons.push({ button: made, word, group });
         return made;
       }),
     );
