@@ -12,9 +12,17 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from dreamrelay.errors import ConfigError
 
@@ -56,26 +64,50 @@ def _is_drive(pair: str) -> bool:
     return pair.rfind(":") == 1 and pair[2:3] in ("\\", "/")
 
 
-def _nothing(value: Any) -> Any:
-    return None if value in ("", "none", "None") else value
+def _texts(value: Any) -> Any:
+    """``a, b``: names may have spaces, but no commas."""
+    value = _literal(value)
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
 
 
 Numbers = Annotated[list[int] | None, BeforeValidator(_numbers)]
 Loras = Annotated[dict[str, float], BeforeValidator(_loras)]
-OptionalText = Annotated[str | None, BeforeValidator(_nothing)]
+Texts = Annotated[list[str], BeforeValidator(_texts)]
+OptionalText = str | None
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Settings(BaseModel):
     """Base of the programs' settings; ``load`` is the door."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,  # --stream=7
+    )
 
     section: ClassVar[str]
     """Table of the TOML file and middle part of the variables' names."""
 
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other spellings of flags: those of the seeds."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _odd(cls, value: Any, info: ValidationInfo) -> Any:
+        """Nothing means "not set" where that can be; a flag without its value is no number."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        kinds = {*get_args(kind), *(word for part in get_args(kind) for word in get_args(part))}
+        empty = value == "" or (value in ("none", "None") and value not in kinds)
+        if empty and type(None) in kinds:
+            return None
+        if isinstance(value, bool) and bool not in (kind, *kinds):
+            raise ValueError("expected a value")
+        return value
 
     @classmethod
     def load(
@@ -156,6 +188,12 @@ class Settings(BaseModel):
             content = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{file}: cannot be read: {error}") from None
+        sections = {settings.section for settings in SECTIONS}
+        for name in content:
+            if name not in sections:
+                near = difflib.get_close_matches(name, sections, 1)
+                hint = f" (did you mean [{near[0]}]?)" if near else ""
+                raise ConfigError(f"{file}: [{name}]: no such section{hint}")
         table = content.get(cls.section, {})
         if not isinstance(table, dict):
             raise ConfigError(f"{file}: expected a table [{cls.section}]")
@@ -172,7 +210,7 @@ class RelaySettings(Settings):
     token: OptionalText = Field(
         None, description="Peers from other machines must show this; made up if needed and empty."
     )
-    allowed_origins: Annotated[list[str], BeforeValidator(_literal)] = Field(
+    allowed_origins: Texts = Field(
         default_factory=list, description="Other web pages (scheme://host:port) that may connect."
     )
     max_message_mb: float = Field(32.0, gt=0, le=512, description="Largest message, in MB.")
@@ -240,9 +278,7 @@ class WorkerSettings(Settings):
     quality: int = Field(85, ge=1, le=95, description="JPEG quality of results.")
     viewer: Literal["auto", "on", "off"] = Field("auto", description="Window with the result.")
     viewer_screen: int = Field(0, ge=0, description="Screen of the window; above 0 full screen.")
-    sink: Annotated[list[str], BeforeValidator(_numbers)] = Field(
-        default_factory=list, description="Where results also go, as URLs."
-    )
+    sink: Texts = Field(default_factory=list, description="Where results also go, as URLs.")
     source: OptionalText = Field(
         None, description="Take frames from this source URL, without a relay."
     )
@@ -251,11 +287,6 @@ class WorkerSettings(Settings):
     osc_ip: str = Field("127.0.0.1", description="Address for OSC messages.")
     osc_port: Port | None = Field(7000, description="UDP port for OSC; 0 for any, empty for none.")
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 starts and stops, 2 and 3 more.")
-
-    @field_validator("osc_port", "websocket_port", mode="before")
-    @classmethod
-    def _empty_port(cls, value: Any) -> Any:
-        return _nothing(value)
 
 
 Mode = Literal["static", "directory", "screen", "webcam", "video", "pattern", "prompt-interactive"]
@@ -276,6 +307,7 @@ class ProducerSettings(Settings):
     fps: float = Field(10.0, gt=0, le=240, description="Pictures a second.")
     duration: float | None = Field(
         60.0,
+        ge=0,
         description="Seconds; 0 or none: until Ctrl-C or the end of the source.",
     )
     format: Literal["jpeg", "png", "webp"] = Field("jpeg", description="Coding of the pictures.")

@@ -65,7 +65,7 @@ def start_relay(settings: RelaySettings) -> Iterator[RunningRelay]:
         yield RunningRelay(url.partition("?")[0], relay.hub)
 
 
-def until(condition: Callable[[], T], seconds: float = 30.0, what: str = "") -> T:
+def until(condition: Callable[[], T | None], seconds: float = 30.0, what: str = "") -> T:
     """Wait for ``condition`` to return something true, and return that.
 
     Raises:
@@ -149,6 +149,11 @@ class Program:
     def interrupt(self) -> None:
         """Send what Ctrl-C sends."""
         self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it without a chance to say goodbye."""
+        self._process.kill()
+        self._process.wait(10)
 
     def stop(self) -> None:
         """End it, kindly and then not; idempotent."""

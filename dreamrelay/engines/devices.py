@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -53,7 +54,7 @@ def choose_device(wanted: str, *, fast: bool = False) -> Device:
 
 def _has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself; elsewhere it would be slower."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(unit) for unit in ("avx512_bf16", "amx_bf16"))
 
 

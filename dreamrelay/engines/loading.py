@@ -59,6 +59,7 @@ class LoadedModel:
     name: str
     unet: Any
     vae: Any
+    vae_dtype: torch.dtype
     text_encoder: Any
     tokenizer: Any
     alphas: Vector
@@ -112,14 +113,15 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
         name=settings.model,
         unet=unet,
         vae=vae,
+        vae_dtype=_dtype(vae),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         alphas=alphas,
         prediction=prediction,
         channels=channels,
         scale=scale,
-        width=int(defaults.pop("width", width)),
-        height=int(defaults.pop("height", height)),
+        width=defaults.get("width", width),
+        height=defaults.get("height", height),
         defaults=_known_parameters(defaults) or _usual_parameters(settings.model, unet),
     )
 
@@ -172,7 +174,12 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 def _read_defaults(folder: Path) -> dict[str, Any]:
     path = folder / "defaults.json"
-    return _read_json(path) if path.is_file() else {}
+    defaults = _read_json(path) if path.is_file() else {}
+    for side in ("width", "height"):
+        value = defaults.get(side, 8)
+        if not isinstance(value, int) or value < 1:
+            raise EngineError(f"{path} says {side} {value!r}; expected a number of pixels")
+    return defaults
 
 
 def _read_scheduler(folder: Path) -> tuple[Vector, Prediction]:
@@ -450,9 +457,14 @@ def _on_device(module: Any, device: Device) -> None:
 def _latent_form(vae: Any, device: Device) -> tuple[int, int]:
     """Channels of a latent, and how much smaller than the picture it is."""
     with torch.inference_mode():
-        probe = torch.zeros(1, 3, 64, 64, device=device.torch, dtype=vae.dtype)
+        probe = torch.zeros(1, 3, 64, 64, device=device.torch, dtype=_dtype(vae))
         latents = encode_picture(vae, probe)
     return latents.shape[1], 64 // latents.shape[3]
+
+
+def _dtype(module: torch.nn.Module) -> torch.dtype:
+    """The precision of a module's weights; full, if it has none."""
+    return next((weight.dtype for weight in module.parameters()), torch.float32)
 
 
 def encode_picture(vae: Any, pictures: torch.Tensor) -> torch.Tensor:

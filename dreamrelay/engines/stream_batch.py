@@ -279,16 +279,16 @@ class StreamBatchEngine(Engine):
     # Between pixels, latents and words -----------------------------------------------------------
 
     def encode(self, frames: Sequence[Frame]) -> torch.Tensor:  # (m, C, h, w)
-        vae = self._loaded().vae
+        model = self._loaded()
         pixels = torch.from_numpy(np.stack(frames)).to(self._device.torch)  # (m, H, W, 3)
         # Seen as (m, 3, H, W), which is channels-last already.
-        pictures = (pixels.to(vae.dtype) / 127.5 - 1).permute(0, 3, 1, 2)
-        return encode_picture(vae, pictures).float() * vae.config.scaling_factor
+        pictures = (pixels.to(model.vae_dtype) / 127.5 - 1).permute(0, 3, 1, 2)
+        return encode_picture(model.vae, pictures).float() * model.vae.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> list[Frame]:  # (m, C, h, w)
-        vae = self._loaded().vae
-        scaled = (latents / vae.config.scaling_factor).to(vae.dtype)
-        pictures = vae.decode(scaled).sample.float()  # (m, 3, H, W) in -1..1
+        model = self._loaded()
+        scaled = (latents / model.vae.config.scaling_factor).to(model.vae_dtype)
+        pictures = model.vae.decode(scaled).sample.float()  # (m, 3, H, W) in -1..1
         pixels = (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 

@@ -128,7 +128,7 @@ class LiveSource(Source):
             self._newest.put(error)
 
     def _play_once(self, clock: CaptureClock) -> DeviceError | None:
-        """Open the device and read until there is no more; what went wrong, unless it was the end."""
+        """Open the device and read to its end; what went wrong, if anything did."""
         before = self._pictures
         try:
             device = self._open_device()

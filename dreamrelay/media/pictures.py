@@ -59,11 +59,12 @@ class DirectorySource(Source):
         """The files that could not be shown."""
         self._loop = loop
         self._clock = CaptureClock()
-        self._waiting = self._list()
-        self._shown = 0  # pictures of this round
+        self._waiting: list[Path] | None = None  # of this round, the next one last
         self._closed = False
         # A folder that cannot show anything is told when it is opened, not at the first picture.
         self._next: Frame | None = self._advance()
+        if self._next is None:
+            raise self._nothing_readable()
 
     @property
     def skipped(self) -> int:
@@ -85,24 +86,29 @@ class DirectorySource(Source):
         self._next = None
 
     def _advance(self) -> Frame | None:
-        while True:
-            while self._waiting:
-                path = self._waiting.pop()
-                try:
-                    frame = _load(path)
-                except DeviceError as error:
-                    if path not in self.unreadable:
-                        self.unreadable.add(path)
-                        log.warning("skipped %s", error)
-                    continue
-                self._shown += 1
+        # What is left of this round, and then a whole one.
+        for _ in range(2):
+            if self._waiting is None:
+                self._waiting = self._list()
+            frame = self._first_readable(self._waiting)
+            if frame is not None or not self._loop:
                 return frame
-            if not self._shown:
-                raise DeviceError(f"expected a readable picture in {str(self.path)!r}, found none")
-            if not self._loop:
-                return None
-            self._shown = 0
-            self._waiting = self._list()
+            self._waiting = None
+        raise self._nothing_readable()
+
+    def _first_readable(self, waiting: list[Path]) -> Frame | None:
+        while waiting:
+            path = waiting.pop()
+            try:
+                return _load(path)
+            except DeviceError as error:
+                if path not in self.unreadable:
+                    self.unreadable.add(path)
+                    log.warning("skipped %s", error)
+        return None
+
+    def _nothing_readable(self) -> DeviceError:
+        return DeviceError(f"expected a readable picture in {str(self.path)!r}, found none")
 
     def _list(self) -> list[Path]:
         """The picture files, last one first."""

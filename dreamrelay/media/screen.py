@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -16,6 +17,10 @@ from dreamrelay.media.ports import Captured, Source
 
 Region = tuple[int, int, int, int]
 """x, y, width, height."""
+
+
+# When the X server has gone, mss 10.2 trips over its own assertion; under `python -O` over a NULL.
+_FAILURES = (mss.ScreenShotError, AssertionError, ValueError, OSError)
 
 
 class ScreenOptions(Options):
@@ -74,9 +79,10 @@ class ScreenSource(Source):
         left, top, width, height = self._region
         try:
             shot = self._grabber.grab((left, top, left + width, top + height))
-        except mss.ScreenShotError as error:
+        except _FAILURES as error:
             self._disconnect()
-            raise DeviceError(f"cannot capture monitor {self._monitor}: {error}") from error
+            why = str(error) or "the display has gone"
+            raise DeviceError(f"cannot capture monitor {self._monitor}: {why}") from error
         pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
         return Captured(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), self._clock())
 
@@ -89,7 +95,7 @@ class ScreenSource(Source):
             self._grabber = mss.MSS(with_cursor=self._cursor)
             # The first entry is all monitors together.
             self._region = self._choose(self._grabber.monitors[1:])
-        except mss.ScreenShotError as error:
+        except _FAILURES as error:
             self._disconnect()
             raise DeviceError(
                 f"cannot capture the screen: {error}; is there a display (DISPLAY under X11, "
@@ -110,8 +116,9 @@ class ScreenSource(Source):
 
     def _disconnect(self) -> None:
         if self._grabber is not None:
-            self._grabber.close()
-            self._grabber = None
+            grabber, self._grabber = self._grabber, None
+            with suppress(*_FAILURES):  # of a display that has gone, nothing is left to close
+                grabber.close()
 
 
 def _clamp(wanted: Region | None, left: int, top: int, width: int, height: int) -> Region:

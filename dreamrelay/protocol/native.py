@@ -233,9 +233,10 @@ class NativeDialect(Dialect):
                 schema,
                 parameters,
             )
-        self._greeted = True
         credit = _number(fields, "credit", 0, MAX_CREDIT, default=1)
-        return [Joined(self._role, _text(fields, "name", 200), credit, worker)]
+        joined = Joined(self._role, _text(fields, "name", 200), credit, worker)
+        self._greeted = True
+        return [joined]
 
     def _credit(self, fields: dict[str, Any]) -> list[Event]:
         track = fields.get("track")

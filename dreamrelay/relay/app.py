@@ -13,35 +13,36 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, WebSocket
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from dreamrelay import __version__
 from dreamrelay.config import RelaySettings
-from dreamrelay.errors import ConfigError, ProtocolError
+from dreamrelay.errors import ConfigError, ParameterError, ProtocolError
 from dreamrelay.hub import Hub
 from dreamrelay.packet import Track
 from dreamrelay.protocol.messages import ROLES, Dialect, Limits, Role
 from dreamrelay.protocol.native import MAX_CREDIT, NativeDialect
 from dreamrelay.protocol.websocket_example import WebSocketExampleDialect
 from dreamrelay.relay.auth import Gate, GateMiddleware, is_loopback, make_token
+from dreamrelay.relay.connections import Slots, protocols
 from dreamrelay.relay.http import error_response, make_router
 from dreamrelay.relay.websocket import WebSocketPeer, parse_tracks
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_STREAM = "default"
+GREETING_GRACE = 0.06
 NOT_SENT_LOW_WATER = 64 * 1024
 """Bytes the kernel may hold unsent: without this its buffer is 4 MB of old pictures."""
 
+PING_SECONDS = 20.0
+"""Between two pings to a peer, and from a ping to the end of a peer that does not answer."""
 
-class _Protocol(WebSocketsSansIOProtocol):
-    """uvicorn's own, with its transport within reach: only ``abort`` gets rid of a stalled peer."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
+DRAIN_SECONDS = 3
+"""What peers have to go when the relay stops."""
 
 
 class _Server(uvicorn.Server):
@@ -61,6 +62,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._closing()
         await super().shutdown(sockets)
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()  # it had its time
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -101,7 +104,7 @@ class Relay:
         self._sockets: list[socket.socket] = []
         self._closing = asyncio.Event()
         self._server: _Server | None = None
-        self._connections = 0
+        self._slots = Slots(settings.max_connections)
         self.app = self._make_app()
 
     # -- the app ----------------------------------------------------------------------------------
@@ -116,14 +119,13 @@ class Relay:
             lifespan=self._lifespan,
         )
         app.add_middleware(GateMiddleware, gate=gate)
-        app.include_router(make_router(self.hub, gate, self._closing))
+        app.include_router(make_router(self.hub, gate, self._slots, self._closing))
         app.add_api_websocket_route("/", self._websocket_example)
         app.add_api_websocket_route("/streams/{stream}/{role}", self._native)
-
-        @app.exception_handler(ProtocolError)
-        async def on_protocol_error(_: Request, error: ProtocolError) -> Response:
-            return error_response(409, error)
-
+        app.add_api_websocket_route("/{path:path}", _no_such_path)
+        app.add_exception_handler(ProtocolError, _on_error)
+        app.add_exception_handler(HTTPException, _on_error)
+        app.add_exception_handler(RequestValidationError, _on_error)
         return app
 
     @contextlib.asynccontextmanager
@@ -139,7 +141,7 @@ class Relay:
             self.hub.tick()
 
     async def _websocket_example(self, websocket: WebSocket) -> None:
-        grace = 0.06 if self.settings.greeting == "patient" else 1e-9
+        grace = GREETING_GRACE if self.settings.greeting == "patient" else 0.0
         dialect = WebSocketExampleDialect(self.hub.limits, greeting_grace=grace)
         name = websocket.query_params.get("stream", DEFAULT_STREAM)
         await self._serve_peer(websocket, dialect, name, "producer")
@@ -147,7 +149,7 @@ class Relay:
     async def _native(self, websocket: WebSocket, stream: str, role: str) -> None:
         if role not in ROLES:
             text = f"expected a role of {', '.join(ROLES)}, got {role[:40]!r}"
-            await websocket.send_denial_response(error_response(404, ProtocolError(text)))
+            await _deny(websocket, 404, ProtocolError(text))
             return
         known: Role = next(r for r in ROLES if r == role)
         tracks: tuple[Track, ...] = ()
@@ -161,7 +163,7 @@ class Relay:
                     raise ProtocolError(f"credit: expected 0 to {MAX_CREDIT}, got {text[:20]!r}")
                 credit = int(text)
         except ProtocolError as error:
-            await websocket.send_denial_response(error_response(400, error))
+            await _deny(websocket, 400, error)
             return
         dialect = NativeDialect(known, self.hub.limits)
         await self._serve_peer(websocket, dialect, stream, known, tracks, credit)
@@ -176,21 +178,25 @@ class Relay:
         credit: int | None = None,
     ) -> None:
         try:
-            stream = self.hub.stream(name)
-            if self._connections >= self.settings.max_connections:
-                raise ProtocolError(f"{self._connections} connections are open: that is the limit")
+            self._slots.check()
         except ProtocolError as error:
-            await websocket.send_denial_response(error_response(409, error))
+            await _deny(websocket, 503, error)
             return
-        peer = WebSocketPeer(websocket, dialect, stream, role, self.settings.stall_seconds)
-        peer.name = websocket.query_params.get("name", "")[:200]
-        self._connections += 1
-        logger.info("%s joined stream %s as %s", peer.id, stream.name, role)
         try:
-            await peer.run(self.hub.limits, tracks, credit)
-        finally:
-            self._connections -= 1
-            logger.info("%s left stream %s", peer.id, stream.name)
+            stream = self.hub.stream(name)
+        except ProtocolError as error:
+            await _deny(websocket, 409, error)
+            return
+        peer = WebSocketPeer(websocket, dialect, stream, role, self.hub.limits)
+        peer.name = websocket.query_params.get("name", "")[:200]
+        logger.info("%s joined stream %s as %s", peer.id, stream.name, role)
+        with self._slots.taking():
+            stream.connections += 1
+            try:
+                await peer.run(tracks, credit)
+            finally:
+                stream.connections -= 1
+                logger.info("%s left stream %s", peer.id, stream.name)
 
     # -- the port ---------------------------------------------------------------------------------
 
@@ -207,13 +213,14 @@ class Relay:
         host, port = self.settings.host, self.settings.port
         try:
             self._sockets.append(_listen(host, port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter: no name at all
+            reason = error.strerror if isinstance(error, OSError) else None
             raise ConfigError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}"
+                f"cannot listen on {host}:{port}: {reason or error}"
                 f" (is another relay running? try --port={port + 1 if port else 0})"
             ) from None
         bound = int(self._sockets[0].getsockname()[1])
-        if is_loopback(host) and ":" not in host:
+        if host.lower() in ("localhost", "127.0.0.1"):
             with contextlib.suppress(OSError):  # no IPv6 here, or somebody else's: IPv4 is enough
                 self._sockets.append(_listen("::1", bound))
         return bound
@@ -235,14 +242,16 @@ class Relay:
             ready: called once the port answers.
         """
         self.bind()
+        http, websocket = protocols(self.settings.stall_seconds)
         config = uvicorn.Config(
             self.app,
-            ws=_Protocol,
+            http=http,
+            ws=websocket,
             ws_max_size=self.hub.limits.message_bytes,
             ws_per_message_deflate=False,  # costs a factor of 170 on JPEG
-            ws_ping_interval=20.0,
-            ws_ping_timeout=20.0,
-            timeout_graceful_shutdown=3,
+            ws_ping_interval=PING_SECONDS,
+            ws_ping_timeout=PING_SECONDS,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
             timeout_keep_alive=30,
             log_config=None,
             access_log=False,
@@ -271,9 +280,14 @@ class Relay:
         """
         self.bind()
         started = threading.Event()
-        thread = threading.Thread(
-            target=lambda: asyncio.run(self.serve(started.set)), name="relay", daemon=True
-        )
+
+        def serve() -> None:
+            try:
+                asyncio.run(self.serve(started.set))
+            finally:
+                started.set()
+
+        thread = threading.Thread(target=serve, name="relay", daemon=True)
         thread.start()
         try:
             started.wait(30)
@@ -281,6 +295,30 @@ class Relay:
         finally:
             self.stop()
             thread.join(10)
+
+
+async def _deny(websocket: WebSocket, status: int, error: ProtocolError) -> None:
+    """Refuse a WebSocket before it is one, with a body that says why."""
+    await websocket.send_denial_response(error_response(status, error))
+
+
+async def _no_such_path(websocket: WebSocket, path: str) -> None:
+    text = f"there is no WebSocket at /{path[:60]}: expected / or /streams/{{stream}}/{{role}}"
+    await _deny(websocket, 404, ProtocolError(text))
+
+
+async def _on_error(_: Request, error: Exception) -> Response:
+    """One form for all refusals: ``{"error": {code, message, problems?}}``."""
+    if isinstance(error, HTTPException):
+        refusal = error_response(error.status_code, ProtocolError(str(error.detail)))
+        refusal.headers.update(error.headers or {})
+        return refusal
+    if isinstance(error, RequestValidationError):
+        problems = {str(e["loc"][-1]): str(e["msg"]) for e in error.errors()}
+        return error_response(422, ParameterError(problems))
+    if isinstance(error, ProtocolError):
+        return error_response(409, error)
+    raise error
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -70,32 +70,48 @@ class Gate:
         Raises:
             AuthError: 401 where a token would help, 403 where it would not.
         """
-        host = headers.get("host", "")
+        host = headers.get("host", "").lower()
         origin = headers.get("origin")
-        if origin is not None and origin not in self.origins and urlsplit(origin).netloc != host:
+        if origin is not None and not self._may_connect(origin, host):
             raise AuthError(
                 f"pages of {origin[:100]} may not connect: add it to the relay's allowed_origins"
             )
         if self._shown(headers, query):
             return
-        if not is_loopback(client):
+        if not (_is_address(client) and is_loopback(client)):
             raise AuthError("a token is needed from another machine: ?token=...", status=401)
-        name = urlsplit(f"//{host}").hostname or ""
-        known = {urlsplit(origin).hostname for origin in self.origins}
-        if name and not (is_loopback(name) or _is_address(name) or name in known):
-            raise AuthError(f"expected localhost or an address as Host, got {name[:100]}")
+        name = _host_name(f"//{host}")
+        known = {_host_name(origin) for origin in self.origins}
+        if host and not (is_loopback(name) or _is_address(name) or name in known):
+            raise AuthError(f"expected localhost or an address as Host, got {host[:100]}")
+
+    def _may_connect(self, origin: str, host: str) -> bool:
+        """Whether a page may talk to us: it is ours, or one of those that were allowed."""
+        try:
+            return origin in self.origins or (host != "" and urlsplit(origin).netloc == host)
+        except ValueError:
+            return False
+
+    def is_token(self, shown: str) -> bool:
+        return self.token is not None and hmac.compare_digest(shown.encode(), self.token.encode())
 
     def _shown(self, headers: Headers, query: Mapping[str, list[str]]) -> bool:
-        if self.token is None:
-            return False
         return any(
-            hmac.compare_digest(shown.encode(), self.token.encode())
+            self.is_token(shown)
             for shown in (
                 *query.get("token", []),
                 headers.get("authorization", "").removeprefix("Bearer "),
                 *_cookie(headers.get("cookie", "")),
             )
         )
+
+
+def _host_name(url: str) -> str:
+    """The host in a URL without its port; empty if there is none that can be read."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _cookie(header: str) -> Iterable[str]:

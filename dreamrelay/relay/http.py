@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from dreamrelay import __version__
 from dreamrelay.errors import ParameterError, ProtocolError
@@ -22,13 +23,16 @@ from dreamrelay.packet import Packet, Track
 from dreamrelay.protocol.messages import Notice
 from dreamrelay.protocol.native import error_fields
 from dreamrelay.relay.auth import COOKIE, Gate
+from dreamrelay.relay.connections import Slots
 from dreamrelay.relay.metrics import render
 
 MAX_PATCH_BYTES = 64 * 1024
+PATCH_SECONDS = 10.0
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
-    "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'"
+    "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+    "frame-ancestors 'self'"
 )
 
 _BOUNDARY = "dreamrelay"
@@ -103,16 +107,17 @@ def _not_there(what: str) -> JSONResponse:
     return error_response(404, ProtocolError(what))
 
 
-def make_router(hub: Hub, gate: Gate, closing: asyncio.Event) -> APIRouter:
+def make_router(hub: Hub, gate: Gate, slots: Slots, closing: asyncio.Event) -> APIRouter:
     """Build the routes over one hub.
 
     Args:
+        slots: places for connections that last.
         closing: set when the relay stops; endless answers end then.
     """
     router = APIRouter()
     _add_pages(router, hub, gate)
     _add_status(router, hub)
-    _add_pictures(router, hub, closing)
+    _add_pictures(router, hub, slots, closing)
     _add_parameters(router, hub)
     return router
 
@@ -138,15 +143,16 @@ def _add_pages(router: APIRouter, hub: Hub, gate: Gate) -> None:
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Cache-Control"] = "no-cache"
         shown = request.query_params.get("token")
-        if gate.token is not None and shown == gate.token:
+        if shown and gate.is_token(shown):
             response.set_cookie(COOKIE, shown, httponly=True, samesite="strict")
         return response
 
     @router.get("/", summary="The studio, or the relay's status as JSON")
     async def index(request: Request) -> Response:
-        if "text/html" in request.headers.get("accept", ""):
-            return page("index.html", request)
-        return JSONResponse(_status(hub))
+        html = "text/html" in request.headers.get("accept", "")
+        response = page("index.html", request) if html else JSONResponse(_status(hub))
+        response.headers["Vary"] = "Accept"
+        return response
 
     @router.get("/static/{name}", include_in_schema=False)
     async def static_file(name: str) -> Response:
@@ -187,11 +193,22 @@ def _add_status(router: APIRouter, hub: Hub) -> None:
         return JSONResponse({**stream.status(), **fields})
 
 
-def _add_pictures(router: APIRouter, hub: Hub, closing: asyncio.Event) -> None:
+def _add_pictures(router: APIRouter, hub: Hub, slots: Slots, closing: asyncio.Event) -> None:
     @router.get("/streams/{name}/mjpeg", summary="A track as MJPEG, under a stable URL")
     async def mjpeg(name: StreamName, track: TrackName = "output") -> Response:
+        try:
+            slots.check()
+        except ProtocolError as error:
+            return error_response(503, error)
+        hub.stream(name)  # may refuse; what comes after the head of the answer may not
+
+        async def counted() -> AsyncIterator[bytes]:
+            with slots.taking():
+                async for piece in parts(hub.stream(name), track, closing):
+                    yield piece
+
         return StreamingResponse(
-            parts(hub.stream(name), track, closing),
+            counted(),
             media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -206,6 +223,7 @@ def _add_pictures(router: APIRouter, hub: Hub, closing: asyncio.Event) -> None:
             "Cache-Control": "no-store",
             "X-Sequence": str(packet.seq),
             "X-Revision": str(packet.revision),
+            "X-Content-Type-Options": "nosniff",
         }
         return Response(packet.data, media_type=packet.codec.mime, headers=headers)
 
@@ -221,13 +239,20 @@ def _add_parameters(router: APIRouter, hub: Hub) -> None:
     @router.patch("/streams/{name}/parameters", summary="Change some: all of the patch or nothing")
     async def change_parameters(name: StreamName, request: Request) -> Response:
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_PATCH_BYTES:
-                text = f"expected a patch of at most {MAX_PATCH_BYTES} bytes"
-                return error_response(413, ProtocolError(text))
         try:
+            async with asyncio.timeout(PATCH_SECONDS):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > MAX_PATCH_BYTES:
+                        text = f"expected a patch of at most {MAX_PATCH_BYTES} bytes"
+                        return error_response(413, ProtocolError(text))
             patch = orjson.loads(bytes(body))
+            orjson.dumps([[[[patch]]]])  # everybody will be told
+        except (TimeoutError, ClientDisconnect):
+            text = f"expected the whole patch within {PATCH_SECONDS:.0f} s"
+            return error_response(408, ProtocolError(text))
+        except orjson.JSONEncodeError:
+            return error_response(400, ProtocolError("expected JSON that is nested less deep"))
         except orjson.JSONDecodeError as error:
             return error_response(400, ProtocolError(f"expected a JSON object: {error}"))
         if not isinstance(patch, dict):

@@ -21,17 +21,22 @@ MISSING = (
 )
 
 
-class Upstream:
-    """A stream of the package over a folder in diffusers format."""
+def load_pipeline(folder: Path) -> Any:
+    """The pipeline of diffusers over a folder, which the package works upon."""
+    pipeline = StableDiffusionPipeline.from_pretrained(str(folder), safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
-    def __init__(self, folder: Path, t_index_list: list[int], **options: Any) -> None:
+
+class Upstream:
+    """A stream of the package over a pipeline of diffusers."""
+
+    def __init__(self, pipeline: Any, t_index_list: list[int], **options: Any) -> None:
         assert find_spec("streamdiffusion") is not None, MISSING
         from streamdiffusion import StreamDiffusion  # noqa: PLC0415 - only after the message above
 
-        self._pipeline = StableDiffusionPipeline.from_pretrained(str(folder), safety_checker=None)
-        self._pipeline.set_progress_bar_config(disable=True)
         self.stream = StreamDiffusion(
-            self._pipeline,
+            pipeline,
             t_index_list,
             torch_dtype=torch.float32,
             width=64,

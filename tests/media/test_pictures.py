@@ -111,8 +111,9 @@ def test_a_folder_without_a_readable_picture_says_so(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"expected pictures \(\.bmp .*found none"):
         directory(tmp_path)
     (tmp_path / "a.png").write_bytes(b"garbage")
-    with pytest.raises(DeviceError, match="expected a readable picture in"):
-        directory(tmp_path)
+    for query in ("", "?loop=false"):
+        with pytest.raises(DeviceError, match="expected a readable picture in"):
+            directory(tmp_path, query)
     with pytest.raises(DeviceError, match="cannot list"):
         directory(tmp_path / "nowhere")
 

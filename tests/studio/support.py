@@ -178,8 +178,9 @@ class FakeWorker:
 
 CENTRE = """(id) => {
     const canvas = document.getElementById(id);
-    const { width, height } = canvas;
-    return Array.from(canvas.getContext("2d").getImageData(width >> 1, height >> 1, 1, 1).data);
+    const copy = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(canvas, -(canvas.width >> 1), -(canvas.height >> 1));
+    return Array.from(copy.getImageData(0, 0, 1, 1).data);
 }"""
 
 
