@@ -4,6 +4,7 @@ python-fire reads the arguments; the settings check them before anything starts,
 would complain of an unknown flag only after the program has ended. The only place that prints.
 """
 
+import asyncio
 import logging
 import os
 import signal
@@ -29,9 +30,19 @@ from dreamrelay.config import (
     WorkerSettings,
 )
 from dreamrelay.errors import ConfigError, DreamRelayError
+from dreamrelay.importer import Entry
 
 REPORT_SECONDS = 0.5
 PLAIN_REPORT_SECONDS = 10.0
+PROGRAMS = {
+    "relay": Entry("dreamrelay.relay.app:Relay", "the relay", "relay"),
+    "worker": Entry("dreamrelay.worker:Worker", "the worker", "worker"),
+    "producer": Entry("dreamrelay.producer:Producer", "the producer", "producer"),
+    "bridge": Entry("dreamrelay.bridge:Bridge", "the bridge", "producer"),
+    "demo": Entry("dreamrelay.demo:run_demo", "the demo", "relay,pocket"),
+}
+"""What each command runs, imported when it is asked for."""
+
 SWITCHES = ("--binary", "--quiet")
 
 
@@ -40,19 +51,15 @@ SWITCHES = ("--binary", "--quiet")
 
 def relay(settings: RelaySettings) -> int:
     """Run a relay until Ctrl-C."""
-    import asyncio
 
-    from dreamrelay.relay.app import Relay
-    from dreamrelay.relay.auth import is_loopback
-
-    running = Relay(settings)
+    running = PROGRAMS["relay"].load()(settings)
     running.bind()
 
     def ready() -> None:
         if settings.verbose:
             say(f"dreamrelay {__version__}: studio at {running.url}")
             say(f"  WebSocket at ws{running.url[4:].partition('?')[0]}; Ctrl-C ends it")
-            if not is_loopback(settings.host):
+            if running.token is not None and running.token in running.url:
                 say("  other machines need the token in that link; this one does not")
 
     asyncio.run(running.serve(ready))
@@ -62,9 +69,7 @@ def relay(settings: RelaySettings) -> int:
 def worker(settings: WorkerSettings) -> int:
     """Run a worker until Ctrl-C."""
     if settings.websocket_port is not None:
-        from dreamrelay.relay.app import Relay
-
-        inside = Relay(RelaySettings.load({"port": settings.websocket_port}))
+        inside = PROGRAMS["relay"].load()(RelaySettings.load({"port": settings.websocket_port}))
         port = inside.bind()
         uri = f"ws://127.0.0.1:{port}"
         with inside.running() as url:
@@ -77,9 +82,7 @@ def _work(settings: WorkerSettings) -> int:
     # A spinning OpenMP thread costs ten times the work on a busy machine; set before torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from dreamrelay.worker import Worker
-
-    program = Worker(settings)
+    program = PROGRAMS["worker"].load()(settings)
     if settings.verbose:
         where = settings.source or settings.spout_in or settings.websocket_uri
         say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
@@ -102,9 +105,7 @@ def producer(settings: ProducerSettings, *positional: str, binary: bool = False)
     """Send frames until the end; or, with a picture's name, have one picture made and save it."""
     if positional:
         return _one_picture(settings, positional, binary=binary)
-    from dreamrelay.producer import Producer
-
-    program = Producer(settings)
+    program = PROGRAMS["producer"].load()(settings)
     if settings.verbose:
         say(f"dreamrelay {__version__} producer: {program.url} to {settings.websocket_uri}")
 
@@ -151,9 +152,7 @@ def _one_picture(settings: ProducerSettings, positional: Sequence[str], *, binar
 
 def bridge(settings: BridgeSettings) -> int:
     """Bridge until Ctrl-C."""
-    from dreamrelay.bridge import Bridge
-
-    program = Bridge(settings)
+    program = PROGRAMS["bridge"].load()(settings)
 
     def report() -> str:
         sent = program.producer.statistics if program.producer else None
@@ -170,9 +169,8 @@ def bridge(settings: BridgeSettings) -> int:
 
 def demo(settings: DemoSettings) -> int:
     """Show everything at once; 0 only if transformed pictures arrived."""
-    from dreamrelay.demo import run_demo
-
-    return run_demo(settings, say)
+    code: int = PROGRAMS["demo"].load()(settings, say)
+    return code
 
 
 COMMANDS: dict[str, tuple[type[Settings], Callable[..., int], str]] = {

@@ -21,9 +21,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("dreamrelay/engines/pocket_model"))
     parser.add_argument("--sheet", type=Path, default=Path("docs/images/pocket_sheet.jpg"))
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--export-minutes", type=float, default=12, help="between two exports")
     flags = parser.parse_args()
     train(
@@ -33,7 +33,7 @@ def main() -> None:
             sheet=flags.sheet,
             batch=flags.batch,
             seed=flags.seed,
-            threads=flags.threads,
+            workers=flags.workers,
             export_minutes=flags.export_minutes,
         )
     )

@@ -319,8 +319,8 @@ class PictureBank:
     def _crop(self, rng: Rng, side: int) -> Picture:
         photograph = self._photographs[rng.choice(len(self._photographs), p=self._weights)]
         height, width = photograph.shape[:2]
-        # The model sees whole frames of 256 pixels; a crop shows about a quarter of one.
-        edge = int(np.clip(min(height, width) * side / rng.uniform(150, 420), 48, None))
+        # The model will see whole frames of 256 pixels; a crop shows a part at that scale.
+        edge = int(np.clip(min(height, width) * side / rng.uniform(150, 420), side // 2, None))
         edge = min(edge, height, width)
         top = int(rng.integers(0, height - edge + 1))
         left = int(rng.integers(0, width - edge + 1))

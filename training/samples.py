@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 import torch
@@ -41,16 +37,16 @@ def style_share(strength: float) -> float:
 class Sampler:
     """Makes batches; batch number `index` is the same on every run with the same seed."""
 
-    def __init__(self, alphas: NDArray[np.float32], side: int, size: int, seed: int) -> None:
-        self._alphas, self._side, self._size, self._seed = alphas, side, size, seed
+    def __init__(self, alphas: NDArray[np.float32], seed: int) -> None:
+        self._alphas, self._seed = alphas, seed
         self._bank = PictureBank()
 
-    def batch(self, index: int) -> Batch:
-        """Examples number index * size and following."""
+    def batch(self, index: int, side: int, size: int) -> Batch:
+        """`size` examples of side x side pixels; safe to call from several threads."""
         rng = np.random.default_rng([self._seed, index])
         noised, targets, steps, texts, mixed = [], [], [], [], []
-        for row in range(self._size):
-            z, target, step, text, blend = self._example(rng)
+        for row in range(size):
+            z, target, step, text, blend = self._example(rng, side)
             noised.append(z)
             targets.append(target)
             steps.append(step)
@@ -59,14 +55,11 @@ class Sampler:
                 mixed.append((row, *blend))
         return Batch(torch.stack(noised), torch.stack(targets), torch.tensor(steps), texts, mixed)
 
-    def _noise(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        cells = self._side // 4
-        return rng.standard_normal((48, cells, cells), np.float32)
-
     def _example(
-        self, rng: np.random.Generator
+        self, rng: np.random.Generator, side: int
     ) -> tuple[Tensor, Tensor, int, str, tuple[str, float] | None]:
-        noise = self._noise(rng)
+        shape = (48, side // 4, side // 4)
+        noise = rng.standard_normal(shape, np.float32)
         grain = grain_of(noise)
         look = draw_look(rng)
         text = write(rng, look)
@@ -76,18 +69,18 @@ class Sampler:
         kind = rng.random()
         if kind < 0.06:
             return self._from_nothing(rng, noise, look, text)
-        picture = self._bank.draw(rng, self._side)
+        picture = self._bank.draw(rng, side)
         full = stylise(picture, grain, look)
         blend = None
-        if kind < 0.11:
+        if kind < 0.1:
             other = draw_look(rng)
             share = float(rng.uniform(0.2, 0.8))
             full = full * (1 - share) + stylise(picture, grain, other) * share
             blend = (write(rng, other), share)
-        if kind > 0.88:
+        if kind > 0.91:
             # The second of two steps sees what the first has painted, under other noise.
             strength = float(rng.uniform(0.1, 0.55))
-            seen, target, noise = full, full, self._noise(rng)
+            seen, target, noise = full, full, rng.standard_normal(shape, np.float32)
         else:
             strength = self._strength(rng)
             share = style_share(strength)
@@ -99,9 +92,9 @@ class Sampler:
 
     def _strength(self, rng: np.random.Generator) -> float:
         choice = rng.random()
-        if choice < 0.55:
+        if choice < 0.65:
             return float(np.clip(rng.normal(0.5, 0.06), 0.3, 0.7))
-        return float(rng.uniform(0, 0.5) if choice < 0.8 else rng.uniform(0.5, 1))
+        return float(rng.uniform(0, 0.5) if choice < 0.85 else rng.uniform(0.5, 1))
 
     def _from_nothing(
         self, rng: np.random.Generator, noise: NDArray[np.float32], look: Look, text: str
@@ -114,13 +107,3 @@ class Sampler:
             step = int(rng.integers(850, 1000))
             latents = latents * float(1 - self._alphas[step]) ** 0.5
         return latents, to_latents(target), step, text, None
-
-
-def prefetch(sampler: Sampler, start: int, ahead: int = 4) -> Iterator[Batch]:
-    """Batches from number `start` on, made in a thread while the model learns."""
-    with ThreadPoolExecutor(1, "samples") as pool:
-        waiting = deque(pool.submit(sampler.batch, start + index) for index in range(ahead))
-        for index in count(start + ahead):
-            batch = waiting.popleft().result()
-            waiting.append(pool.submit(sampler.batch, index))
-            yield batch

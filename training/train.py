@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +18,7 @@ from torch.nn import functional
 
 from training.export import export
 from training.model import PocketParts, build, tokens
-from training.samples import Batch, Sampler, prefetch
+from training.samples import Batch, Sampler
 
 WORK = Path(__file__).parent / "work"
 
@@ -28,11 +30,14 @@ class Settings:
     minutes: float
     out: Path
     sheet: Path
-    batch: int = 8
-    side: int = 128
+    batch: int = 24
+    side: int = 64  # small crops show more wishes in the same time
+    late_batch: int = 8
+    late_side: int = 128  # and the last part of the time sees more of a picture
+    late: float = 0.7
     rate: float = 6e-4
     seed: int = 7
-    threads: int = 2
+    workers: int = 2
     export_minutes: float = 12.0
     first_export_minutes: float = 6.0
 
@@ -81,9 +86,55 @@ def predict(parts: PocketParts, batch: Batch) -> Tensor:
     return parts.unet(noised, batch.steps, torch.stack(rows)).sample
 
 
+class Workers:
+    """Gradients of one batch, shared among threads that each keep one core busy.
+
+    One barrier per step instead of one per operation: on cores that others use as well, that is
+    half of the time. The replicas share the weights' memory and own their gradients.
+    """
+
+    def __init__(self, parts: PocketParts, sampler: Sampler, count: int) -> None:
+        self._replicas = [parts]
+        for _ in range(count - 1):
+            unet, encoder = deepcopy(parts.unet), deepcopy(parts.text_encoder)
+            for copy, original in ((unet, parts.unet), (encoder, parts.text_encoder)):
+                for mine, theirs in zip(copy.parameters(), original.parameters(), strict=True):
+                    mine.data = theirs.data
+            self._replicas.append(replace(parts, unet=unet, text_encoder=encoder))
+        self._weights = [
+            [p for m in (r.unet, r.text_encoder) for p in m.parameters()] for r in self._replicas
+        ]
+        self._sampler = sampler
+        self._pool = ThreadPoolExecutor(count, "gradients", lambda: torch.set_num_threads(1))
+
+    def gradients(self, step: int, side: int, size: int) -> float:
+        """Leaves the mean gradient of `size` fresh examples in the first replica; the loss."""
+        count = len(self._replicas)
+        jobs = [
+            self._pool.submit(self._one, rank, step * count + rank, side, size // count)
+            for rank in range(count)
+        ]
+        losses = [job.result() for job in jobs]
+        mine = [p.grad for p in self._weights[0] if p.grad is not None]
+        for others in self._weights[1:]:
+            torch._foreach_add_(mine, [p.grad for p in others if p.grad is not None])
+        torch._foreach_div_(mine, float(count))
+        return sum(losses) / count
+
+    def _one(self, rank: int, index: int, side: int, size: int) -> float:
+        for parameter in self._weights[rank]:
+            parameter.grad = None
+        batch = self._sampler.batch(index, side, size)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = predict(self._replicas[rank], batch)
+        loss = loss_of(out, batch.target)
+        loss.backward()
+        return float(loss.detach())
+
+
 def train(settings: Settings) -> None:
     """Trains for the minutes asked, resuming a checkpoint when one lies in training/work."""
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.workers)
     cv2.setNumThreads(1)
     WORK.mkdir(exist_ok=True)
     parts = build(WORK / "tokenizer", settings.seed)
@@ -91,7 +142,7 @@ def train(settings: Settings) -> None:
     modules: list[nn.Module] = [parts.unet, parts.text_encoder]
     weights = [p for m in modules for p in m.parameters()]
     optimizer = torch.optim.AdamW(
-        weights, settings.rate, betas=(0.9, 0.99), weight_decay=0.01, foreach=True
+        weights, settings.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
     average = Average(modules)
     step, spent, losses = 0, 0.0, 0.0
@@ -105,27 +156,22 @@ def train(settings: Settings) -> None:
         step, spent, losses = state["step"], state["spent"], state["loss"]
         print(f"resumed at step {step}, {spent / 60:.1f} minutes", flush=True)
     alphas = np.asarray(parts.scheduler.alphas_cumprod, np.float32)
-    sampler = Sampler(alphas, settings.side, settings.batch, settings.seed)
-    batches = prefetch(sampler, step)
+    workers = Workers(parts, Sampler(alphas, settings.seed), settings.workers)
     budget = settings.minutes * 60
     next_export = max(spent, 0) + settings.first_export_minutes * 60
     next_save, next_line, since, before = spent + 120, 0.0, step, time.monotonic()
     while spent < budget:
         began = time.monotonic()
-        batch = next(batches)
         part = spent / budget
         rate = settings.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part)))
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 150)
-        with torch.autocast("cpu", torch.bfloat16):
-            out = predict(parts, batch)
-        loss = loss_of(out, batch.target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        late = part >= settings.late
+        side = settings.late_side if late else settings.side
+        value = workers.gradients(step, side, settings.late_batch if late else settings.batch)
         nn.utils.clip_grad_norm_(weights, 1.0, foreach=True)
         optimizer.step()
         average.update(step)
-        value = float(loss.detach())
         losses = value if step == 0 else losses * 0.99 + value * 0.01
         step += 1
         now = time.monotonic()

@@ -140,11 +140,10 @@ class TestPackets:
     def test_any_bytes_are_a_packet_or_a_protocol_error(self, data: bytes) -> None:
         try:
             packet, track = decode_packet(data)
-        except ProtocolError as error:
-            assert "\n" not in str(error)
-        else:
-            assert track in TRACKS
-            assert packet.data
+        except ProtocolError:
+            return
+        assert track in TRACKS
+        assert packet.data
 
     @given(packets, st.integers(0, HEADER - 1), st.integers(0, 255))
     def test_any_byte_of_the_header_may_be_another(

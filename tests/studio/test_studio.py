@@ -263,7 +263,7 @@ def test_each_widget_sends_its_kind_of_value(page: Page, worker: FakeWorker) -> 
     def told() -> dict[str, Any]:
         return {name: value for patch in worker.patches for name, value in patch.items()}
 
-    until(lambda: told() == wanted, 5, f"all patches {told()}")
+    until(lambda: told() == wanted, 15, "all patches")
     assert len(worker.patches) == len(wanted)  # each was sent once
     page.fill("#p-delta", "")
     page.press("#p-delta", "Enter")

@@ -493,7 +493,8 @@ export class Painter extends EventTarget {
  * The stream's parameters, as they hold, and the changes that are on their way.
  *
  * A change is `waiting` until it can be sent (once per animation frame; while there is no relay: later), `sent`
- * until the relay answers, `accepted` until a picture made under it was seen. Event `change` after each step.
+ * until the relay answers, then `refused` (see {@link problems}), or `accepted` until a picture made under it was
+ * seen. Event `change` after each step.
  */
 export class Parameters extends EventTarget {
   /** @type {Record<string, any> | null} */
@@ -501,9 +502,9 @@ export class Parameters extends EventTarget {
   /** @type {Record<string, any>} */
   values = {};
   revision = 0;
-  /** @type {Map<string, { value: unknown, stage: "waiting" | "sent" | "accepted", revision: number }>} */
+  /** @type {Map<string, { value: unknown, stage: "waiting" | "sent" | "accepted" | "refused", revision: number }>} */
   pending = new Map();
-  /** What the relay said against a value. @type {Map<string, string>} */
+  /** What the relay said against a value; it stays until another is accepted. @type {Map<string, string>} */
   problems = new Map();
 
   #connection;
@@ -536,7 +537,6 @@ export class Parameters extends EventTarget {
   /** Change parameters; what is said within one frame goes out as one patch. @param {Record<string, unknown>} patch */
   set(patch) {
     for (const [name, value] of Object.entries(patch)) {
-      this.problems.delete(name);
       this.pending.set(name, { value, stage: "waiting", revision: 0 });
     }
     this.#changed();
@@ -586,13 +586,16 @@ export class Parameters extends EventTarget {
 
   async #flush() {
     if (this.#connection.state !== "open") return;
-    const changes = [...this.pending].filter(([name, { stage }]) => stage === "waiting" && !this.problems.has(name));
+    const changes = [...this.pending].filter(([, { stage }]) => stage === "waiting");
     if (changes.length === 0) return;
     for (const [, change] of changes) change.stage = "sent";
     this.#changed();
     try {
       const { revision } = await this.#connection.patch(Object.fromEntries(changes.map(([name, { value }]) => [name, value])));
-      for (const [, change] of changes) Object.assign(change, { stage: "accepted", revision });
+      for (const [name, change] of changes) {
+        Object.assign(change, { stage: "accepted", revision });
+        this.problems.delete(name);
+      }
     } catch (error) {
       this.#refused(changes, /** @type {RelayError} */ (error));
     }
@@ -606,8 +609,9 @@ export class Parameters extends EventTarget {
       change.stage = "waiting";
       if (error.code === "closed" || this.pending.get(name) !== change) continue;
       // A patch holds as a whole or not at all; what nothing is said against is sent again without the rest.
-      if (guilty.size === 0) this.problems.set(name, error.message);
-      else if (guilty.has(name)) this.problems.set(name, error.problems[name]);
+      if (guilty.size > 0 && !guilty.has(name)) continue;
+      change.stage = "refused";
+      this.problems.set(name, error.problems[name] ?? error.message);
     }
     if (error.code !== "closed" && guilty.size > 0) this.#schedule();
   }

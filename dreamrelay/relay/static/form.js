@@ -158,10 +158,10 @@ class Control {
     this.reset = make("button", { type: "button", className: "reset", title: `Reset ${field.label}` }, [icon("reset", `Reset ${field.label}`)]);
     this.reset.addEventListener("click", () => this.toDefault());
     this.problem = make("p", { className: "problem", id: `${id}-problem`, role: "alert" });
-    this.help = make("p", { className: "help", id: `${id}-help` }, [field.help]);
+    this.help = make("p", { className: "sr", id: `${id}-help` }, [field.help]);
     this.input.setAttribute("aria-describedby", `${id}-help ${id}-problem`);
     this.row = make("div", { className: `field ${field.widget}`, "data-name": field.name }, [
-      make("label", { htmlFor: id, title: field.help }, [field.label]), this.reset, ...this.#around(), this.problem,
+      make("label", { htmlFor: id }, [field.label]), this.reset, ...this.#around(), this.problem,
       ...(field.help ? [this.help] : []),
     ]);
     this.row.addEventListener("dblclick", (/** @type {MouseEvent} */ event) => {
@@ -262,7 +262,7 @@ class Control {
     const pending = parameters.pending.get(field.name);
     const problem = parameters.problems.get(field.name) ?? "";
     row.classList.toggle("changed", this.changed);
-    row.classList.toggle("pending", pending !== undefined && !problem);
+    row.classList.toggle("pending", pending !== undefined && pending.stage !== "refused");
     this.reset.hidden = !this.changed;
     if (this.problem.textContent !== problem) this.problem.textContent = problem;
     input.setAttribute("aria-invalid", String(problem !== ""));
@@ -299,10 +299,17 @@ export class Form {
   /**
    * @param {HTMLElement} root
    * @param {Parameters} parameters
+   * @param {HTMLElement} hint explains the control that is pointed at; a place of its own, so that nothing moves
    * @param {(field: Field) => boolean} [elsewhere] fields that another part of the page shows
    */
-  constructor(root, parameters, elsewhere = () => false) {
+  constructor(root, parameters, hint, elsewhere = () => false) {
     this.root = root;
+    for (const event of ["focusin", "pointerover"]) {
+      root.addEventListener(event, ({ target }) => {
+        const row = /** @type {HTMLElement} */ (target).closest(".field");
+        if (row) hint.textContent = this.controls.find((control) => control.row === row)?.field.help ?? "";
+      });
+    }
     this.parameters = parameters;
     this.elsewhere = elsewhere;
     parameters.addEventListener("change", () => this.show());

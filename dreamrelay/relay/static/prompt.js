@@ -112,7 +112,7 @@ export class PromptBar {
     const refused = this.parameters.problems.get("prompt") ?? "";
     if (problem.textContent !== refused) problem.textContent = refused;
     input.setAttribute("aria-invalid", String(refused !== ""));
-    meter.dataset.stage = refused ? "" : (this.parameters.pending.get("prompt")?.stage ?? "");
+    meter.dataset.stage = this.parameters.pending.get("prompt")?.stage ?? "";
     if (this.parameters.schema !== this.#schema) {
       this.#schema = this.parameters.schema;
       this.#makeWords();

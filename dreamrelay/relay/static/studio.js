@@ -19,7 +19,7 @@ const viewer = new Connection({ stream, role: "viewer", track: "both", credit: 1
 const parameters = new Parameters(viewer);
 const stage = new Stage($("stage"), $("input-pane"), $("output-pane"));
 const full = new FullScreen();
-const form = new Form($("fields"), parameters, (field) => field.name === "prompt");
+const form = new Form($("fields"), parameters, $("hint"), (field) => field.name === "prompt");
 const prompt = new PromptBar(
   { form: $("prompt-form"), input: $("prompt"), apply: $("apply"), meter: $("meter"), problem: $("prompt-problem"), words: $("words"), bar: $("bar") },
   parameters,

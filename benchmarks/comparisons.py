@@ -1,0 +1,122 @@
+"""Relays to compare ours with; each runs as a process: ``python -m benchmarks.comparisons NAME``.
+
+``raw`` is the least that Python can do: bytes from one TCP socket to many, no protocol. ``naive``
+is the relay that one writes first: parse the JSON, write it anew, send it to one viewer after the
+other. ``naive-deflate`` is the same with the WebSocket library's defaults, which compress.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+LENGTH = 4
+"""Bytes of the length before each message of ``raw``, little-endian."""
+
+BUFFER = 1024 * 1024
+
+
+class RawRelay(asyncio.BufferedProtocol):
+    """A connection of the raw fan-out. Its first byte says what it is: P(roducer) or V(iewer)."""
+
+    def __init__(self, viewers: set[asyncio.Transport]) -> None:
+        self._viewers = viewers
+        self._role = b""
+        self._buffer = bytearray(BUFFER)
+        self._filled = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._viewers.discard(self._transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(self._buffer)[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._filled += nbytes
+        begin = 0
+        if not self._role:
+            self._role = bytes(self._buffer[:1])
+            begin = 1
+            if self._role == b"V":
+                self._viewers.add(self._transport)
+        while self._filled - begin >= LENGTH:
+            end = begin + LENGTH + int.from_bytes(self._buffer[begin : begin + LENGTH], "little")
+            if end > self._filled:
+                break
+            message = bytes(memoryview(self._buffer)[begin:end])
+            for viewer in self._viewers:
+                viewer.write(message)
+            begin = end
+        if begin:
+            rest = self._buffer[begin : self._filled]
+            self._buffer[: len(rest)] = rest
+            self._filled = len(rest)
+
+
+async def raw_relay() -> None:
+    """Serve ``raw`` until killed."""
+    viewers: set[asyncio.Transport] = set()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: RawRelay(viewers), "127.0.0.1", 0)
+    _say_port(server.sockets[0].getsockname()[1])
+    await server.serve_forever()
+
+
+async def naive_relay(**options: Any) -> None:
+    """Serve ``naive`` until killed.
+
+    Args:
+        options: of ``websockets``' own ``serve``.
+    """
+    consumers: set[ServerConnection] = set()
+
+    async def handle(connection: ServerConnection) -> None:
+        try:
+            async for message in connection:
+                fields = json.loads(message)
+                if fields["type"] == "register":
+                    if fields["client_type"] == "consumer":
+                        consumers.add(connection)
+                    await connection.send(json.dumps({"type": "registered"}))
+                elif fields["type"] == "image":
+                    ack = {"type": "ack", "status": "received", "timestamp": time.time()}
+                    await connection.send(json.dumps(ack))
+                    text = json.dumps(fields)
+                    for consumer in tuple(consumers):
+                        await consumer.send(text)
+        except ConnectionClosed:
+            return
+        finally:
+            consumers.discard(connection)
+
+    async with serve(handle, "127.0.0.1", 0, max_size=BUFFER, **options) as server:
+        _say_port(next(iter(server.sockets)).getsockname()[1])
+        await server.serve_forever()
+
+
+def _say_port(port: int) -> None:
+    print(f"listening on http://127.0.0.1:{port}/", flush=True)
+
+
+def main(name: str) -> None:
+    """Serve one of them."""
+    if name == "raw":
+        asyncio.run(raw_relay())
+    elif name == "naive":
+        asyncio.run(naive_relay(compression=None))
+    elif name == "naive-deflate":
+        asyncio.run(naive_relay())
+    else:
+        raise SystemExit(f"expected raw, naive or naive-deflate, got {name!r}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
