@@ -1,1 +1,1 @@
-"""Benchmarks: every figure is a ratio of two things measured in one run (``docs/performance.md``)."""
+"""Benchmarks: each figure is a ratio of two things measured in one run (docs/performance.md)."""

@@ -20,8 +20,8 @@ from benchmarks.comparisons import LENGTH
 
 DISCARD = int(socket.MSG_TRUNC) if sys.platform == "linux" else 0
 RECEIVE_BUFFER = 1024 * 1024
-PICTURE = 16_384
-"""A message of at least so many bytes is a picture; the control messages are all smaller."""
+LARGE = 16_384
+"""A text message of so many bytes has a picture in it; binary messages are pictures anyway."""
 
 _scrap = bytearray(1024 * 1024)
 _TEXT, _BINARY, _CLOSE = 1, 2, 8
@@ -87,17 +87,24 @@ def text_frame(deflate: bool = False, /, **fields: object) -> bytes:
     return frame(squeezed[:-4], _TEXT, flags=_COMPRESSED)
 
 
-class Viewer(ABC):
-    """Counts the pictures that come."""
+class Client(ABC):
+    """Somebody at one end of a socket."""
 
     def __init__(self, client: socket.socket) -> None:
         self.socket = client
-        self.socket.setblocking(False)
-        self.pictures = 0
 
     @abstractmethod
     def pump(self) -> None:
         """Take what is there."""
+
+
+class Viewer(Client):
+    """Counts the pictures that come."""
+
+    def __init__(self, client: socket.socket) -> None:
+        super().__init__(client)
+        self.socket.setblocking(False)
+        self.pictures = 0
 
     def _discard(self, size: int) -> int:
         """Throw away up to ``size`` bytes of what is there; how many."""
@@ -175,9 +182,10 @@ class WebSocketViewer(Viewer):
             self._head += more
         short = self._head[1] & 0x7F
         self._missing = short if short < 126 else int.from_bytes(self._head[2:], "big")
-        if self._head[0] & 0x0F == _CLOSE:
+        opcode = self._head[0] & 0x0F
+        if opcode == _CLOSE:
             raise RuntimeError("the relay said goodbye to a viewer")
-        self._picture = self._missing >= PICTURE
+        self._picture = opcode == _BINARY or self._missing >= LARGE
         self._head = b""
         return True
 
@@ -187,11 +195,11 @@ class WebSocketViewer(Viewer):
         return {126: 4, 127: 10}.get(self._head[1] & 0x7F, 2)
 
 
-class Producer:
+class Producer(Client):
     """Sends the same picture whenever it is told to; hears acks and forgets them."""
 
     def __init__(self, client: socket.socket, message: bytes, *, hello: bytes = b"") -> None:
-        self.socket = client
+        super().__init__(client)
         self.socket.sendall(hello)
         self._message = message
 
@@ -212,9 +220,10 @@ class Party:
     def __init__(self, producer: Producer, viewers: Sequence[Viewer]) -> None:
         self._producer = producer
         self._viewers = viewers
+        self._clients: tuple[Client, ...] = (producer, *viewers)
         self._selector = selectors.DefaultSelector()
-        for peer in (producer, *viewers):
-            self._selector.register(peer.socket, selectors.EVENT_READ, peer)
+        for client in self._clients:
+            self._selector.register(client.socket, selectors.EVENT_READ, client)
 
     def settle(self, seconds: float = 0.15) -> None:
         """Hear greetings, and pictures from before, until nobody says anything more."""
@@ -242,5 +251,5 @@ class Party:
     def close(self) -> None:
         """Hang up."""
         self._selector.close()
-        for peer in (self._producer, *self._viewers):
-            peer.socket.close()
+        for client in self._clients:
+            client.socket.close()

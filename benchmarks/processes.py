@@ -25,7 +25,7 @@ class Server:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a program under measurement: no settings of one's own, no idle spinning."""
+    """The environment of a program under measurement: no settings of ours, no idle spinning."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("DREAMRELAY_")}
     path = os.pathsep.join(p for p in (str(ROOT), kept.get("PYTHONPATH", "")) if p)
     spin = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}

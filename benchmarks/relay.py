@@ -132,9 +132,7 @@ DESIGNS = (
     Design("seed to binary, credit ahead", RELAY, _seed_producer, _native_viewer_ahead),
     Design("seed to seed", RELAY, _seed_producer, _seed_viewer),
     Design("naive", _comparison("naive"), _seed_producer, _seed_viewer),
-    Design(
-        "naive-deflate", _comparison("naive-deflate"), _deflate_producer, _deflate_viewer, 0.05
-    ),
+    Design("naive-deflate", _comparison("naive-deflate"), _deflate_producer, _deflate_viewer, 0.05),
 )
 
 RATIOS = {
@@ -147,9 +145,7 @@ RATIOS = {
 }
 
 
-def cost_ns(
-    relay: Server, design: Design, viewers: int, pictures: int, picture: bytes
-) -> float:
+def cost_ns(relay: Server, design: Design, viewers: int, pictures: int, picture: bytes) -> float:
     """Run one block of one design: ns of the relay's CPU time for each delivered picture."""
     party = Party(
         design.producer(relay.port, picture),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dreamrelay.codec import decode
-from dreamrelay.config import BridgeSettings, ProducerSettings
+from dreamrelay.config import BridgeSettings, ProducerSettings, spout_url
 from dreamrelay.errors import ClosedError, ConfigError, DeviceError, DreamRelayError, ProtocolError
 from dreamrelay.link import Link, Listener
 from dreamrelay.mailbox import Mailbox
@@ -61,8 +61,8 @@ class Bridge:
     """
 
     def __init__(self, settings: BridgeSettings) -> None:
-        source = settings.source or (settings.spout_in and f"spout://{settings.spout_in}")
-        sink = settings.sink or (settings.spout_out and f"spout://{settings.spout_out}")
+        source = settings.source or (settings.spout_in and spout_url(settings.spout_in))
+        sink = settings.sink or (settings.spout_out and spout_url(settings.spout_out))
         if not source and not sink:
             raise ConfigError("give --from=URL, --to=URL or both (--spout-in, --spout-out)")
         self.statistics = BridgeStatistics()
@@ -128,6 +128,7 @@ class Bridge:
 
     def _write_all(self) -> None:
         assert self._sink is not None
+        trouble = ""
         while not self._stopped.is_set():
             try:
                 packet = self._results.packets.take(0.5)
@@ -139,8 +140,11 @@ class Bridge:
             try:
                 self._sink.write(decode(packet.data))
                 self.statistics.written.tick()
+                trouble = ""
             except ProtocolError as error:
                 self.statistics.broken += 1
                 logger.warning("result %d cannot be decoded: %s", packet.seq, error)
             except DeviceError as error:
-                logger.warning("%s", error)
+                if str(error) != trouble:  # once, not for every picture
+                    logger.warning("%s", error)
+                trouble = str(error)

@@ -5,6 +5,7 @@ would complain of an unknown flag only after the program has ended. The only pla
 """
 
 import asyncio
+import difflib
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlencode
 
 import fire
 from fire.core import FireExit
@@ -70,11 +72,11 @@ def worker(settings: WorkerSettings) -> int:
     """Run a worker until Ctrl-C."""
     if settings.websocket_port is not None:
         inside = PROGRAMS["relay"].load()(RelaySettings.load({"port": settings.websocket_port}))
-        port = inside.bind()
-        uri = f"ws://127.0.0.1:{port}"
         with inside.running() as url:
             say(f"dreamrelay {__version__}: studio at {url}")
-            return _work(settings.model_copy(update={"websocket_uri": uri}))
+            address, _, token = url.partition("?token=")
+            there = {"websocket_uri": f"ws{address[4:]}", "token": token or settings.token}
+            return _work(settings.model_copy(update=there))
     return _work(settings)
 
 
@@ -82,23 +84,25 @@ def _work(settings: WorkerSettings) -> int:
     # A spinning OpenMP thread costs ten times the work on a busy machine; set before torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    program = PROGRAMS["worker"].load()(settings)
-    if settings.verbose:
-        where = settings.source or settings.spout_in or settings.websocket_uri
-        say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
-        if program.osc_port:
-            say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
-
-    def report() -> str:
-        s = program.statistics
-        text = f"{program.state}: {s.results.count} pictures, {s.results.rate:.1f} fps"
-        age = f", age {s.age_ms:.0f} ms" if s.results.rate else ""
-        bad = f", {s.broken + s.failed} failed" if s.broken + s.failed else ""
-        return text + age + bad
-
-    with stop_on_signal(program.stop), status_line(report, settings.verbose):
-        program.run()
+    with stop_on_signal() as calls:
+        program = PROGRAMS["worker"].load()(settings)
+        calls(program.stop)
+        if settings.verbose:
+            where = settings.source or settings.spout_in or settings.websocket_uri
+            say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
+            if program.osc_port:
+                say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
+        with status_line(lambda: _work_report(program), settings.verbose):
+            program.run()
     return 0
+
+
+def _work_report(program: Any) -> str:
+    s = program.statistics
+    text = f"{program.state}: {s.results.count} pictures, {s.results.rate:.1f} fps"
+    age = f", age {s.age_ms:.0f} ms" if s.results.rate else ""
+    bad = f", {s.broken + s.failed} failed" if s.broken + s.failed else ""
+    return text + age + bad
 
 
 def producer(settings: ProducerSettings, *positional: str, binary: bool = False) -> int:
@@ -114,13 +118,14 @@ def producer(settings: ProducerSettings, *positional: str, binary: bool = False)
         state = "" if s.connected else ", no relay"
         refused = f", {s.refused} refused" if s.refused else ""
         return (
-            f"sent {s.captured - s.dropped}, acked {s.acked}, dropped {s.dropped}{refused},"
-            f" {s.rate.rate:.1f} fps, ack after {s.round_trip_ms:.0f} ms{state}"
+            f"sent {s.sent}, acked {s.acked}, dropped {s.dropped}{refused},"
+            f" {s.rate.rate:.1f} fps, age at the ack {s.age_ms:.0f} ms{state}"
         )
 
     if settings.mode == "prompt-interactive":
         threading.Thread(target=_ask_prompts, args=(program,), daemon=True).start()
-    with stop_on_signal(program.stop), status_line(report, settings.verbose):
+    with stop_on_signal() as calls, status_line(report, settings.verbose):
+        calls(program.stop)
         program.run()
     return 0 if program.statistics.acked else 1
 
@@ -142,12 +147,21 @@ def _one_picture(settings: ProducerSettings, positional: Sequence[str], *, binar
     uri = uris[0] if uris else settings.websocket_uri
     picture = Path(positional[0])
     say(f"sending {picture} to {uri}")
-    answer = transform(uri, picture, " ".join(texts) or settings.prompt, binary=binary)
+    answer = transform(
+        _with_query(uri, settings), picture, " ".join(texts) or settings.prompt, binary=binary
+    )
     name = "output_client_binary" if binary else "output_client_base64"
     path = Path(f"{name}.{answer.suffix}")
     path.write_bytes(answer.data)
     say(f"made with {answer.prompt!r}: {path} ({len(answer.data) / 1024:.0f} kB)")
     return 0
+
+
+def _with_query(uri: str, settings: ProducerSettings) -> str:
+    stream = None if settings.stream == "default" else settings.stream
+    given = {"stream": stream, "token": settings.token}
+    query = urlencode({name: value for name, value in given.items() if value})
+    return f"{uri}{'&' if '?' in uri else '?'}{query}" if query else uri
 
 
 def bridge(settings: BridgeSettings) -> int:
@@ -162,14 +176,18 @@ def bridge(settings: BridgeSettings) -> int:
 
     if settings.verbose:
         say(f"dreamrelay {__version__} bridge: {settings.websocket_uri}")
-    with stop_on_signal(program.stop), status_line(report, settings.verbose):
+    with stop_on_signal() as calls, status_line(report, settings.verbose):
+        calls(program.stop)
         program.run()
     return 0
 
 
 def demo(settings: DemoSettings) -> int:
     """Show everything at once; 0 only if transformed pictures arrived."""
-    code: int = PROGRAMS["demo"].load()(settings, say)
+    stopped = threading.Event()
+    with stop_on_signal() as calls:
+        calls(stopped.set)
+        code: int = PROGRAMS["demo"].load()(settings, say, stopped)
     return code
 
 
@@ -194,8 +212,12 @@ def main() -> None:
     if not arguments or arguments[0] not in COMMANDS:
         lines = [f"  {name:<10}{_summary(row[0])}" for name, row in COMMANDS.items()]
         say("usage: dreamrelay COMMAND [--flag=value ...]\n\n" + "\n".join(lines))
-        asked = arguments[:1] in ([], ["--help"], ["-h"], ["help"])
-        sys.exit(0 if asked else 2)
+        if arguments[:1] in ([], ["--help"], ["-h"], ["help"]):
+            sys.exit(0)
+        near = difflib.get_close_matches(arguments[0], COMMANDS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        print(f"dreamrelay: no such command: {arguments[0]}{hint}", file=sys.stderr)
+        sys.exit(2)
     run(arguments[0], arguments[1:])
 
 
@@ -207,7 +229,7 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     settings_type, program, usage = COMMANDS[name]
-    if any(word in ("--help", "-h", "help") for word in arguments):
+    if any(word in ("--help", "-h") for word in arguments) or list(arguments) == ["help"]:
         say(help_text(settings_type, usage))
         sys.exit(0)
     parsed: list[tuple[tuple[str, ...], dict[str, str]]] = []
@@ -301,22 +323,33 @@ def set_up_logging(verbose: int) -> None:
 
 
 @contextmanager
-def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """Have Ctrl-C (and SIGTERM) call ``stop``; the second one ends the process at once."""
+def stop_on_signal() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Have Ctrl-C (and SIGTERM) stop the program; the second one ends the process at once.
+
+    Yields the function that is told what to call; a signal that came before (while a large package
+    was imported) is kept for it.
+    """
     seen: list[int] = []
+    stops: list[Callable[[], None]] = []
+
+    def calls(stop: Callable[[], None]) -> None:
+        stops.append(stop)
+        if seen:
+            stop()
 
     def on_signal(number: int, _: object) -> None:
         if seen:
             os._exit(130)
         seen.append(number)
-        stop()
+        for stop in stops:
+            stop()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if sys.platform == "win32":
         numbers.append(signal.SIGBREAK)
     before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
-        yield
+        yield calls
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

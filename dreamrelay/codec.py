@@ -12,7 +12,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import (
+    ExifTags,
+    Image,
+    WebPImagePlugin,  # noqa: F401 - registers itself; Pillow would look for it in all its plugins
+)
 
 from dreamrelay.errors import ProtocolError
 from dreamrelay.packet import Codec, Hop, Packet, inspect
@@ -26,17 +30,8 @@ MAX_PIXELS = 64_000_000
 """No picture with more pixels than this is decoded, whoever sends it."""
 
 
-_FORMATS = {
-    Codec.JPEG: ("JPEG", "MPO"),
-    Codec.PNG: ("PNG",),
-    Codec.WEBP: ("WEBP",),
-    Codec.GIF: ("GIF",),
-    Codec.BMP: ("BMP",),
-}
-"""Which of Pillow's readers may see a picture; no other is ever tried on a peer's bytes."""
-
-# What Pillow's readers raise on broken pictures. KeyError and struct.error were seen with single
-# flipped bytes; whatever a peer sends costs that peer its message, never the program.
+# What Pillow's readers raise on broken pictures, seen and feared: whatever a peer sends costs that
+# peer its message, never the program.
 _BROKEN = (
     OSError,
     ValueError,
@@ -67,7 +62,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Frame:
     picture = inspect(data)
     _refuse_huge(picture.width, picture.height, max_pixels)
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS[picture.codec]) as image:
+        # No other of Pillow's many readers is ever tried on a peer's bytes.
+        with Image.open(io.BytesIO(data), formats=[picture.codec.name]) as image:
             # A hostile file can say one size to us and another to Pillow.
             _refuse_huge(*image.size, max_pixels)
             image.load()
@@ -86,8 +82,9 @@ def _refuse_huge(width: int, height: int, max_pixels: int) -> None:
 
 def to_frame(image: Image.Image) -> Frame:
     """Turn a Pillow image of any mode into a frame that can be written to."""
-    if _orientation(image) != 1:
-        image = ImageOps.exif_transpose(image)
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode.startswith("I") or image.mode == "F":
         return _grey_of_16_bits(image)
     if image.has_transparency_data:
@@ -95,6 +92,18 @@ def to_frame(image: Image.Image) -> Frame:
         image = Image.new("RGB", rgba.size)
         image.paste(rgba, mask=rgba.getchannel("A"))
     return np.array(image.convert("RGB"), order="C")
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What puts a picture of that EXIF orientation upright."""
 
 
 def _orientation(image: Image.Image) -> int:

@@ -9,12 +9,15 @@ default.
 import ast
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from urllib.parse import quote
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -72,11 +75,30 @@ def _texts(value: Any) -> Any:
     return value
 
 
+def _endless(value: Any) -> Any:
+    """No end is written as nothing, ``none`` or 0."""
+    text = str(value).strip().lower()
+    return None if text in ("", "none", "0", "0.0") else value
+
+
+def spout_url(name: str) -> str:
+    """The source or sink that a Spout sender's name means; it may hold any character."""
+    return f"spout://{quote(name, safe='/')}"
+
+
+def _stream_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
+        raise ValueError("expected a stream's name of 1-64 letters, digits, _ . -")
+    return value
+
+
 Numbers = Annotated[list[int] | None, BeforeValidator(_numbers)]
 Loras = Annotated[dict[str, float], BeforeValidator(_loras)]
 Texts = Annotated[list[str], BeforeValidator(_texts)]
 OptionalText = str | None
 Port = Annotated[int, Field(ge=0, le=65535)]
+StreamName = Annotated[str, AfterValidator(_stream_name)]
+Seconds = Annotated[float | None, Field(ge=0), BeforeValidator(_endless)]
 
 
 class Settings(BaseModel):
@@ -129,15 +151,16 @@ class Settings(BaseModel):
             ConfigError: naming where the value came from and what was expected.
         """
         environ = os.environ if environ is None else environ
-        given = {cls.flag_name(name): value for name, value in (flags or {}).items()}
+        given = dict(cls._flag(name, value) for name, value in (flags or {}).items())
         for name in given:
             cls._known(name, f"--{name}")
         table, file = cls._table(environ, path)
+        table = {cls.aliases.get(name, name): value for name, value in table.items()}
         for name in table:
             cls._known(name, f"{file}: [{cls.section}] {name}")
         prefix = f"DREAMRELAY_{cls.section.upper()}_"
         variables = {
-            name.removeprefix(prefix).lower(): value
+            cls.aliases.get(short := name.removeprefix(prefix).lower(), short): value
             for name, value in environ.items()
             if name.startswith(prefix)
         }
@@ -170,9 +193,20 @@ class Settings(BaseModel):
         return cls.aliases.get(name, name)
 
     @classmethod
+    def _flag(cls, flag: str, value: Any) -> tuple[str, Any]:
+        """A flag as setting and value; ``--noloop`` is ``--loop=False``."""
+        name = cls.flag_name(flag)
+        if name not in cls.model_fields and name.startswith("no") and str(value) == "True":
+            opposite = cls.flag_name(name.removeprefix("no").lstrip("_"))
+            field = cls.model_fields.get(opposite)
+            if field is not None and field.annotation in (bool, bool | None):
+                return opposite, "False"
+        return name, value
+
+    @classmethod
     def _known(cls, name: str, origin: str) -> None:
         if name not in cls.model_fields:
-            near = difflib.get_close_matches(name, cls.model_fields, 1)
+            near = difflib.get_close_matches(name, [*cls.model_fields, *cls.aliases], 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise ConfigError(f"{origin}: no such setting{hint}")
 
@@ -240,7 +274,7 @@ class WorkerSettings(Settings):
     websocket_port: Port | None = Field(
         None, description="Start a relay inside this process on that port and work for it."
     )
-    stream: str = Field("default", description="Stream to work on.")
+    stream: StreamName = Field("default", description="Stream to work on.")
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
     engine: str = Field("auto", description="Engine; auto picks by the model.")
     model_id_or_path: str = Field(
@@ -302,13 +336,11 @@ class ProducerSettings(Settings):
     mode: Mode | None = Field(None, description="What to send; guessed from the source if empty.")
     source: OptionalText = Field(None, description="File, folder or source URL (pattern://bars).")
     websocket_uri: str = Field(f"ws://localhost:{DEFAULT_PORT}", description="Relay to send to.")
-    stream: str = Field("default", description="Stream to send to.")
+    stream: StreamName = Field("default", description="Stream to send to.")
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
     fps: float = Field(10.0, gt=0, le=240, description="Pictures a second.")
-    duration: float | None = Field(
-        60.0,
-        ge=0,
-        description="Seconds; 0 or none: until Ctrl-C or the end of the source.",
+    duration: Seconds = Field(
+        60.0, description="Seconds; 0 or none: until Ctrl-C or the end of the source."
     )
     format: Literal["jpeg", "png", "webp"] = Field("jpeg", description="Coding of the pictures.")
     quality: int = Field(85, ge=1, le=95, description="Of JPEG and WebP.")
@@ -325,11 +357,6 @@ class ProducerSettings(Settings):
     @classmethod
     def _lower(cls, value: Any) -> Any:
         return "jpeg" if str(value).lower() == "jpg" else str(value).lower()
-
-    @field_validator("duration", mode="before")
-    @classmethod
-    def _endless(cls, value: Any) -> Any:
-        return None if value in ("", "none", "None", 0, "0") else value
 
     @field_validator("region")
     @classmethod
@@ -350,7 +377,7 @@ class BridgeSettings(Settings):
     spout_in: OptionalText = Field(None, description="Short for --from=spout://NAME.")
     spout_out: OptionalText = Field(None, description="Short for --to=spout://NAME.")
     websocket_uri: str = Field(f"ws://localhost:{DEFAULT_PORT}", description="Relay.")
-    stream: str = Field("default", description="Stream.")
+    stream: StreamName = Field("default", description="Stream.")
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
     fps: float = Field(30.0, gt=0, le=240, description="Frames a second to send at most.")
     quality: int = Field(90, ge=1, le=95, description="JPEG quality of what is sent.")
@@ -364,7 +391,7 @@ class DemoSettings(Settings):
 
     section = "demo"
 
-    duration: float | None = Field(None, ge=0, description="Seconds; empty: until Ctrl-C.")
+    duration: Seconds = Field(None, description="Seconds; empty: until Ctrl-C.")
     port: Port = Field(DEFAULT_PORT, description="Of the relay; the next free one if it is taken.")
     source: str = Field("pattern://clip", description="What is shown until you send a camera.")
     prompt: str = Field("a gold oil painting", description="First prompt.")
@@ -373,11 +400,6 @@ class DemoSettings(Settings):
     browser: Literal["auto", "on", "off"] = Field("auto", description="Open the studio.")
     viewer: Literal["auto", "on", "off"] = Field("auto", description="Open the window.")
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
-
-    @field_validator("duration", mode="before")
-    @classmethod
-    def _endless(cls, value: Any) -> Any:
-        return None if value in ("", "none", "None", 0, "0") else value
 
 
 SECTIONS: tuple[type[Settings], ...] = (

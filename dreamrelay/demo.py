@@ -17,7 +17,7 @@ import numpy as np
 from dreamrelay import __version__
 from dreamrelay.codec import decode, resize
 from dreamrelay.config import DemoSettings, ProducerSettings, RelaySettings
-from dreamrelay.errors import ConfigError, EngineError
+from dreamrelay.errors import ConfigError, DreamRelayError, EngineError
 from dreamrelay.link import Link, Listener
 from dreamrelay.packet import Packet, Track
 from dreamrelay.producer import Producer
@@ -49,6 +49,7 @@ class Audience(Listener):
         self.last_ns = 0
         self.link: Link | None = None
         self._inputs: dict[int, Packet] = {}
+        self._next_look = 1
 
     def received(self, packet: Packet, track: Track) -> None:
         if self.link is not None:
@@ -64,7 +65,8 @@ class Audience(Listener):
         self.delivered += 1
         self.ages_ms.append((now - packet.captured_ns) / 1e6)
         source = self._inputs.get(packet.seq)
-        if source is not None and self.delivered % LOOK_AT_EVERY == 1:
+        if source is not None and self.delivered >= self._next_look:
+            self._next_look = self.delivered + LOOK_AT_EVERY
             self.looked_at += 1
             self.transformed += difference(source, packet) >= DIFFERENT
 
@@ -96,12 +98,13 @@ def difference(one: Packet, other: Packet) -> float:
     return float(np.abs(a - b).mean())
 
 
-def run_demo(settings: DemoSettings, say: Callable[[str], None]) -> int:
-    """Run the demo to its end; 0 if transformed pictures were delivered.
+def run_demo(settings: DemoSettings, say: Callable[[str], None], stopped: threading.Event) -> int:
+    """Run the demo until its time is over or ``stopped``; 0 if transformed pictures were delivered.
 
     Raises:
         ConfigError: no port is free.
-        EngineError: the worker ended before it delivered anything.
+        EngineError: the worker has ended.
+        DreamRelayError: the source cannot be opened.
     """
     with ExitStack() as stack:
         relay = _relay(settings.port)
@@ -128,7 +131,7 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None]) -> int:
                 source=settings.source, websocket_uri=websocket, fps=settings.fps, duration=None
             )
         )
-        sending = threading.Thread(target=producer.run, name="producer", daemon=True)
+        sending = _Sending(producer)
         sending.start()
         stack.callback(sending.join, 5)
         stack.callback(producer.stop)
@@ -140,52 +143,77 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None]) -> int:
         if not _open_browser(settings.browser, url):
             say(f"  open {url} in a browser: type a prompt, send your camera")
         say(f"  for OBS: {url}streams/{STREAM}/view    Ctrl-C ends it")
-        _watch(settings, audience, worker, say)
+        _watch(settings, audience, worker, sending, say, stopped)
     say(f"dreamrelay demo: {audience.summary()}")
     return 0 if audience.success else 1
+
+
+class _Sending(threading.Thread):
+    """The producer's thread; what ended it is kept."""
+
+    def __init__(self, producer: Producer) -> None:
+        super().__init__(name="producer", daemon=True)
+        self._producer = producer
+        self.failure: DreamRelayError | None = None
+
+    def run(self) -> None:
+        try:
+            self._producer.run()
+        except DreamRelayError as error:
+            self.failure = error
 
 
 def _watch(
     settings: DemoSettings,
     audience: Audience,
     worker: "subprocess.Popen[bytes]",
+    sending: _Sending,
     say: Callable[[str], None],
+    stopped: threading.Event,
 ) -> None:
-    """Say what happens until the time is over or Ctrl-C."""
+    """Say what happens until the time is over or somebody stops it."""
     began = time.monotonic()
     told = ""
-    try:
-        while True:
-            time.sleep(0.1)
-            now = f"{audience.state} {audience.text}".strip()
-            if not audience.delivered and now and now != told:
-                told = now
-                say(f"  {told}")
-            elif audience.delivered and told != "live":
-                told = "live"
-                say(f"  first picture after {time.monotonic() - began:.1f} s")
-            if worker.poll() is not None:
-                raise EngineError(audience.text or f"the worker ended with {worker.returncode}")
-            if audience.first_ns:
-                shown = (time.time_ns() - audience.first_ns) / 1e9
-                if settings.duration is not None and shown >= settings.duration:
-                    return
-            elif time.monotonic() - began > LOADING_SECONDS:
+    while not stopped.wait(0.1):
+        now = f"{audience.state} {audience.text}".strip()
+        if not audience.delivered and now and now != told:
+            told = now
+            say(f"  {told}")
+        elif audience.delivered and told != "live":
+            told = "live"
+            say(f"  first picture after {time.monotonic() - began:.1f} s")
+        if sending.failure is not None:
+            raise sending.failure
+        if worker.poll() is not None and not stopped.is_set():
+            raise EngineError(_reason(audience, worker.returncode, stopped))
+        if audience.first_ns:
+            shown = (time.time_ns() - audience.first_ns) / 1e9
+            if settings.duration is not None and shown >= settings.duration:
                 return
-    except KeyboardInterrupt:
-        return
+        elif time.monotonic() - began > LOADING_SECONDS:
+            return
+
+
+def _reason(audience: Audience, code: int, stopped: threading.Event) -> str:
+    """Why the worker ended: what the stream says of it, which takes a moment to get here."""
+    deadline = time.monotonic() + 2.0
+    while audience.state != "lost" and time.monotonic() < deadline:
+        stopped.wait(0.02)
+    said = audience.text if audience.state in ("lost", "error") else ""
+    return f"the worker ended with {code}: {said or 'see above'}"
 
 
 def _relay(port: int) -> Relay:
     """A relay on that port, or on one of the twenty after it."""
-    for candidate in range(port, port + 20) if port else [0]:
+    last = min(port + 19, 65535)
+    for candidate in range(port, last + 1) if port else [0]:
         relay = Relay(RelaySettings(port=candidate))
         try:
             relay.bind()
         except ConfigError:
             continue
         return relay
-    raise ConfigError(f"ports {port} to {port + 19} are all taken: give another one with --port")
+    raise ConfigError(f"ports {port} to {last} are all taken: give another one with --port")
 
 
 def _osc_port() -> str:

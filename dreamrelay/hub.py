@@ -13,13 +13,13 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dreamrelay.errors import EngineError, ParameterError, ProtocolError
 from dreamrelay.mailbox import Mailbox
-from dreamrelay.packet import TRACKS, Hop, Packet, Track
+from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
     Answered,
@@ -78,17 +78,23 @@ class Subscription:
     """One peer's part of one track: the newest packet waits here until credit allows sending it.
 
     ``credit`` None means that the peer gives none back: then only its reading slows us down.
+    The place is a plain attribute, not a mailbox, because all of this happens in one thread and
+    once for each viewer of each picture.
     """
 
     def __init__(self, peer: Peer, track: Track, credit: int | None) -> None:
         self.peer = peer
         self.track: Track = track
         self.credit = credit
-        self._mailbox: Mailbox[Packet] = Mailbox()
+        self.replaced = 0
+        """How many packets were never sent because a newer one came."""
+        self._waiting: Packet | None = None
 
     def offer(self, packet: Packet) -> None:
         """Leave the packet, over one that was not sent yet."""
-        self._mailbox.put(packet)
+        if self._waiting is not None:
+            self.replaced += 1
+        self._waiting = packet
         if self.credit != 0:
             self.peer.wake()
 
@@ -96,21 +102,18 @@ class Subscription:
         """The peer took ``count`` packets and may be sent as many more."""
         if self.credit is not None:
             self.credit = min(self.credit + count, 1024)
-            self.peer.wake()
+            if self._waiting is not None:
+                self.peer.wake()
 
     def take(self) -> Packet | None:
         """The packet to send now, if there is one and credit for it."""
-        if self.credit == 0:
+        packet = self._waiting
+        if packet is None or self.credit == 0:
             return None
-        packet = self._mailbox.try_take()
-        if packet is not None and self.credit is not None:
+        self._waiting = None
+        if self.credit is not None:
             self.credit -= 1
         return packet
-
-    @property
-    def replaced(self) -> int:
-        """How many packets were never sent because a newer one came."""
-        return self._mailbox.statistics().replaced
 
 
 @dataclass(slots=True)
@@ -169,6 +172,7 @@ class Stream:
             track: TrackState(RateMeter(clock_ns)) for track in TRACKS
         }
         self.peers: dict[str, Peer] = {}
+        self._subscribed: dict[str, tuple[Subscription, ...]] = {}
         self._seats: list[_Seat] = []
         self._waiting: Mailbox[Packet] = Mailbox()
         self._requests: deque[_Request] = deque()
@@ -176,6 +180,7 @@ class Stream:
         self._private: deque[int] = deque(maxlen=256)
         self._seq = 0
         self._served = 0
+        self._request_was_last = False
         self._heard: set[str] = set()
         self._on_air: Peer | None = None
         self._on_air_ns = 0
@@ -221,6 +226,8 @@ class Stream:
                 state.subscriptions.append(subscription)
                 if state.last is not None and peer.role == "viewer":
                     subscription.offer(state.last)
+        everything = (s for state in self.tracks.values() for s in state.subscriptions)
+        self._subscribed[peer.id] = tuple(s for s in everything if s.peer is peer)
         told = worker is not None and self._seat(peer, credit or 0, worker)
         if newcomer and not told:
             peer.notify(SchemaChanged(self.schema))
@@ -233,6 +240,7 @@ class Stream:
     def leave(self, peer: Peer) -> None:
         """Forget a peer and all that was promised to it; idempotent."""
         self.peers.pop(peer.id, None)
+        self._subscribed.pop(peer.id, None)
         self._heard.discard(peer.id)
         if self._on_air is peer:
             self._on_air = None
@@ -300,8 +308,8 @@ class Stream:
         if not on_air:
             return
         self._seq += 1
-        packet = packet.but(seq=self._seq, revision=0, private=False)
-        packet = packet.stamped(Hop.RELAYED, self._unix_ns())
+        stamps = (*packet.stamps, Stamp(Hop.RELAYED, self._unix_ns()))
+        packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False)
         self._hand_out(packet, "input")
         if self._seats:
             self._waiting.put(packet)
@@ -357,16 +365,11 @@ class Stream:
             subscription.offer(packet)
 
     def subscription(self, peer: Peer, track: Track) -> Subscription | None:
-        for subscription in self.tracks[track].subscriptions:
-            if subscription.peer is peer:
-                return subscription
-        return None
+        return next((s for s in self.subscriptions(peer) if s.track == track), None)
 
-    def subscriptions(self, peer: Peer) -> Iterator[Subscription]:
-        for state in self.tracks.values():
-            for subscription in state.subscriptions:
-                if subscription.peer is peer:
-                    yield subscription
+    def subscriptions(self, peer: Peer) -> tuple[Subscription, ...]:
+        """What this peer watches. Asked for each picture, so it is not looked for."""
+        return self._subscribed.get(peer.id, ())
 
     def grant(self, peer: Peer, count: int, track: Track | None = None) -> None:
         """A peer took ``count`` packets; a worker wants as many more inputs."""
@@ -383,13 +386,19 @@ class Stream:
         return next((seat for seat in self._seats if seat.peer is peer), None)
 
     def _dispatch(self) -> None:
-        """Give what waits to workers with credit: requests first, each packet to one worker."""
+        """Give what waits to workers with credit, each packet to one worker.
+
+        Requests go first, but no two of them while a picture of the stream waits: who asks a lot
+        shall not stop it.
+        """
         while True:
             ready = [s for s in self._seats if s.credit > 0 and s.status.state != "error"]
             if not ready:
                 return
             seat = min(ready, key=lambda s: s.served)  # whoever waits longest
-            if self._requests:
+            picture_waits = self._waiting.statistics().waiting > 0
+            if self._requests and not (picture_waits and self._request_was_last):
+                self._request_was_last = True
                 request = self._requests.popleft()
                 self._seq += 1
                 request.worker = seat.peer
@@ -404,6 +413,7 @@ class Stream:
                 packet = self._waiting.try_take()
                 if packet is None:
                     return
+                self._request_was_last = False
                 notice = Delivery(packet, "input")
             seat.credit -= 1
             self._served += 1

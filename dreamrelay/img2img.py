@@ -7,6 +7,7 @@ too.
 import base64
 import binascii
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,11 @@ def transform(uri: str, picture: Path, prompt: str | None, *, binary: bool = Fal
     inspect(data)
     try:
         with connect(uri, compression=None, max_size=None, proxy=None) as websocket:
-            websocket.recv(GREETING_SECONDS)
+            with suppress(TimeoutError):  # one who does not greet may answer all the same
+                websocket.recv(GREETING_SECONDS)
             return _ask(websocket, data, {"prompt": prompt} if prompt else {}, binary)
     except TimeoutError:
-        raise EngineError(f"{uri} did not answer within {ANSWER_SECONDS:.0f} s") from None
+        raise DeviceError(f"{uri} cannot be reached: it does not answer") from None
     except (OSError, WebSocketException) as error:
         raise DeviceError(
             f"{uri} cannot be reached ({error}): start the relay with `python server.py`"
@@ -74,12 +76,12 @@ def _ask(
         image = base64.b64encode(data).decode()
         websocket.send(json.dumps({"type": "img2img", "image": image, **fields}))
     try:
-        answer = json.loads(websocket.recv(ANSWER_SECONDS))
+        answer = json.loads(_answer(websocket))
         kind = answer["type"]
         if kind == "error":
             raise EngineError(str(answer.get("message", "it failed")))
         if kind == "img2img_result_binary":
-            picture = websocket.recv(ANSWER_SECONDS)
+            picture = _answer(websocket)
             if not isinstance(picture, bytes):
                 raise ProtocolError("expected a picture in bytes, got text")
         elif kind == "img2img_result":
@@ -90,3 +92,10 @@ def _ask(
         raise ProtocolError(f"the answer cannot be understood: {error}") from None
     inspect(picture)
     return Transformed(picture, str(answer.get("prompt", "")))
+
+
+def _answer(websocket: ClientConnection) -> str | bytes:
+    try:
+        return websocket.recv(ANSWER_SECONDS)
+    except TimeoutError:
+        raise EngineError(f"no answer came within {ANSWER_SECONDS:.0f} s") from None

@@ -6,15 +6,18 @@ dropped while the connection lasts.
 """
 
 import asyncio
+import errno
 import logging
 import random
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
+import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 
@@ -29,6 +32,12 @@ logger = logging.getLogger(__name__)
 MAX_MESSAGE = 64 * 1024 * 1024
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 5.0
+STEADY = 10.0
+"""Seconds after which a connection counts as one that works: then the waits begin anew."""
+
+OPEN_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
+"""What a relay that takes nothing more is given to take our last words."""
 
 
 class Listener:
@@ -57,14 +66,17 @@ def native_uri(uri: str, stream: str, role: Role, **query: str | int | None) -> 
     Raises:
         ConfigError: not a WebSocket address.
     """
-    parts = urlsplit(uri if "//" in uri else f"ws://{uri}")
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    expected = f"expected an address like ws://localhost:8765, got {uri!r}"
     try:
-        usable = scheme in ("ws", "wss") and parts.hostname and (parts.port or True)
+        parts = urlsplit(uri if "//" in uri else f"ws://{uri}")
+        scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+        host = parts.hostname or ""
+        host.encode("idna")  # what a look-up would do, and complain of much later
+        usable = scheme in ("ws", "wss") and host and (parts.port is None or parts.port > 0)
     except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError(f"expected an address like ws://localhost:8765, got {uri!r}")
+        raise ConfigError(expected) from None
+    if not usable or re.search(r"[\s\x00-\x1f]", uri):
+        raise ConfigError(expected)
     path = f"{parts.path.rstrip('/')}/streams/{quote(stream, safe='')}/{role}"
     given = {name: value for name, value in query.items() if value not in (None, "")}
     joined = "&".join(part for part in (parts.query, urlencode(given)) if part)
@@ -96,11 +108,14 @@ class Link:
         """Number of the connection; what belongs to an earlier one must not be sent on this."""
         self.hello: Mapping[str, Any] | None = None
         """Fields of the ``hello`` that opens each connection; None: none is sent."""
+        self.sent = 0
+        """Pictures that were sent, on all connections."""
         self._role = role
         self._listener = listener
         self._credit: int | None = 0
         self._pictures: Mailbox[tuple[Packet, Track, int]] = Mailbox()
-        self._outbox: deque[str | bytes] = deque()
+        self._outbox: deque[tuple[str | bytes, int]] = deque()
+        self._patches = _Patches()
         self._connected = False
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,13 +130,18 @@ class Link:
         return self._connected
 
     @property
-    def replaced(self) -> int:
-        """Pictures that a newer one replaced before they could be sent."""
-        return self._pictures.statistics().replaced
+    def waiting(self) -> bool:
+        """Is there a picture that was not sent yet?"""
+        return self._pictures.statistics().waiting > 0
 
     def start(self) -> None:
         """Begin to connect."""
         self._thread.start()
+
+    def introduce(self, hello: Mapping[str, Any]) -> None:
+        """Open each connection with this ``hello`` from now on, and say it on the one there is."""
+        if self._loop is None or not self._call(self._introduce, hello):
+            self.hello = hello
 
     def send_picture(self, packet: Packet, track: Track, session: int | None = None) -> None:
         """Have a packet sent when credit allows; a newer one replaces it until then.
@@ -135,42 +155,70 @@ class Link:
 
     def send(self, message: str | bytes, session: int | None = None) -> None:
         """Have a message sent in order, if there is a connection (and it is still that one)."""
-        if self._connected and session in (None, self.session):
-            self._outbox.append(message)
+        if self._connected:
+            self._outbox.append((message, self.session if session is None else session))
             self._wake()
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Send a text message."""
         self.send(encode_text(kind, **fields))
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Send what lies in the outbox, close and end the thread; idempotent."""
+    def patch(self, values: Mapping[str, Any], origin: str) -> None:
+        """Ask for parameters to be changed; without a connection, as soon as there is one.
+
+        One patch is under way at a time, and what comes meanwhile is merged into the next: of a
+        thousand values of a fader the relay hears a few, the last one among them.
+        """
+        self._patches.add(values, origin)
+        self._wake()
+
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Send what lies in the outbox, close and end the thread; idempotent.
+
+        Args:
+            timeout: seconds for that; then the connection is cut.
+        """
         self._closing = True
         self._wake()
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+        if not self._thread.is_alive() or threading.current_thread() is self._thread:
+            return
+        if self._connected:
             self._thread.join(timeout)
-            if self._thread.is_alive() and self._loop is not None and self._task is not None:
-                self._loop.call_soon_threadsafe(self._task.cancel)
-                self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._call(self._cut)
+            self._thread.join(CLOSE_SECONDS)
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> bool:
+        """Have the link's thread call a function; False if it has ended or not begun."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return False
+        try:
+            loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            return False  # the loop closed between the question and the call
+        return True
 
     def _wake(self) -> None:
-        loop, something = self._loop, self._something
-        if loop is not None and something is not None and not loop.is_closed():
-            try:
-                loop.call_soon_threadsafe(something.set)
-            except RuntimeError:
-                # The loop closed between the question and the call: nobody is left to wake.
-                return
+        if self._something is not None:
+            self._call(self._something.set)
 
     # -- in the link's thread ---------------------------------------------------------------------
 
     def _main(self) -> None:
-        asyncio.run(self._run())
+        try:
+            asyncio.run(self._run())
+        except Exception as error:
+            # The program must hear it, else it waits for ever.
+            logger.debug("the link failed", exc_info=True)
+            self._listener.refused(
+                DreamRelayError(f"the link failed: {type(error).__name__}: {error}")
+            )
 
     async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
         self._something = asyncio.Event()
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
         wait = FIRST_WAIT
         try:
             while not self._closing:
@@ -179,13 +227,14 @@ class Link:
                     await self._connection()
                     reason = "the relay closed the connection"
                 except (AuthError, ConfigError, ProtocolError) as error:
-                    self._listener.refused(error)
+                    if not self._closing:
+                        self._listener.refused(error)
                     return
-                except (OSError, TimeoutError, WebSocketException) as error:
+                except (OSError, WebSocketException) as error:  # a TimeoutError is an OSError
                     reason = _explain(error)
                 if self._closing:
                     return
-                if time.monotonic() - began > 10:
+                if time.monotonic() - began > STEADY:
                     wait = FIRST_WAIT
                 pause = wait * random.uniform(0.5, 1.0)  # not all of them at once
                 wait = min(LONGEST_WAIT, wait * 2)
@@ -211,34 +260,57 @@ class Link:
                 self.uri,
                 compression=None,
                 max_size=MAX_MESSAGE,
-                open_timeout=10,
+                open_timeout=OPEN_SECONDS,
                 ping_interval=20,
                 ping_timeout=20,
-                close_timeout=2,
+                close_timeout=CLOSE_SECONDS,
                 proxy=None,
             )
         except InvalidStatus as error:
             raise _refusal(error, self.shown_uri) from None
         except InvalidURI as error:
             raise ConfigError(str(error)) from None
-        async with websocket:
+        try:
+            # Nothing is awaited between here and `connected`, so that a hello is said once.
             self._outbox.clear()
             self._pictures.try_take()
+            self._patches.begin_anew()
             self._credit = 0 if self._role == "producer" else None
             self.session += 1
             if self.hello is not None:
-                await websocket.send(encode_text("hello", version=1, **self.hello))
+                self._outbox.append((encode_text("hello", version=1, **self.hello), self.session))
             self._connected = True
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    sender = tasks.create_task(self._send_all(websocket))
-                    async for message in websocket:
-                        self._take(message)
-                    sender.cancel()
-            except* WebSocketException as group:
-                raise group.exceptions[0] from None
-            finally:
-                self._connected = False
+            await self._converse(websocket)
+            await websocket.close()
+        finally:
+            self._connected = False
+            # After a farewell this does nothing; otherwise nobody is there to say it to.
+            websocket.transport.abort()
+
+    async def _converse(self, websocket: ClientConnection) -> None:
+        failures: list[BaseException] = []
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sender = tasks.create_task(self._send_all(websocket))
+                async for message in websocket:
+                    self._take(message)
+                sender.cancel()
+        except* Exception as group:  # noqa: BLE001 - raised below, without its group
+            failures.extend(group.exceptions)
+        if failures:
+            # A failure of our own says more than the end of the connection that it brought about.
+            raise min(failures, key=lambda failure: isinstance(failure, WebSocketException))
+
+    def _cut(self) -> None:
+        """End the thread now, whatever it waits for."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _introduce(self, hello: Mapping[str, Any]) -> None:
+        self.hello = hello
+        if self._connected:
+            self._outbox.append((encode_text("hello", version=1, **hello), self.session))
+            self._wake()
 
     def _take(self, message: str | bytes) -> None:
         try:
@@ -252,52 +324,149 @@ class Link:
             return
         if kind == "welcome":
             if self._credit is not None:
-                self._credit = int(fields.get("credit") or 1)
+                self._credit = max(1, whole(fields, "credit", 1))
+                self._wake()
             self._listener.opened(fields)
         elif kind == "ack" and self._credit is not None:
             self._credit += 1
+            self._wake()
+        elif kind in ("parameters", "error") and self._patches.settle(fields):
             self._wake()
         self._listener.heard(kind, fields)
 
     async def _send_all(self, websocket: ClientConnection) -> None:
         assert self._something is not None
         while True:
+            self._something.clear()
             while self._outbox:
-                await websocket.send(self._outbox.popleft())
+                message, session = self._outbox.popleft()
+                if session == self.session:
+                    await websocket.send(message)
+            patch = self._patches.take()
+            if patch is not None:
+                await websocket.send(patch)
+                continue
             if self._credit != 0:
                 item = self._pictures.try_take()
                 if item is not None:
-                    packet, track, session = item
-                    if session == self.session:
-                        if self._credit is not None:
-                            self._credit -= 1
-                        await websocket.send(encode_packet(packet, track))
+                    await self._send_picture(websocket, *item)
                     continue
-            if self._closing and not self._outbox:
+            if self._closing:
                 await websocket.close()
                 return
-            self._something.clear()
-            if not self._outbox and not self._closing and not self._sendable():
-                await self._something.wait()
+            await self._something.wait()
 
-    def _sendable(self) -> bool:
-        return self._credit != 0 and self._pictures.statistics().waiting > 0
+    async def _send_picture(
+        self, websocket: ClientConnection, packet: Packet, track: Track, session: int
+    ) -> None:
+        if session != self.session:
+            return
+        if self._credit is not None:
+            self._credit -= 1
+        self.sent += 1
+        await websocket.send(encode_packet(packet, track))
+
+
+class _Patches:
+    """Patches of parameters that wait, merged by where they come from, and the one under way."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, dict[str, Any]] = {}
+        self._under_way: tuple[str, dict[str, Any]] | None = None
+        self._number = 0
+
+    def add(self, values: Mapping[str, Any], origin: str) -> None:
+        with self._lock:
+            newer = {**self._waiting.pop(origin, {}), **values}
+            for older in self._waiting.values():  # whoever spoke last has the say
+                for name in values:
+                    older.pop(name, None)
+            self._waiting[origin] = newer
+
+    def take(self) -> str | None:
+        """The message to send now, if none is under way."""
+        with self._lock:
+            if self._under_way is not None:
+                return None
+            while self._waiting:
+                origin = next(iter(self._waiting))
+                values = self._waiting.pop(origin)
+                if values:
+                    self._number += 1
+                    self._under_way = (origin, values)
+                    return encode_text(
+                        "parameters", patch=values, origin=origin, id=f"patch-{self._number}"
+                    )
+            return None
+
+    def settle(self, fields: Mapping[str, Any]) -> bool:
+        """Hear an answer; True if it is to the one under way."""
+        with self._lock:
+            # An error without a number is about a message that the relay did not even read.
+            unread = fields.get("type") == "error" and fields.get("id") is None
+            ours = unread or fields.get("id") == f"patch-{self._number}"
+            if self._under_way is None or not ours:
+                return False
+            origin, values = self._under_way
+            self._under_way = None
+            problems = fields.get("problems")
+            if fields.get("type") == "error" and isinstance(problems, dict):
+                # What was merged with a wrong value is not at fault.
+                good = {name: value for name, value in values.items() if name not in problems}
+                if len(good) < len(values):
+                    self._put_back(origin, good)
+            return True
+
+    def begin_anew(self) -> None:
+        """On another connection: what was under way may not have arrived."""
+        with self._lock:
+            if self._under_way is not None:
+                self._put_back(*self._under_way)
+                self._under_way = None
+
+    def _put_back(self, origin: str, values: Mapping[str, Any]) -> None:
+        newer = {name for patch in self._waiting.values() for name in patch}
+        older = {name: value for name, value in values.items() if name not in newer}
+        if older:
+            self._waiting = {origin: {**older, **self._waiting.pop(origin, {})}, **self._waiting}
+
+
+def whole(fields: Mapping[str, Any], name: str, default: int) -> int:
+    """A whole number out of what a relay sent; ``default`` if it is none."""
+    value = fields.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
 def _explain(error: BaseException) -> str:
     """A reason for people, on one line."""
-    if isinstance(error, ConnectionRefusedError):
+    text = str(error).strip()
+    # A name with several addresses (localhost) has its failures listed in one text.
+    numbers = {int(number) for number in re.findall(r"\[Errno (-?\d+)\]", text)}
+    refused = {errno.ECONNREFUSED, 10061}
+    if isinstance(error, ConnectionRefusedError) or (numbers and numbers <= refused):
         return "nothing listens there: start the relay with `python server.py`"
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    if isinstance(error, TimeoutError):
+        return f"no answer within {OPEN_SECONDS:.0f} s"
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _refusal(error: InvalidStatus, uri: str) -> DreamRelayError | OSError:
     """What an HTTP answer instead of a WebSocket means: for good, or for now."""
     status = error.response.status_code
+    said = _said(error.response.body)
     if status in (401, 403):
         hint = "give --token" if status == 401 else "not from here"
         return AuthError(f"{uri} refused us ({status}): {hint}", status=status)
     if status in (400, 404, 405, 426):
-        return ProtocolError(f"{uri} is not a dreamrelay relay (HTTP {status})")
-    return OSError(f"{uri} answered HTTP {status}")  # full, restarting: worth another try
+        return ProtocolError(f"{uri} is not a dreamrelay relay (HTTP {status}{said})")
+    return OSError(f"{uri} answered HTTP {status}{said}")  # full, restarting: worth another try
+
+
+def _said(body: bytes | bytearray | None) -> str:
+    """What the relay says about a refusal, if it says anything."""
+    try:
+        error = orjson.loads(body or b"").get("error", {})
+        return f": {str(error['message'])[:300]}"
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return ""

@@ -8,7 +8,7 @@ must not stop the show. Nothing that comes in can end the server.
 import logging
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from pythonosc.dispatcher import Dispatcher
@@ -80,14 +80,15 @@ class OscServer:
     # Handlers return None: what they return would be sent back to the sender.
 
     def _prompt(self, _: str, *arguments: object) -> None:
-        texts = [argument if isinstance(argument, str) else str(argument) for argument in arguments]
+        if not arguments or not all(isinstance(a, str | int | float) for a in arguments):
+            logger.warning("OSC: /prompt: expected a text, got %.80r", arguments)
+            return
+        texts = [str(argument) for argument in arguments]
         if any(len(text) > LONGEST_TEXT for text in texts):
             logger.warning("OSC: /prompt: expected at most %d characters", LONGEST_TEXT)
             return
         names = ("prompt", "negative_prompt")
-        patch: Mapping[str, str] = dict(zip(names, texts, strict=False))
-        if patch:
-            self._on_patch(dict(patch))
+        self._on_patch(dict(zip(names, texts, strict=False)))
 
     def _unknown(self, address: str, *arguments: object) -> None:
         logger.info("OSC: no such address: %s %s", address[:80], arguments[:4])

@@ -7,7 +7,7 @@ first bytes here.
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
@@ -114,13 +114,16 @@ class Packet:
         private: bool | None = None,
     ) -> "Packet":
         """Return a copy with another header; the picture's bytes are shared, not copied."""
-        return replace(
-            self,
-            seq=self.seq if seq is None else seq,
-            stamps=self.stamps if stamps is None else tuple(stamps),
-            revision=self.revision if revision is None else revision,
-            private=self.private if private is None else private,
-            _wire={},
+        return Packet(
+            self.data,
+            self.codec,
+            self.width,
+            self.height,
+            self.seq if seq is None else seq,
+            self.captured_ns,
+            self.revision if revision is None else revision,
+            self.stamps if stamps is None else tuple(stamps),
+            self.private if private is None else private,
         )
 
     def wire(self, dialect: str, make: Callable[["Packet"], bytes]) -> bytes:
@@ -187,6 +190,9 @@ def _bmp(data: bytes) -> Picture:
 _JPEG_SEGMENTS = 2000
 """An ICC profile may take 255 segments; nobody needs more than this before the picture's size."""
 
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of a start of frame, which tells the size."""
+
 
 def _jpeg(data: bytes) -> Picture:
     at = 2
@@ -197,14 +203,14 @@ def _jpeg(data: bytes) -> Picture:
         marker = data[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+        elif marker in _JPEG_SIZES:
             return Picture(Codec.JPEG, _be(data, at + 7, 2), _be(data, at + 5, 2))
         elif marker in (0xD9, 0xDA):
             raise ProtocolError("the JPEG has no size before its pixels")
         elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length follows
             at += 2
         else:
-            at += 2 + max(2, _be(data, at + 2, 2))
+            at += 2 + max(2, data[at + 2] << 8 | data[at + 3])
     raise ProtocolError(f"the JPEG has no size in its first {_JPEG_SEGMENTS} segments")
 
 

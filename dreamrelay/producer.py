@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from dreamrelay.codec import Frame, encode_bytes, resize
 from dreamrelay.config import ProducerSettings
 from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError
-from dreamrelay.link import Link, Listener
+from dreamrelay.link import Link, Listener, whole
 from dreamrelay.media import Captured, Source, open_source
+from dreamrelay.media.address import VIDEO_SUFFIXES
 from dreamrelay.media.pacing import Pacer
 from dreamrelay.packet import Codec, Hop, Packet
 from dreamrelay.telemetry import RateMeter
@@ -34,11 +37,14 @@ class ProducerStatistics:
     """Totals since the start; written by the producer's threads, read by whoever reports."""
 
     captured: int = 0
+    sent: int = 0
     acked: int = 0
     refused: int = 0
     dropped: int = 0
+    """Pictures that were never sent: replaced by a newer one, or there was no relay."""
     rate: RateMeter = field(default_factory=RateMeter)
-    round_trip_ms: float = 0.0
+    age_ms: float = 0.0
+    """Of the last picture when its ack came: from the camera to the relay and back."""
     connected: bool = False
     last_refusal: str = ""
 
@@ -46,20 +52,32 @@ class ProducerStatistics:
 class Producer(Listener):
     """One producer: ``run`` until the source or the duration ends, or ``stop``.
 
+    Args:
+        source: a source of one's own; else the settings say which one.
+        pacer: a clock of one's own.
+
     Raises:
         ConfigError, DeviceError, MissingExtra: the source cannot be opened. Nothing was started.
     """
 
-    def __init__(self, settings: ProducerSettings, *, source: Source | None = None) -> None:
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        *,
+        source: Source | None = None,
+        pacer: Pacer | None = None,
+    ) -> None:
         self.settings = settings
         self.statistics = ProducerStatistics()
         self.url = source_url(settings)
         self._given = source
+        self._pacer = pacer or Pacer(settings.fps)
         self._stopped = threading.Event()
         self._failure: DreamRelayError | None = None
-        self._sent_ns: dict[int, int] = {}
+        self._captured_ns: dict[int, int] = {}
         self._opened = threading.Event()
         self._encoded: tuple[Frame, bytes, int, int] | None = None
+        self._trouble = ""
         self._link = Link(
             settings.websocket_uri,
             settings.stream,
@@ -75,7 +93,7 @@ class Producer(Listener):
 
     def change(self, **parameters: Any) -> None:
         """Change parameters of the stream (``prompt="..."``); from any thread."""
-        self._link.tell("parameters", patch=parameters, origin="producer")
+        self._link.patch(parameters, "producer")
 
     def run(self) -> None:
         """Send until the end of the source or of the duration, or ``stop``.
@@ -86,12 +104,15 @@ class Producer(Listener):
         """
         # Screens and cameras belong to the thread that opened them.
         source = self._given or open_source(self.url)
+        if self.settings.prompt is not None:
+            self.change(prompt=self.settings.prompt)
         self._link.start()
         try:
             self._send_all(source)
             self._await_acks()
         finally:
             self._link.close()
+            self._count()
             source.close()
         if self._failure is not None:
             raise self._failure
@@ -103,14 +124,23 @@ class Producer(Listener):
         while not self._opened.wait(0.1):
             if self._stopped.is_set():
                 return
-        pacer = Pacer(settings.fps)
+        pacer = self._pacer
+        plays = not source.live and source.fps is not None
+        fps = min(settings.fps, source.fps) if plays and source.fps else settings.fps
+        pacer.restart(fps)
+        reader = _Reader(source, source.fps / fps if plays and source.fps else 0.0)
         began = time.monotonic()
         wait = 0.5
         while not self._stopped.is_set():
             if settings.duration is not None and time.monotonic() - began >= settings.duration:
                 return
+            if not self._link.connected:
+                # Nobody would see it. The pictures of a folder wait for the relay, too.
+                self._stopped.wait(0.02)
+                pacer.restart()
+                continue
             try:
-                captured = source.read()
+                captured = reader.read()
             except DeviceError as error:
                 if self.statistics.captured == 0 and not source.live:
                     raise
@@ -122,34 +152,57 @@ class Producer(Listener):
             wait = 0.5
             if captured is None:
                 return
-            packet = self._encode(captured)
-            self._sent_ns[packet.seq] = time.monotonic_ns()
-            self._link.send_picture(packet, "input")
-            self.statistics.dropped = self._link.replaced
-            pacer.tick()
+            packet = self._encode(captured, still=not source.live and source.fps is None)
+            if packet is not None:
+                self._captured_ns[packet.seq] = packet.captured_ns
+                self._link.send_picture(packet, "input")
+            self._count()
+            reader.missed(pacer.tick())
             self._stopped.wait(pacer.delay())
 
-    def _encode(self, captured: Captured) -> Packet:
+    def _encode(self, captured: Captured, *, still: bool) -> Packet | None:
+        """The packet of a picture; None if no coding can hold it, which is named once."""
         settings = self.settings
         codec = Codec[settings.format.upper()]
-        if self._encoded is None or self._encoded[0] is not captured.frame:
-            frame = _shrink(captured.frame, settings.width, settings.height)
-            data = encode_bytes(frame, codec, quality=settings.quality)
-            self._encoded = (captured.frame, data, frame.shape[1], frame.shape[0])
+        known = self._encoded
         # A still picture is encoded once, however often it is sent.
-        _, data, width, height = self._encoded
+        if not (still and known is not None and np.array_equal(known[0], captured.frame)):
+            frame = _shrink(captured.frame, settings.width, settings.height)
+            height, width = frame.shape[:2]
+            try:
+                data = encode_bytes(frame, codec, quality=settings.quality)
+            except (OSError, ValueError) as error:
+                self._complain(
+                    f"a picture of {width}x{height} cannot be sent as {codec.name}"
+                    f" ({error}): try --width=1024"
+                )
+                return None
+            known = self._encoded = (captured.frame, data, width, height)
+        _, data, width, height = known
         self.statistics.captured += 1
         seq = self.statistics.captured
         packet = Packet(data, codec, width, height, seq, captured.captured_ns)
         return packet.stamped(Hop.ENCODED)
 
+    def _count(self) -> None:
+        statistics = self.statistics
+        waiting = self._link.waiting
+        statistics.sent = self._link.sent
+        statistics.dropped = max(0, statistics.captured - statistics.sent - waiting)
+
+    def _complain(self, text: str) -> None:
+        """Name what is wrong, once and not for every picture."""
+        if text != self._trouble:
+            self._trouble = text
+            logger.warning("%s", text)
+
     def _await_acks(self) -> None:
         deadline = time.monotonic() + LAST_ACK
         statistics = self.statistics
         while (
-            statistics.connected
+            self._link.connected
             and not self._stopped.is_set()
-            and statistics.acked + statistics.refused + self._link.replaced < statistics.captured
+            and (self._link.waiting or statistics.acked + statistics.refused < self._link.sent)
             and time.monotonic() < deadline
         ):
             self._stopped.wait(0.01)
@@ -159,8 +212,6 @@ class Producer(Listener):
     def opened(self, welcome: Mapping[str, Any]) -> None:
         logger.info("sending to %s", self._link.shown_uri)
         self.statistics.connected = True
-        if self.settings.prompt is not None:
-            self.change(prompt=self.settings.prompt)
         self._opened.set()
 
     def lost(self, reason: str, retry_in: float) -> None:
@@ -180,15 +231,49 @@ class Producer(Listener):
             else:
                 statistics.refused += 1
                 statistics.last_refusal = str(fields.get("message", ""))
-                logger.warning("the relay refused a picture: %s", statistics.last_refusal)
-            sent = self._sent_ns.pop(int(fields.get("seq") or 0), None)
-            if sent is not None:
-                statistics.round_trip_ms = (time.monotonic_ns() - sent) / 1e6
-            if len(self._sent_ns) > 256:  # those that were replaced get no ack
-                for seq in sorted(self._sent_ns)[:128]:
-                    del self._sent_ns[seq]
+                self._complain(f"the relay refused a picture: {statistics.last_refusal}")
+            taken = self._captured_ns.pop(whole(fields, "seq", 0), None)
+            if taken is not None:
+                statistics.age_ms = (time.time_ns() - taken) / 1e6
+            if len(self._captured_ns) > 256:  # those that were replaced get no ack
+                for seq in list(self._captured_ns)[:128]:
+                    del self._captured_ns[seq]
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
+
+
+class _Reader:
+    """Read a source at the rate of the producer.
+
+    A stored source with a rate of its own (a video) plays at its own speed: what is too much for
+    the producer's rate, or was missed, is skipped.
+
+    Args:
+        step: pictures of the source to one that is sent; 0 where it has no rate of its own.
+    """
+
+    def __init__(self, source: Source, step: float) -> None:
+        self._source = source
+        self._step = step
+        self._due = step
+        self._read = 0
+        self._last: Captured | None = None
+
+    def read(self) -> Captured | None:
+        """The picture to send now; None at the end."""
+        if not self._step:
+            return self._source.read()
+        while self._read == 0 or self._read < int(self._due + 1e-6):
+            captured = self._source.read()
+            if captured is None:
+                return None
+            self._last = captured
+            self._read += 1
+        return self._last
+
+    def missed(self, ticks: int) -> None:
+        """A tick was taken, and so many before it were missed."""
+        self._due += self._step * (1 + ticks)
 
 
 def _shrink(frame: Frame, width: int | None, height: int | None) -> Frame:
@@ -210,29 +295,44 @@ def source_url(settings: ProducerSettings) -> str:
         ConfigError: the mode needs a source, or has no use for a flag that was given.
     """
     mode, source = settings.mode, settings.source
+    if settings.region is not None and mode != "screen":
+        raise ConfigError("--region goes with --mode=screen")
     if mode is None:
-        return source or "pattern://bars"
-    if mode in ("static", "directory", "video", "prompt-interactive"):
-        if source is None:
-            what = "a folder" if mode == "directory" else "a file"
-            raise ConfigError(f"--mode={mode} needs --source={what}")
-        if "://" in source:
-            return source
-        path = Path(source)
-        if mode == "directory":
-            if not path.is_dir():
-                raise DeviceError(f"--mode=directory needs a folder, and {source} is none")
-            return _path_url("directory", path, loop=settings.loop)
-        if mode == "video":
-            return _path_url("video", path, loop=settings.loop)
-        return source
+        return _guessed(source, loop=settings.loop)
     if mode == "screen":
+        if source is not None:
+            raise ConfigError("--mode=screen has no --source: try --monitor_index=1 or --region")
         region = ",".join(map(str, settings.region)) if settings.region else None
         return _url(f"screen://{settings.monitor_index}", region=region)
     if mode == "webcam":
         size = {"width": settings.width, "height": settings.height}
-        return _url(f"camera://{source or settings.camera_index}", **size)
-    return source or "pattern://bars"
+        target = quote(source, safe="/:") if source else settings.camera_index
+        return _url(f"camera://{target}", **size)
+    if mode == "pattern":
+        return source if source and "://" in source else f"pattern://{source or 'bars'}"
+    if source is None:
+        what = "a folder" if mode == "directory" else "a file"
+        raise ConfigError(f"--mode={mode} needs --source={what}")
+    if "://" in source:
+        return source
+    path = Path(source)
+    if mode == "directory" and not path.is_dir():
+        raise DeviceError(f"--mode=directory needs a folder, and {source} is none")
+    if mode in ("directory", "video"):
+        return _path_url(mode, path, loop=settings.loop)
+    return source
+
+
+def _guessed(source: str | None, *, loop: bool) -> str:
+    """The source when no mode says what it is."""
+    if source is None or "://" in source:
+        return source or "pattern://bars"
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _path_url("directory", path, loop=loop)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return _path_url("video", path, loop=loop)
+    return source
 
 
 def _path_url(scheme: str, path: Path, *, loop: bool) -> str:

@@ -50,19 +50,20 @@ class ParameterSchema:
 
     def problems(self, values: Mapping[str, Any]) -> dict[str, str]:
         """Say what is wrong with which of the values; empty if nothing is."""
-        problems = {
-            name[:64]: f"no such parameter: expected one of {', '.join(self.names)}"
-            for name in values
-            if name not in self.names
-        }
-        try:
-            for error in self._validator.iter_errors(dict(values)):
-                name = str(error.absolute_path[0])
-                problems.setdefault(name, _explain(error))
-        except (Unresolvable, RecursionError, ArithmeticError) as error:
-            # The rules of the worker are at fault, not the value.
-            named = next(iter(values), "patch")
-            problems[named[:64]] = f"the worker's schema cannot be used: {type(error).__name__}"
+        problems: dict[str, str] = {}
+        for name, value in values.items():
+            if name not in self.names:
+                known = ", ".join(self.names)
+                problems[name[:64]] = f"no such parameter: expected one of {known}"
+                continue
+            try:
+                error = next(self._validator.iter_errors({name: value}), None)
+            except (Unresolvable, RecursionError, ArithmeticError) as failure:
+                # The worker's rule is at fault, not the value.
+                problems[name[:64]] = f"its rule cannot be used: {type(failure).__name__}"
+            else:
+                if error is not None:
+                    problems[name[:64]] = _explain(error)
         return problems
 
 
@@ -81,9 +82,12 @@ def _cheap(node: Any) -> Any:
 
 def _explain(error: jsonschema.ValidationError) -> str:
     """Say what a value should have been."""
-    if error.context:  # one of several: say what kept it from the nearest
-        best = jsonschema.exceptions.best_match(error.context)
-        error = best if best is not None else error
+    if error.context:  # one of several: what kept it from the one whose type fits
+        fitting = [inner for inner in error.context if inner.validator != "type"]
+        if fitting:
+            return _explain(fitting[0])
+        kinds = " or ".join(str(inner.validator_value) for inner in error.context)
+        return f"expected {kinds}, got {error.instance!r:.60}"
     value: Any = error.instance
     rule: Any = error.validator_value
     came = f"got {value!r:.60}"

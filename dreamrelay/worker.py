@@ -8,18 +8,19 @@ Three threads with mailboxes between them, so that the engine never waits for a 
 
 Of live frames the newest wins at each mailbox; requests (a picture for one peer alone) are all
 kept. One credit goes back to the relay for each packet that was taken up, so one more is on its way
-while one is computed, and no more.
+while one is decoded, and no more.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from dreamrelay.codec import Frame, decode, encode_bytes, resize
-from dreamrelay.config import WorkerSettings
+from dreamrelay.config import WorkerSettings, spout_url
 from dreamrelay.engines import Engine, EngineSettings, Progress, Result, open_engine
 from dreamrelay.errors import (
     ClosedError,
@@ -30,7 +31,7 @@ from dreamrelay.errors import (
     ParameterError,
     ProtocolError,
 )
-from dreamrelay.link import Link, Listener
+from dreamrelay.link import Link, Listener, whole
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Sink, Source, open_sink, open_source
 from dreamrelay.media.pacing import Pacer
@@ -38,7 +39,7 @@ from dreamrelay.osc import OscServer
 from dreamrelay.packet import Codec, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.native import encode_packet, encode_text
 from dreamrelay.telemetry import RateMeter
-from dreamrelay.viewer import Closed, Viewer, viewer_available
+from dreamrelay.viewer import Closed, Snapshot, Viewer, viewer_available
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,21 @@ T = TypeVar("T")
 CREDIT = 2
 """One packet in the engine's hands and one on its way."""
 
+REFUSED = "refused: "
+"""How the text begins that the stream shows when the engine does not take a value."""
+
 LEAST_QUALITY = 30
+LEAST_SIDE = 16
+"""Smaller than this no answer is made, however few bytes are asked for."""
+
+STOP_SECONDS = 10.0
+"""A frame under way (or a part of a model) has so long to end once we are to stop."""
+
+LAST_WORDS_SECONDS = 3.0
+"""A worker that cannot go on waits so long for a relay to tell it to."""
+
+FASTEST_SOURCE = 60.0
+"""A live source without a rate of its own (a screen) is not read more often in a second."""
 
 PARAMETER_FLAGS = (
     "prompt",
@@ -70,17 +85,23 @@ PARAMETER_FLAGS = (
 class Batch(Generic[T]):
     """What waits in a mailbox of the worker: the newest live item, and every request.
 
-    ``packets`` counts what went in, replaced ones too: as many credits go back.
+    ``packets`` counts what went in, replaced ones too: as many credits go back, on the connection
+    that they came on (``session``).
     """
 
     newest: T | None = None
     requests: tuple[T, ...] = ()
     packets: int = 0
+    session: int = 0
 
     def merge(self, newer: "Batch[T]") -> "Batch[T]":
         newest = self.newest if newer.newest is None else newer.newest
         requests = self.requests + newer.requests
-        return Batch(newest, requests, self.packets + newer.packets)
+        return Batch(newest, requests, self.packets + newer.packets, newer.session)
+
+    def merge_packets(self, newer: "Batch[T]") -> "Batch[T]":
+        """As ``merge``; but what came on an earlier connection is nobody's concern any more."""
+        return newer if newer.session != self.session else self.merge(newer)
 
     def items(self) -> tuple[T, ...]:
         """Requests first: somebody waits for each of them."""
@@ -144,6 +165,25 @@ class Patch:
 
 
 @dataclass(slots=True)
+class _Outlet:
+    """A sink, and what it complained of last: said once, not for every frame."""
+
+    url: str
+    sink: Sink
+    trouble: str = ""
+
+    def write(self, frame: Frame) -> None:
+        trouble = ""
+        try:
+            self.sink.write(frame)
+        except DeviceError as error:
+            trouble = str(error)
+        if trouble and trouble != self.trouble:
+            logger.warning("%s: %s", self.url, trouble)
+        self.trouble = trouble
+
+
+@dataclass(slots=True)
 class WorkerStatistics:
     """Totals since the start; written by the worker's threads, read by whoever reports."""
 
@@ -173,17 +213,19 @@ class Worker(Listener):
         self.link: Link | None = None
         self.viewer: Viewer | None = None
         self._source: Source | None = None
-        self._sinks: list[tuple[str, Sink]] = []
+        self._sinks: list[_Outlet] = []
         self._osc: OscServer | None = None
         self._stopped = threading.Event()
         self._failure: BaseException | None = None
-        self._packets: Mailbox[Batch[Intake]] = Mailbox(Batch.merge)
+        self._packets: Mailbox[Batch[Intake]] = Mailbox(Batch.merge_packets)
         self._jobs: Mailbox[Batch[Job]] = Mailbox(Batch.merge)
         self._results: Mailbox[Batch[Done]] = Mailbox(Batch.merge)
         self._patches: Mailbox[Patch] = Mailbox(Patch.merge)
         self._announced: tuple[int, Asked] | None = None
         self._encoded: tuple[Frame, bytes] | None = None
         self._revision = 0
+        self._said: tuple[str, str, float | None] = ("loading", "", None)
+        self._trouble = ""
         self._loaded = threading.Event()
         try:
             self._open()
@@ -194,7 +236,7 @@ class Worker(Listener):
     def _open(self) -> None:
         """Open everything that may be refused, before anything runs."""
         settings = self.settings
-        local = settings.source or (f"spout://{settings.spout_in}" if settings.spout_in else None)
+        local = settings.source or (spout_url(settings.spout_in) if settings.spout_in else None)
         if local is not None:
             if settings.websocket_port is not None:
                 raise ConfigError("choose one: --websocket_port (a relay) or a local source")
@@ -209,9 +251,9 @@ class Worker(Listener):
                 name="worker",
             )
             self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
-        sinks = [*settings.sink, *([f"spout://{settings.spout_out}"] if settings.spout_out else [])]
+        sinks = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]
         for url in sinks:
-            self._sinks.append((url, open_sink(url)))
+            self._sinks.append(_Outlet(url, open_sink(url)))
         if settings.osc_port is not None:
             self._osc = OscServer(settings.osc_ip, settings.osc_port, self._on_osc)
         if settings.viewer != "off":
@@ -235,6 +277,9 @@ class Worker(Listener):
             EngineError: the model cannot be loaded.
             DreamRelayError: the relay will not have us, or the local source failed for good.
         """
+        if self._stopped.is_set():
+            self._close()
+            return
         targets = (self._take_up, self._compute, self._hand_out)
         threads = [
             threading.Thread(target=self._guard, args=(target,), name=target.__name__, daemon=True)
@@ -261,9 +306,10 @@ class Worker(Listener):
             self._stopped.set()
             for mailbox in (self._packets, self._jobs, self._results, self._patches):
                 mailbox.close()
+            deadline = time.monotonic() + STOP_SECONDS
             for thread in threads:
                 if thread.ident is not None:
-                    thread.join(10)
+                    thread.join(max(0.0, deadline - time.monotonic()))
             self._close()
         if self._failure is not None:
             raise self._failure
@@ -273,50 +319,73 @@ class Worker(Listener):
         self._stopped.set()
 
     def _close(self) -> None:
-        if self._osc is not None:
-            self._osc.close()
-        if self.link is not None:
-            self.link.close()
-        if self.viewer is not None:
-            self.viewer.close()
-        for _, sink in self._sinks:
-            sink.close()
-        if self._source is not None:
-            self._source.close()
-        self.engine.close()
+        with ExitStack() as stack:  # each is closed, whatever another one says
+            stack.callback(self.engine.close)
+            if self._source is not None:
+                stack.callback(self._source.close)
+            for outlet in self._sinks:
+                stack.callback(outlet.sink.close)
+            if self.viewer is not None:
+                stack.callback(self.viewer.close)
+            if self.link is not None:
+                stack.callback(self.link.close)
+            if self._osc is not None:
+                stack.callback(self._osc.close)
 
-    def _guard(self, target: Any) -> None:
+    def _guard(self, target: Callable[[], None]) -> None:
         """Run one thread; what ends it ends the worker."""
         try:
             target()
         except ClosedError:
             return  # a mailbox was closed: we are stopping
         except BaseException as error:  # noqa: BLE001 - carried to run(), which raises it
+            known = isinstance(error, DreamRelayError)
+            self._last_words(str(error) if known else f"{type(error).__name__}: {error}")
             self._failure = self._failure or error
             self._stopped.set()
+
+    def _last_words(self, text: str) -> None:
+        """Have the stream show why we end, if there is a relay or one is found soon."""
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        while self.link is not None and not self.link.connected and time.monotonic() < deadline:
+            if self._stopped.wait(0.02):
+                return
+        self._say("error", text)
 
     def _look_around(self) -> None:
         """Four times a second: the window's events, and how we are."""
         if self.viewer is not None:
             for event in self.viewer.events():
-                # The seed with its own server ends when its window is closed; a worker of a relay
-                # goes on for everybody else.
-                if isinstance(event, Closed) and self.settings.websocket_port is not None:
-                    self._stopped.set()
+                match event:
+                    case Closed(None) if self.settings.websocket_port is not None:
+                        # The seed with its own server ends when its window is closed; a worker of
+                        # a relay goes on for everybody else. A window that died was not closed.
+                        self._stopped.set()
+                    case Snapshot(path, problem):
+                        logger.info("snapshot %s: %s", path, problem or "saved")
 
     def _say(self, state: str, text: str = "", fraction: float | None = None) -> None:
         self.state = state
+        self._said = (state, text, fraction)
         if self.link is not None:
             fps = round(self.statistics.results.rate, 1)
             self.link.tell("status", state=state, text=text, fraction=fraction, fps=fps)
         if self.viewer is not None and text:
             self.viewer.status(text)
 
+    def _complain(self, text: str) -> None:
+        """Have the stream show what is wrong while we go on; once, and "" when it is over."""
+        if text != self._trouble:
+            self._trouble = text
+            if text:
+                logger.warning("%s", text)
+            self._say("live", text)
+
     # -- from the relay, in the link's thread -----------------------------------------------------
 
     def opened(self, welcome: Mapping[str, Any]) -> None:
         logger.info("working for %s", self.link.shown_uri if self.link else "")
-        self._say(self.state)
+        self._say(*self._said)
 
     def lost(self, reason: str, retry_in: float) -> None:
         logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
@@ -329,11 +398,12 @@ class Worker(Listener):
         if kind == "parameters" and self._loaded.is_set():
             values = fields.get("values")
             if isinstance(values, dict):
-                self._put_patch(Patch(values, int(fields.get("revision") or 0)))
+                self._put_patch(Patch(values, whole(fields, "revision", 0)))
         elif kind == "request":
             patch = fields.get("patch")
-            asked = Asked(patch if isinstance(patch, dict) else {}, fields.get("max_bytes"))
-            self._announced = (int(fields.get("seq") or 0), asked)
+            most = whole(fields, "max_bytes", 0)
+            asked = Asked(patch if isinstance(patch, dict) else {}, most if most > 0 else None)
+            self._announced = (whole(fields, "seq", 0), asked)
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
 
@@ -342,7 +412,8 @@ class Worker(Listener):
         announced, self._announced = self._announced, None
         asked = announced[1] if announced and announced[0] == packet.seq else None
         intake = Intake(packet.stamped(Hop.RECEIVED), session, asked)
-        batch = Batch(requests=(intake,), packets=1) if asked else Batch(intake, packets=1)
+        newest, requests = (None, (intake,)) if asked else (intake, ())
+        batch = Batch(newest, requests, packets=1, session=session)
         try:
             self._packets.put(batch)
         except ClosedError:
@@ -357,10 +428,10 @@ class Worker(Listener):
             return  # stopping
 
     def _on_osc(self, patch: dict[str, Any]) -> None:
-        if self.link is not None and self.link.connected:
+        if self.link is not None:
             # The relay checks it like any other patch and tells everybody.
-            self.link.tell("parameters", patch=patch, origin="osc")
-        else:
+            self.link.patch(patch, "osc")
+        if self.link is None or not self.link.connected:
             self._put_patch(Patch(patch))
 
     # -- intake -----------------------------------------------------------------------------------
@@ -377,7 +448,7 @@ class Worker(Listener):
             if batch is None:
                 continue
             if self.link is not None and batch.packets:
-                self.link.tell("credit", count=batch.packets)
+                self.link.send(encode_text("credit", count=batch.packets), batch.session)
             for intake in batch.items():
                 job = self._decode(intake)
                 if job is not None:
@@ -403,46 +474,56 @@ class Worker(Listener):
         """Feed the local source's frames in, at its own rate."""
         assert self._source is not None
         self._await_engine()
-        pacer = Pacer(self._source.fps) if self._source.fps else None
+        source = self._source
+        rate = source.fps or (FASTEST_SOURCE if source.live else None)
+        pacer = Pacer(rate) if rate else None
         wait = 0.5
         while not self._stopped.is_set():
             try:
-                captured = self._source.read()
+                captured = source.read()
             except DeviceError as error:
-                logger.warning("%s; next try in %.1f s", error, wait)
-                self._say("live", str(error))
+                self._complain(str(error))
                 self._stopped.wait(wait)
                 wait = min(5.0, wait * 2)
                 continue
             wait = 0.5
             if captured is None:
-                return
+                break
             width, height = self.engine.width, self.engine.height
             frame = resize(captured.frame, width, height, self.settings.fit)
             self._jobs.put(Batch(Job(frame, 0, captured.captured_ns, 0).but(Hop.DECODED)))
             if pacer is not None:
                 pacer.tick()
                 self._stopped.wait(pacer.delay())
+            else:
+                self._await_empty(self._jobs)  # pictures of a folder: as fast as the engine
+        # The source is at its end; so are we, once its last pictures are out.
+        self._await_empty(self._jobs)
+        self._jobs.close()
+
+    def _await_empty(self, mailbox: Mailbox[Any]) -> None:
+        while mailbox.statistics().waiting and not self._stopped.is_set():
+            self._stopped.wait(0.005)
 
     # -- engine -----------------------------------------------------------------------------------
 
     def _compute(self) -> None:
         """The engine's thread: load, then one frame after the other."""
-        try:
-            self.engine.load(self._report)
-        except EngineError as error:
-            self._say("error", str(error))
-            raise
+        self.engine.load(self._report)
         self._introduce()
         self._loaded.set()
         self._say("live", "")
-        while True:
-            batch = self._jobs.take()
-            if batch is None:
-                continue
-            self._apply_patches()
-            for job in batch.items():
-                self._infer(job)
+        try:
+            while True:
+                batch = self._jobs.take()
+                if batch is None:
+                    continue
+                self._apply_patches()
+                for job in batch.items():
+                    self._infer(job)
+        except ClosedError:
+            self._results.close()  # the outlet hands out what lies there, then ends
+            raise
 
     def _report(self, progress: Progress) -> None:
         if self._stopped.is_set():
@@ -463,7 +544,7 @@ class Worker(Listener):
         )
         if self.link is None:
             return
-        self.link.hello = {
+        hello = {
             "name": "worker",
             "credit": CREDIT,
             "engine": engine.name,
@@ -475,7 +556,7 @@ class Worker(Listener):
             "parameters": engine.parameters,
         }
         self._loaded.set()
-        self.link.send(encode_text("hello", version=1, **self.link.hello))
+        self.link.introduce(hello)
 
     def _apply_patches(self) -> None:
         patch = self._patches.try_take()
@@ -484,23 +565,39 @@ class Worker(Listener):
         # Values that hold already are left out: applying them again might start something anew.
         current = self.engine.parameters
         changed = {n: v for n, v in patch.values.items() if current.get(n, self) != v}
-        try:
-            if changed:
-                self.engine.apply(changed)
-                logger.info("applied %s", ", ".join(f"{n}={v!r:.60}" for n, v in changed.items()))
-        except ParameterError as error:
-            logger.warning("refused: %s", error)
-            self._say("live", f"refused: {error}")
-        except EngineError as error:
-            logger.warning("%s", error)
-            self._say("live", str(error))
+        if changed and self._apply(changed) and self._trouble.startswith(REFUSED):
+            self._complain("")
         if patch.revision is not None:
             self._revision = patch.revision
         if self.link is not None:
             # A reconnect shall find the values that hold now.
             self.link.hello = {**(self.link.hello or {}), "parameters": self.engine.parameters}
 
+    def _apply(self, changed: Mapping[str, Any]) -> bool:
+        """Bring values into force, as many as the engine takes; True if it took all."""
+        try:
+            self.engine.apply(changed)
+        except ParameterError as error:
+            # The relay lets pass what its schema cannot tell. It is told the values that hold, or
+            # this one would be in the way of every later patch.
+            self._complain(f"{REFUSED}{error}")
+            current = self.engine.parameters
+            wrong = [name for name in changed if name in error.problems] or list(changed)
+            if self.link is not None:
+                self.link.patch({n: current[n] for n in wrong if n in current}, "worker")
+            rest = {name: value for name, value in changed.items() if name not in wrong}
+            if rest:
+                self._apply(rest)
+            return False
+        except EngineError as error:
+            self._complain(str(error))
+            return False
+        logger.info("applied %s", ", ".join(f"{n}={v!r:.60}" for n, v in changed.items()))
+        return True
+
     def _infer(self, job: Job) -> None:
+        if job.asked is not None and self.link is not None and job.session != self.link.session:
+            return  # nobody waits for it any more: the relay has asked another worker, or failed it
         began = time.perf_counter()
         job = job.but(Hop.INFER)
         try:
@@ -511,15 +608,17 @@ class Worker(Listener):
                 result = self.engine.infer(job.frame, job)
         except (EngineError, ParameterError) as error:
             self.statistics.failed += 1
-            logger.warning("picture %d: %s", job.seq, error)
             if job.asked is not None:
+                logger.warning("request %d: %s", job.seq, error)
                 self._answer_failed(job.seq, job.session, str(error))
             else:
-                self._say("live", str(error))
+                self._complain(str(error))
             return
         self.statistics.infer_seconds += time.perf_counter() - began
         if result is None:
             return
+        if job.asked is None and self._trouble and not self._trouble.startswith(REFUSED):
+            self._complain("")
         done = Done(result.frame, result.token.but(Hop.INFERRED), self._revision, result.repeated)
         self._results.put(Batch(requests=(done,)) if job.asked is not None else Batch(done))
 
@@ -530,15 +629,18 @@ class Worker(Listener):
     # -- outlet -----------------------------------------------------------------------------------
 
     def _hand_out(self) -> None:
-        while True:
-            batch = self._results.take()
-            if batch is None:
-                continue
-            for done in batch.items():
-                if done.job.asked is not None:
-                    self._answer(done, done.job.asked)
-                else:
-                    self._publish(done)
+        try:
+            while True:
+                batch = self._results.take()
+                if batch is None:
+                    continue
+                for done in batch.items():
+                    if done.job.asked is not None:
+                        self._answer(done, done.job.asked)
+                    else:
+                        self._publish(done)
+        finally:
+            self._stopped.set()  # also at the end of a local source: all of it is out
 
     def _publish(self, done: Done) -> None:
         statistics = self.statistics
@@ -552,11 +654,8 @@ class Worker(Listener):
                 "fps": statistics.results.rate,
             }
             self.viewer.show(done.frame, info=info)
-        for url, sink in self._sinks:
-            try:
-                sink.write(done.frame)
-            except DeviceError as error:
-                logger.warning("%s: %s", url, error)
+        for outlet in self._sinks:
+            outlet.write(done.frame)
         if self.link is not None and self.link.connected:
             if self._encoded is not None and done.repeated and self._encoded[0] is done.frame:
                 data = self._encoded[1]
@@ -568,7 +667,11 @@ class Worker(Listener):
 
     def _answer(self, done: Done, asked: Asked) -> None:
         self.statistics.requests += 1
-        data = encode_within(done.frame, self.settings.quality, asked.max_bytes)
+        try:
+            data = encode_within(done.frame, self.settings.quality, asked.max_bytes)
+        except EngineError as error:
+            self._answer_failed(done.job.seq, done.job.session, str(error))
+            return
         packet = _packet(done, data).but(private=True)
         if self.link is not None:
             self.link.send(encode_packet(packet, "output"), done.job.session)
@@ -602,13 +705,19 @@ def parameters_schema(engine: Engine) -> dict[str, Any]:
 
 
 def encode_within(frame: Frame, quality: int, max_bytes: int | None) -> bytes:
-    """Encode as JPEG, worse and then smaller until it fits in ``max_bytes``."""
+    """Encode as JPEG, worse and then smaller until it fits in ``max_bytes``.
+
+    Raises:
+        EngineError: it would be too small to be a picture.
+    """
     data = encode_bytes(frame, Codec.JPEG, quality=quality)
     while max_bytes is not None and len(data) > max_bytes:
         if quality > LEAST_QUALITY:
             quality = max(LEAST_QUALITY, quality - 15)
         else:
             height, width = frame.shape[:2]
+            if max(height, width) <= LEAST_SIDE:
+                raise EngineError(f"no picture fits in {max_bytes} bytes")
             frame = resize(frame, max(1, width * 3 // 4), max(1, height * 3 // 4), "stretch")
         data = encode_bytes(frame, Codec.JPEG, quality=quality)
     return data

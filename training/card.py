@@ -47,9 +47,9 @@ input, from about 0.42 on the style is complete.
 
 ## Figures
 
-Trained for {figures["minutes"]} minutes on two CPU cores ({figures["steps"]} steps of 24 crops of 64 x 64,
-at the end 8 of 128 x 128). On two photographs it never saw, at strength 0.5: the output is nearer to the reference
-stylisation asked for than to any other of its kind.
+Trained for {figures["minutes"]} minutes on two shared CPU cores ({figures["steps"]} steps of 24
+crops of 64 x 64, at the end 8 of 128 x 128). Two photographs it never saw, at strength 0.5: is
+the output nearer to the reference stylisation asked for than to any other of its kind?
 
 | kind | top 1 | mean error (0..1) | taken for another |
 |---|---|---|---|

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,9 @@ def export(parts: PocketParts, out: Path, sheet: Path, figures: dict[str, Any]) 
 
 
 def _write(parts: PocketParts, folder: Path) -> None:
-    unet, text_encoder = parts.unet, parts.text_encoder
-    kept = [{k: v.clone() for k, v in m.state_dict().items()} for m in (unet, text_encoder)]
-    unet.half().save_pretrained(str(folder / "unet"))
-    text_encoder.half().save_pretrained(str(folder / "text_encoder"))
-    for module, state in zip((unet, text_encoder), kept, strict=True):
-        # Back to the exact float32 weights: half precision must not enter the training.
-        module.float().load_state_dict(state)
+    # Copies: half precision must not enter the training.
+    deepcopy(parts.unet).half().save_pretrained(str(folder / "unet"))
+    deepcopy(parts.text_encoder).half().save_pretrained(str(folder / "text_encoder"))
     config = folder / "text_encoder" / "config.json"
     settings = json.loads(config.read_text(encoding="utf-8"))
     settings["dtype"] = "float32"  # weights are stored as float16, computed as float32

@@ -35,7 +35,7 @@ class Settings:
     late_batch: int = 8
     late_side: int = 128  # and the last part of the time sees more of a picture
     late: float = 0.7
-    rate: float = 6e-4
+    rate: float = 9e-4
     seed: int = 7
     workers: int = 2
     export_minutes: float = 12.0
@@ -158,8 +158,9 @@ def train(settings: Settings) -> None:
     alphas = np.asarray(parts.scheduler.alphas_cumprod, np.float32)
     workers = Workers(parts, Sampler(alphas, settings.seed), settings.workers)
     budget = settings.minutes * 60
-    next_export = max(spent, 0) + settings.first_export_minutes * 60
-    next_save, next_line, since, before = spent + 120, 0.0, step, time.monotonic()
+    wait = settings.export_minutes if step else settings.first_export_minutes
+    next_export = spent + wait * 60
+    next_save, next_line, since, before = spent + 60, 0.0, step, time.monotonic()
     while spent < budget:
         began = time.monotonic()
         part = spent / budget

@@ -95,7 +95,7 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
     _check_unet(unet, text_encoder, settings.model)
     _report(report, _sized(folder, "vae"), 0.8)
     vae = _load_vae(settings, folder, index, device, report)
-    loras = _loras(settings, unet, report)
+    loras = chosen_loras(settings, unet, report)
     for at, (lora, weight) in enumerate(loras.items()):
         _report(report, f"LoRA {lora}", 0.9 + 0.1 * at / len(loras))
         _fuse_lora(lora, weight, unet, text_encoder, settings, report)
@@ -362,7 +362,7 @@ def _tiny_vae_folder(settings: EngineSettings, folder: Path, report: Report) -> 
 # LoRAs -------------------------------------------------------------------------------------------
 
 
-def _loras(settings: EngineSettings, unet: Any, report: Report) -> dict[str, float]:
+def chosen_loras(settings: EngineSettings, unet: Any, report: Report) -> dict[str, float]:
     """The LoRAs to fuse: those asked for, and the one that makes a plain SD 1.5 fast."""
     loras = dict(settings.loras)
     of_sd15 = unet.config.cross_attention_dim == 768

@@ -34,6 +34,7 @@ from dreamrelay.errors import ConfigError, EngineError, ParameterError
 logger = logging.getLogger(__name__)
 
 _WARM_UP_CALLS = 2
+_NO_MODEL = "the engine has no model: it was not loaded, or it was closed"
 
 
 @dataclass(slots=True)
@@ -132,6 +133,8 @@ class StreamBatchEngine(Engine):
         self.stream.clear()
 
     def close(self) -> None:
+        if self._model is None:
+            return
         self._model = None
         self.stream.clear()
         self._plans.clear()
@@ -139,7 +142,8 @@ class StreamBatchEngine(Engine):
         self._gathered.clear()
         self._ready.clear()
         self._last = None
-        free_memory()
+        if self._device.torch.type != "cpu":
+            free_memory()
 
     # Parameters ----------------------------------------------------------------------------------
 
@@ -175,7 +179,7 @@ class StreamBatchEngine(Engine):
         return kept[1]
 
     def _new_plan(self, parameters: StreamBatchParameters, frames: int) -> Plan:
-        model = self._loaded()
+        model = self.model
         at = timesteps(parameters, len(model.alphas))
         numbers = schedule(at, model.alphas)
         count = len(at)
@@ -279,14 +283,14 @@ class StreamBatchEngine(Engine):
     # Between pixels, latents and words -----------------------------------------------------------
 
     def encode(self, frames: Sequence[Frame]) -> torch.Tensor:  # (m, C, h, w)
-        model = self._loaded()
+        model = self.model
         pixels = torch.from_numpy(np.stack(frames)).to(self._device.torch)  # (m, H, W, 3)
         # Seen as (m, 3, H, W), which is channels-last already.
         pictures = (pixels.to(model.vae_dtype) / 127.5 - 1).permute(0, 3, 1, 2)
         return encode_picture(model.vae, pictures).float() * model.vae.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> list[Frame]:  # (m, C, h, w)
-        model = self._loaded()
+        model = self.model
         scaled = (latents / model.vae.config.scaling_factor).to(model.vae_dtype)
         pictures = model.vae.decode(scaled).sample.float()  # (m, 3, H, W) in -1..1
         pixels = (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -297,13 +301,13 @@ class StreamBatchEngine(Engine):
     ) -> torch.Tensor:  # (B, C, h, w)
         rows = noisy.to(self._device.dtype).contiguous(memory_format=torch.channels_last)
         context = condition.rows(len(noisy), negatives)
-        unet = self._loaded().unet
+        unet = self.model.unet
         said: torch.Tensor = unet(rows, at, encoder_hidden_states=context, return_dict=False)[0]
         # The steps are computed in full precision: dividing by a small signal eats bits.
         return said.float()
 
     def _encode_prompt(self, text: str) -> torch.Tensor:  # (1, words, width)
-        model = self._loaded()
+        model = self.model
         ids = model.tokenizer(
             text,
             padding="max_length",
@@ -316,13 +320,15 @@ class StreamBatchEngine(Engine):
 
     # When it goes wrong --------------------------------------------------------------------------
 
-    def _loaded(self) -> LoadedModel:
+    @property
+    def model(self) -> LoadedModel:
         if self._model is None:
-            raise EngineError("the engine has no model: load it first, it may have been closed")
+            raise EngineError(_NO_MODEL)
         return self._model
 
     def _check_frame(self, frame: Frame) -> None:
-        self._loaded()
+        if self._model is None:
+            raise EngineError(_NO_MODEL)
         if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
             raise EngineError(
                 f"expected a frame of {self.height}x{self.width}x3 uint8, got "

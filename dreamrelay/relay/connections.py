@@ -109,6 +109,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.transport.get_write_buffer_size():
             self._watchdog.watch()
 
+    def send_receive_event_to_app(self) -> None:
+        # uvicorn stops reading at each message until the application has taken it. Nearly always it
+        # takes it at once, so one message may lie there: that saves each two calls to the kernel.
+        paused, alone = self.read_paused, self.queue.empty()
+        self.read_paused = paused or alone
+        super().send_receive_event_to_app()
+        if alone:
+            self.read_paused = paused
+
     def handle_ping(self) -> None:
         if self.writable.is_set():
             super().handle_ping()

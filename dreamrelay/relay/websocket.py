@@ -166,13 +166,11 @@ class WebSocketPeer(Peer):
             await self._something.wait()
             self._something.clear()
             await self._send_outbox()
-            for subscription in tuple(self._stream.subscriptions(self)):
+            for subscription in self._stream.subscriptions(self):
                 packet = subscription.take()
-                if packet is not None:
+                if packet is not None:  # what comes while it is on its way wakes us again
                     for message in self._dialect.render(Delivery(packet, subscription.track)):
                         await self._send(message)
-                    # Something newer may have come while this was on its way.
-                    self._something.set()
 
     async def _send_outbox(self) -> None:
         while self._outbox:

@@ -80,13 +80,12 @@ def test_takes_what_the_schema_lets_pass(name: str, value: Any) -> None:
     if name == "t_index_list" and passes and value is not None:
         # The one rule that JSON Schema has no word for.
         passes = sorted(set(value)) == value
-    try:
+    if passes:
         validate_patch(StreamBatchParameters(), {name: value})
-    except ParameterError as error:
-        assert not passes, error
-        assert list(error.problems) == [name]
-    else:
-        assert passes
+        return
+    with pytest.raises(ParameterError) as caught:
+        validate_patch(StreamBatchParameters(), {name: value})
+    assert list(caught.value.problems) == [name]
 
 
 def test_the_schema_is_fit_for_a_form() -> None:

@@ -114,7 +114,7 @@ def text_encoder() -> Any:
 
 
 def save_tokenizer(folder: Path) -> None:
-    """CLIP's byte-pair tokenizer over all bytes and a few words, as files that any version reads."""
+    """CLIP's byte-pair tokenizer over all bytes and a few words, as files all versions read."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, merges = _vocabulary()
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")

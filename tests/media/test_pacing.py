@@ -48,6 +48,16 @@ def test_missed_ticks_are_left_out_and_the_phase_is_kept() -> None:
     assert pacer.tick() == 0
 
 
+def test_a_clock_that_shows_the_due_time_is_not_before_it() -> None:
+    clock = Clock(0)
+    for number in range(1, 2000):
+        clock.now = 0
+        pacer = Pacer(60, clock)
+        clock.now = number / 60
+        assert pacer.tick() == number
+        assert pacer.delay() == pytest.approx(1 / 60)
+
+
 def test_a_little_late_is_not_missed() -> None:
     clock = Clock(0)
     pacer = Pacer(10, clock)

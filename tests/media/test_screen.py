@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
+import mss
 import numpy as np
 import pytest
 
@@ -114,8 +116,22 @@ def test_several_monitors_each_with_its_own_corner(display: Display) -> None:
         display.run("xrandr", "--delmonitor", "R")
 
 
-def test_the_thread_that_reads_may_change(display: Display) -> None:
+def test_the_thread_that_reads_may_change(
+    display: Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is always the thread that connected, as other systems than X insist."""
     frames: list[Frame] = []
+
+    class Strict(mss.MSS):  # type: ignore[misc]
+        def __init__(self, **options: Any) -> None:
+            self.made_by = threading.get_ident()
+            super().__init__(**options)
+
+        def grab(self, monitor: Any) -> Any:
+            assert self.made_by == threading.get_ident()
+            return super().grab(monitor)
+
+    monkeypatch.setattr(mss, "MSS", Strict)
     with open_source("screen://0?region=0,0,8,8") as source:
         frames.append(read(source))
         thread = threading.Thread(target=lambda: frames.append(read(source)))

@@ -101,7 +101,9 @@ def test_no_sender_is_named_with_those_there_are(gpu: Gpu) -> None:
         assert np.array_equal(read(source), colour(5))
 
 
-def test_a_sender_that_goes_and_comes_back(gpu: Gpu) -> None:
+@pytest.mark.parametrize("zeros", [0, 1, 2])
+def test_a_sender_that_goes_and_comes_back(gpu: Gpu, zeros: int) -> None:
+    gpu.zeros_first = zeros
     gpu.show("A", colour(1))
     with open_source("spout://A?timeout=0.01") as source:
         read(source)
@@ -109,6 +111,7 @@ def test_a_sender_that_goes_and_comes_back(gpu: Gpu) -> None:
         with pytest.raises(DeviceError, match="found none"):
             source.read()
         gpu.show("A", colour(7, 40, 30))
+        gpu.senders["A"].frame += 99
         assert np.array_equal(read(source), colour(7, 40, 30))
 
 

@@ -215,10 +215,32 @@ def test_what_cannot_be_opened_is_told_at_once() -> None:
     def refuse() -> FakeDevice:
         raise DeviceError("cannot open camera 7: busy")
 
-    threads = threading.active_count()
     with pytest.raises(DeviceError, match="busy"):
-        LiveSource("camera 7", refuse)
-    assert threading.active_count() == threads
+        LiveSource("camera nowhere", refuse)
+    assert "read camera nowhere" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_device_that_stays_away_is_tried_ever_less_often(
+    device: FakeDevice, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dreamrelay.media.live.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("dreamrelay.media.live.LONGEST_WAIT_S", 0.004)
+    attempts: list[int] = []
+
+    def open_device() -> FakeDevice:
+        attempts.append(1)
+        if len(attempts) == 1:
+            return device
+        raise DeviceError("cannot open camera 7: gone")
+
+    live = LiveSource("camera 7", open_device, patience=20)
+    device.unplugged = True
+    while len(caplog.records) < 5:
+        with pytest.raises(DeviceError):
+            live.read()
+    live.close()
+    waits = [record.getMessage().rpartition(" in ")[2] for record in caplog.records]
+    assert waits[:5] == ["0.001 s", "0.002 s", "0.004 s", "0.004 s", "0.004 s"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -12,7 +12,7 @@ FLAGS = [
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
-    "--use-fake-device-for-media-stream",
+    "--use-fake-device-for-media-stream=device-count=2",
     "--use-fake-ui-for-media-stream",
     # A name that is no localhost: pages from it are not secure.
     "--host-resolver-rules=MAP studio.test 127.0.0.1",

@@ -1,6 +1,7 @@
 """``dreamrelay.js`` and the page's pure parts, run by a browser."""
 
 import base64
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -22,9 +23,20 @@ def relay() -> Iterator[RunningRelay]:
         yield running
 
 
+pytestmark = pytest.mark.xdist_group("studio")
+
+
 @pytest.fixture
 def page(browser: Browser, relay: RunningRelay) -> Iterator[Page]:
     """A page of the relay that runs none of our code yet."""
+    with quiet_page(browser) as made:
+        made.goto(f"{relay.url}healthz")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pure(browser: Browser, relay: RunningRelay) -> Iterator[Page]:
+    """One page for all calls that leave nothing behind."""
     with quiet_page(browser) as made:
         made.goto(f"{relay.url}healthz")
         yield made
@@ -79,23 +91,23 @@ def as_fields(packet: Packet, track: Track) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("packet", "track"), packets())
 def test_packets_are_read_and_written_as_python_does(
-    page: Page, packet: Packet, track: Track
+    pure: Page, packet: Packet, track: Track
 ) -> None:
     wire = encode_packet(packet, track)
-    assert json.loads(page.evaluate(DECODE, text(wire))) == as_fields(packet, track)
-    assert base64.b64decode(page.evaluate(ENCODE, as_fields(packet, track))) == wire
+    assert json.loads(pure.evaluate(DECODE, text(wire))) == as_fields(packet, track)
+    assert base64.b64decode(pure.evaluate(ENCODE, as_fields(packet, track))) == wire
 
 
-def test_golden_packets_come_back_byte_for_byte(page: Page) -> None:
+def test_golden_packets_come_back_byte_for_byte(pure: Page) -> None:
     golden = sorted((ROOT / "tests/protocol/golden").glob("*.bin"))
     if not golden:
         pytest.skip("no golden packets here")
     for path in golden:
         wire = path.read_bytes()
         packet, track = decode_packet(wire)
-        fields = json.loads(page.evaluate(DECODE, text(wire)))
+        fields = json.loads(pure.evaluate(DECODE, text(wire)))
         assert fields == as_fields(packet, track), path.name
-        assert base64.b64decode(page.evaluate(ENCODE, fields)) == wire, path.name
+        assert base64.b64decode(pure.evaluate(ENCODE, fields)) == wire, path.name
 
 
 @pytest.mark.parametrize(
@@ -110,9 +122,9 @@ def test_golden_packets_come_back_byte_for_byte(page: Page) -> None:
         (lambda wire: wire[:6] + b"\x07" + wire[7:], "expected track"),
     ],
 )
-def test_what_is_no_packet_is_refused(page: Page, change: Any, complaint: str) -> None:
+def test_what_is_no_packet_is_refused(pure: Page, change: Any, complaint: str) -> None:
     wire = change(encode_packet(*packets()[0]))
-    said = page.evaluate(f"(text) => ({DECODE})(text).then(() => '', String)", text(wire))
+    said = pure.evaluate(f"(text) => ({DECODE})(text).then(() => '', String)", text(wire))
     assert complaint in said
 
 
@@ -120,7 +132,8 @@ FAKE_SOCKET = """
     class FakeSocket {
         static made = [];
         sent = [];
-        constructor(url) { this.url = String(url); this.at = Date.now(); FakeSocket.made.push(this); }
+        at = Date.now();
+        constructor() { FakeSocket.made.push(this); }
         send(data) { this.sent.push(typeof data === "string" ? JSON.parse(data) : data); }
         close() {}
         hear(message) { this.onmessage({ data: JSON.stringify(message) }); }
@@ -130,20 +143,42 @@ FAKE_SOCKET = """
 """
 
 
+def test_every_golden_message_of_the_relay_is_understood(page: Page) -> None:
+    golden = sorted((ROOT / "tests/protocol/golden").glob("from_relay_*.json"))
+    messages = [json.loads(path.read_text(encoding="utf-8")) for path in golden]
+    assert messages
+    heard = page.evaluate(
+        f"""async (messages) => {{ {FAKE_SOCKET}
+            const heard = [];
+            for (const message of messages) {{
+                const connection = new Connection({{ WebSocket: FakeSocket }});
+                new Parameters(connection);
+                connection.addEventListener(message.type, ({{ detail }}) => heard.push(detail));
+                FakeSocket.made.at(-1).hear(message);
+            }}
+            return heard;
+        }}""",
+        messages,
+    )
+    assert heard == messages
+
+
 def test_pauses_between_attempts_grow_and_stay_short(page: Page) -> None:
     page.clock.install()
     page.evaluate(
         f"""async () => {{ {FAKE_SOCKET}
             window.FakeSocket = FakeSocket;
             const connection = new Connection({{ WebSocket: FakeSocket }});
-            const close = () => setTimeout(() => FakeSocket.made.at(-1).onclose({{ code: 1006, reason: "" }}), 0);
-            connection.addEventListener("state", ({{ detail }}) => detail.state === "connecting" && close());
-            close();
+            const refuse = () => FakeSocket.made.at(-1).onclose({{ code: 1006, reason: "" }});
+            connection.addEventListener("state", ({{ detail }}) => {{
+                if (detail.state === "connecting") setTimeout(refuse, 0);
+            }});
+            refuse();
         }}"""
     )
     page.clock.run_for(60_000)
     at = page.evaluate("FakeSocket.made.map((socket) => socket.at)")
-    pauses = [after - before for before, after in zip(at, at[1:], strict=False)]
+    pauses = [after - before for before, after in itertools.pairwise(at)]
     assert len(pauses) > 8
     assert 240 <= pauses[0] <= 520
     assert all(3990 <= pause <= 8020 for pause in pauses[6:])
@@ -208,15 +243,18 @@ def test_what_is_not_to_blame_for_a_refusal_is_sent_again(page: Page) -> None:
             socket.hear({{ type: "welcome", version: 1 }});
             parameters.set({{ strength: 7, prompt: "x" }});
             const {{ id }} = await patch(1);
-            socket.hear({{ type: "error", id, code: "parameter", message: "no", problems: {{ strength: "at most 1" }} }});
+            const problems = {{ strength: "at most 1" }};
+            socket.hear({{ type: "error", id, code: "parameter", message: "no", problems }});
             const second = await patch(2);
-            socket.hear({{ type: "parameters", id: second.id, values: {{ prompt: "x", strength: 0.5 }}, revision: 4, changed: ["prompt"] }});
+            const values = {{ prompt: "x", strength: 0.5 }};
+            socket.hear({{ type: "parameters", id: second.id, values, revision: 4 }});
             await new Promise(requestAnimationFrame);
             const stage = parameters.pending.get("prompt").stage;
             parameters.seen(3);
-            const before = parameters.pending.has("prompt");
+            const early = parameters.pending.has("prompt");
             parameters.seen(4);
-            return [second.patch, Object.fromEntries(parameters.problems), stage, before, parameters.pending.has("prompt")];
+            const late = parameters.pending.has("prompt");
+            return [second.patch, Object.fromEntries(parameters.problems), stage, early, late];
         }}"""
     )
     assert outcome == [{"prompt": "x"}, {"strength": "at most 1"}, "accepted", True, False]
@@ -227,16 +265,18 @@ def test_a_lost_patch_is_sent_on_the_next_connection(page: Page) -> None:
         f"""async () => {{ {FAKE_SOCKET}
             const connection = new Connection({{ WebSocket: FakeSocket }});
             const parameters = new Parameters(connection);
-            FakeSocket.made[0].hear({{ type: "welcome", version: 1 }});
+            const asked = async (socket) => {{
+                socket.hear({{ type: "welcome", version: 1 }});
+                while (socket.patches().length === 0) await new Promise(requestAnimationFrame);
+                return socket.patches().map((m) => m.patch);
+            }};
             parameters.set({{ prompt: "x" }});
-            while (FakeSocket.made[0].patches().length === 0) await new Promise(requestAnimationFrame);
+            await asked(FakeSocket.made[0]);
             FakeSocket.made[0].onclose({{ code: 1006, reason: "" }});
             connection.retryNow();
-            const socket = FakeSocket.made[1];
-            socket.hear({{ type: "welcome", version: 1 }});
-            while (socket.patches().length === 0) await new Promise(requestAnimationFrame);
+            const patches = await asked(FakeSocket.made[1]);
             connection.close();
-            return socket.patches().map((m) => m.patch);
+            return patches;
         }}"""
     )
     assert patches == [{"prompt": "x"}]
@@ -262,12 +302,13 @@ def test_a_producer_sends_no_more_than_its_credit(page: Page) -> None:
 def test_the_address_is_that_of_the_module(page: Page, relay: RunningRelay) -> None:
     addresses = page.evaluate(
         f"""async () => {{ {FAKE_SOCKET}
-            const of = (options) => new Connection({{ WebSocket: FakeSocket, ...options }}).address.href;
-            return [
-                of({{}}),
-                of({{ stream: "a.b", track: "both", credit: 2, token: "t&t" }}),
-                of({{ role: "producer", relay: "https://example.org/deep/" }}),
+            const options = [
+                {{}},
+                {{ stream: "a.b", track: "both", credit: 2, token: "t&t" }},
+                {{ role: "producer", relay: "https://example.org/deep/" }},
             ];
+            const made = options.map((o) => new Connection({{ WebSocket: FakeSocket, ...o }}));
+            return made.map((connection) => connection.address.href);
         }}"""
     )
     assert addresses == [
@@ -287,8 +328,8 @@ def read_schema(page: Page, schema: dict[str, Any]) -> dict[str, dict[str, Any]]
     return {field["name"]: field for field in fields}
 
 
-def test_widgets_follow_the_schema(page: Page) -> None:
-    fields = read_schema(page, SCHEMA)
+def test_widgets_follow_the_schema(pure: Page) -> None:
+    fields = read_schema(pure, SCHEMA)
     widgets = {name: field["widget"] for name, field in fields.items()}
     assert widgets == {
         "prompt": "text",
@@ -306,7 +347,7 @@ def test_widgets_follow_the_schema(page: Page) -> None:
     assert fields["t_index_list"]["integer"]
 
 
-def test_a_schema_without_hints_makes_a_form_too(page: Page) -> None:
+def test_a_schema_without_hints_makes_a_form_too(pure: Page) -> None:
     schema = {
         "$defs": {"Mode": {"enum": ["fast", "good"], "type": "string"}},
         "properties": {
@@ -318,7 +359,7 @@ def test_a_schema_without_hints_makes_a_form_too(page: Page) -> None:
             "wrong_hint": {"type": "boolean", "ui": {"widget": "slider"}},
         },
     }
-    fields = read_schema(page, schema)
+    fields = read_schema(pure, schema)
     assert [(f["widget"], f["nullable"], f["label"]) for f in fields.values()] == [
         ("slider", False, "Noise scale"),
         ("number", True, "Count"),
@@ -345,12 +386,12 @@ def test_a_schema_without_hints_makes_a_form_too(page: Page) -> None:
         ("Blue neon", "blue", "neon"),
     ],
 )
-def test_words_are_put_in_and_taken_out(page: Page, before: str, word: str, after: str) -> None:
+def test_words_are_put_in_and_taken_out(pure: Page, before: str, word: str, after: str) -> None:
     styles = ["watercolor", "oil painting", "oil", "neon"]
-    group = styles if word in styles else ["red", "blue"]
-    got = page.evaluate(
-        """async ([text, word, group, isStyle, styles]) =>
-            (await import("/static/prompt.js")).toggleWord(text, word, isStyle ? styles : group, styles)""",
-        [before, word, group, word in styles, styles],
+    group = None if word in styles else ["red", "blue"]
+    got = pure.evaluate(
+        """async ([text, word, group, styles]) =>
+            (await import("/static/prompt.js")).toggleWord(text, word, group ?? styles, styles)""",
+        [before, word, group, styles],
     )
     assert got == after

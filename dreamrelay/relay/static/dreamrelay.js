@@ -19,7 +19,7 @@
 
 /**
  * @typedef {object} Packet One encoded picture with its header.
- * @property {Uint8Array} data the encoded picture
+ * @property {Uint8Array<ArrayBuffer>} data the encoded picture
  * @property {string} type its MIME type; empty when the codec is not known here
  * @property {Track} track
  * @property {boolean} private answers a request, not for the public
@@ -51,7 +51,7 @@ const MAGIC = 0x5244; // "DR", read as a little-endian number
 
 /**
  * Read a binary message.
- * @param {ArrayBuffer | Uint8Array} message
+ * @param {ArrayBuffer | Uint8Array<ArrayBuffer>} message
  * @returns {Packet} its `data` is a view into the message, not a copy
  * @throws {TypeError} it is no packet of this version
  */
@@ -90,9 +90,11 @@ export function decodePacket(message) {
   };
 }
 
+/** @typedef {Partial<Packet> & { data: Uint8Array, width: number, height: number }} Outgoing What is not said gets a default. */
+
 /**
  * Write a binary message.
- * @param {Partial<Packet> & { data: Uint8Array, width: number, height: number }} packet
+ * @param {Outgoing} packet
  * @returns {Uint8Array}
  */
 export function encodePacket(packet) {
@@ -276,7 +278,7 @@ export class Connection extends EventTarget {
 
   /**
    * Producer: send a picture. Each costs a credit and an `ack` brings it back, so look at {@link credits} first.
-   * @param {Parameters<typeof encodePacket>[0]} packet
+   * @param {Outgoing} packet
    * @returns {boolean} false: nothing was sent, there is no credit or no connection
    */
   send(packet) {
@@ -367,11 +369,16 @@ export class Connection extends EventTarget {
   /** @param {string | ArrayBuffer} data */
   #receive(data) {
     this.#heard = nowMs();
-    if (typeof data !== "string") {
-      this.dispatchEvent(new Told("packet", decodePacket(data)));
-      return;
+    try {
+      if (typeof data === "string") this.#hear(JSON.parse(data));
+      else this.dispatchEvent(new Told("packet", decodePacket(data)));
+    } catch (error) {
+      console.error("dreamrelay: a message was left out:", error); // it costs itself, not the connection
     }
-    const message = JSON.parse(data);
+  }
+
+  /** @param {Record<string, any>} message */
+  #hear(message) {
     if (message.type === "welcome") this.#welcomed(message);
     else if (message.type === "ack") this.credits += 1;
     else if (message.type === "pong") this.#ponged(message);

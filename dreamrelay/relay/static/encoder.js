@@ -5,8 +5,7 @@
  * In: {bitmap, width, height, mirror, quality} or {every: milliseconds | 0}. Out: {jpeg} or {error}; {tick: true}.
  */
 
-/** @type {OffscreenCanvas | undefined} */
-let canvas;
+let canvas = typeof OffscreenCanvas === "undefined" ? null : new OffscreenCanvas(1, 1);
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let clock;
 
@@ -23,7 +22,7 @@ export function cover(context, bitmap, width, height, mirror) {
   context.drawImage(bitmap, (bitmap.width - w) / 2, (bitmap.height - h) / 2, w, h, 0, 0, width, height);
 }
 
-if (typeof WorkerGlobalScope !== "undefined") {
+if (canvas && typeof document === "undefined") {
   onmessage = async ({ data }) => {
     if (data.every !== undefined) {
       clearInterval(clock);
@@ -32,7 +31,7 @@ if (typeof WorkerGlobalScope !== "undefined") {
     }
     const { bitmap, width, height, mirror, quality } = data;
     try {
-      if (canvas?.width !== width || canvas?.height !== height) canvas = new OffscreenCanvas(width, height);
+      if (!canvas || canvas.width !== width || canvas.height !== height) canvas = new OffscreenCanvas(width, height);
       const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
       cover(context, bitmap, width, height, mirror);
       const blob = await canvas.convertToBlob({ type: "image/jpeg", quality });

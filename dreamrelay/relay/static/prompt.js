@@ -79,6 +79,10 @@ export class PromptBar {
       const to = /** @type {Node | null} */ (event.relatedTarget);
       if (to !== input && !words.contains(to)) words.hidden = true;
     });
+    words.addEventListener("wheel", (event) => {
+      const row = /** @type {HTMLElement} */ (event.target).closest("span");
+      if (row && row.scrollWidth > row.clientWidth && event.deltaX === 0) row.scrollLeft += event.deltaY;
+    }, { passive: true });
     parameters.addEventListener("change", () => this.show());
     this.show();
     this.#edited();
@@ -184,7 +188,9 @@ export class PromptBar {
     const button = (/** @type {string} */ text, /** @type {() => string} */ next) => {
       const made = make("button", { type: "button", className: "word" }, [text]);
       // A word is put in and applied with one touch; the cursor (and a phone's keyboard) stays where it is.
-      made.addEventListener("pointerdown", (/** @type {Event} */ event) => event.preventDefault());
+      for (const press of ["pointerdown", "mousedown"]) {
+        made.addEventListener(press, (/** @type {Event} */ event) => event.preventDefault());
+      }
       made.addEventListener("click", () => {
         input.value = next();
         this.apply();

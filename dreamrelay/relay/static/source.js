@@ -5,7 +5,7 @@ import { drawCard } from "./card.js";
 import { cover } from "./encoder.js";
 
 /** @typedef {"camera" | "screen" | "file" | "card"} Kind */
-/** @typedef {"insecure" | "denied" | "none" | "busy" | "unplugged" | "unreadable" | "refused"} Trouble */
+/** @typedef {"insecure" | "denied" | "none" | "busy" | "unplugged" | "unreadable" | "refused" | "off-air"} Trouble */
 
 const LONGEST = 512; // pixels of the longer side while no engine says what it wants
 const STILL_MS = 80;
@@ -55,7 +55,7 @@ class Encoder {
   /**
    * @param {ImageBitmap} bitmap is closed
    * @param {number} width @param {number} height @param {boolean} mirror
-   * @returns {Promise<Uint8Array>}
+   * @returns {Promise<Uint8Array<ArrayBuffer>>}
    */
   async encode(bitmap, width, height, mirror) {
     if (this.#canvas) {
@@ -90,6 +90,8 @@ export class Source extends EventTarget {
   label = "";
   deviceId = "";
   mirror = false;
+  /** False while another producer has the stream. */
+  onAir = true;
 
   #connect;
   #size;
@@ -182,9 +184,17 @@ export class Source extends EventTarget {
     this.#start("card", "Test card", canvas, ++this.#turn, () => {});
   }
 
+  /** Have the stream instead of who has it now: it belongs to the producer that came last. */
+  takeAir() {
+    if (this.kind === null) return;
+    this.#join();
+    this.dismiss();
+  }
+
   stop() {
     this.#turn += 1;
     this.#end();
+    this.trouble = null;
     this.#changed();
   }
 
@@ -235,11 +245,17 @@ export class Source extends EventTarget {
     this.#release = release;
     this.#encoder ??= new Encoder();
     this.#encoder.ontick = () => this.#see(nowNs());
+    this.#join();
+    this.#pace();
+    this.#changed();
+  }
+
+  #join() {
+    this.#connection?.close();
+    this.onAir = true;
     const connection = (this.#connection = this.#connect());
     connection.addEventListener("welcome", () => this.#pump());
     connection.addEventListener("ack", (event) => this.#acked(/** @type {CustomEvent} */ (event).detail));
-    this.#pace();
-    this.#changed();
   }
 
   #end() {
@@ -315,8 +331,15 @@ export class Source extends EventTarget {
     }
   }
 
-  /** @param {{ accepted: boolean, message?: string }} ack */
+  /** @param {{ accepted: boolean, message?: string, on_air?: boolean }} ack */
   #acked(ack) {
+    const onAir = ack.on_air !== false;
+    if (onAir !== this.onAir) {
+      this.onAir = onAir;
+      if (!onAir) this.#tell("off-air", this.kind ?? "file", this.#turn);
+      else if (this.trouble?.code === "off-air") this.trouble = null;
+      this.#changed();
+    }
     if (ack.accepted === false) this.#tell("refused", this.kind ?? "file", this.#turn, ack.message);
     else if (this.trouble?.code === "refused") this.dismiss();
     this.#pump();

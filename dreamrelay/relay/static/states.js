@@ -107,9 +107,9 @@ function unconnected({ link, retryIn, status, hasOutput, commands }) {
   if (link === "connecting" && first) {
     return { state: "connecting", chip: "connecting", tone: "quiet", dim: false, output: null, input: null };
   }
-  const wait = link === "waiting" && retryIn > 0 ? `again in ${Math.ceil(retryIn)} s` : "trying now";
+  const wait = link === "waiting" && retryIn > 0 ? `${Math.ceil(retryIn)} s` : "trying";
   return {
-    state: "reconnecting", chip: `relay gone, ${wait}`, tone: "wrong", dim: hasOutput,
+    state: "reconnecting", chip: `relay gone · ${wait}`, tone: "wrong", dim: hasOutput,
     output: hasOutput ? null : { title: "The relay does not answer", text: "This page comes back by itself. If it was stopped:", command: commands.server },
     input: null,
   };
@@ -140,6 +140,8 @@ export function describeTrouble({ code, kind, text }, addresses) {
       return { title: "The camera is gone", text, retry };
     case "unreadable":
       return { title: "This file cannot be shown", text: `${text}: the browser reads JPEG, PNG, WebP, GIF, AVIF, and MP4 or WebM video.`, retry: false };
+    case "off-air":
+      return { title: "Another source has the stream", text: "Yours waits, and goes in when that one ends.", retry: false };
     default:
       return { title: "The relay refuses these pictures", text, retry: false };
   }

@@ -27,7 +27,7 @@ const prompt = new PromptBar(
 );
 const source = new Source(
   () => new Connection({ stream, role: "producer", token, name: "studio" }),
-  () => (status?.width > 0 && status?.height > 0 ? { width: status.width, height: status.height } : null),
+  () => (status && status.width > 0 && status.height > 0 ? { width: status.width, height: status.height } : null),
 );
 
 /** The relay's last `status`. @type {Record<string, any> | null} */
@@ -38,6 +38,7 @@ let status = null;
 const painters = { input: new Painter($("input")), output: new Painter($("output")) };
 /** Credit for the input that waits while the input is not to be seen. @type {(() => void) | null} */
 let owed = null;
+/** Ages of the last pictures when they were painted. @type {number[]} */
 const ages = [];
 
 viewer.addEventListener("packet", (event) => {
@@ -199,11 +200,11 @@ const count = (/** @type {number} */ n, /** @type {string} */ what) => `${n} ${w
 
 function showFigures() {
   const packet = painters.output.packet;
-  const open = viewer.state === "open" && status;
-  const moving = open && (status.fps_in > 0 || status.fps_out > 0);
-  $("rates").textContent = moving ? `${number(status.fps_in)} in · ${number(status.fps_out)} out fps` : "";
-  const people = ["producer", "worker", "viewer"].filter((role) => open && status[`${role}s`] > 0);
-  $("people").textContent = people.map((role) => count(status?.[`${role}s`], role)).join(" · ");
+  const known = (viewer.state === "open" && status) || {};
+  const moving = known.fps_in > 0 || known.fps_out > 0;
+  $("rates").textContent = moving ? `${number(known.fps_in)} in · ${number(known.fps_out)} out fps` : "";
+  const people = ["producer", "worker", "viewer"].filter((role) => known[`${role}s`] > 0);
+  $("people").textContent = people.map((role) => count(known[`${role}s`], role)).join(" · ");
   let age = "";
   if (packet) {
     const now = ageOf(packet);
@@ -311,6 +312,7 @@ const NAMES = { camera: "Camera", screen: "Screen", file: "File", card: "Test ca
 source.addEventListener("change", () => {
   const { kind } = source;
   $("sending").hidden = kind === null;
+  $("sending").classList.toggle("waiting", !source.onAir);
   $("source-label").textContent = kind ? NAMES[kind] : "Source";
   $("source-button").title = kind ? `Sending: ${source.label}` : "Source (S)";
   $("source-icon").setAttribute("href", `#i-${kind ? ICONS[kind] : "camera"}`);
@@ -329,6 +331,8 @@ function showTrouble() {
   const { title, text, links = [], retry } = describeTrouble(trouble, { local, secure: location.href.replace(/^http:/, "https:") });
   const again = make("button", { type: "button" }, ["Try again"]);
   again.addEventListener("click", () => choose(trouble.kind));
+  const take = make("button", { type: "button" }, ["Take over"]);
+  take.addEventListener("click", () => source.takeAir());
   const card = make("button", { type: "button" }, ["Test card"]);
   card.addEventListener("click", () => choose("card"));
   const close = make("button", { type: "button", className: "quiet", title: "Close" }, [icon("close", "Close")]);
@@ -339,7 +343,7 @@ function showTrouble() {
       make("p", {}, [text]),
       ...links.map((href) => make("p", {}, [make("a", { href }, [href])])),
     ]),
-    make("div", { className: "actions" }, [...(retry ? [again] : []), ...(source.kind === null ? [card] : []), close]),
+    make("div", { className: "actions" }, [...(retry ? [again] : []), ...(trouble.code === "off-air" ? [take] : []), ...(source.kind === null ? [card] : []), close]),
   );
 }
 

@@ -1,0 +1,374 @@
+"""What every engine must do. An engine is accepted when this suite is green with it."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dreamrelay.codec import Frame
+from dreamrelay.engines import Engine, EngineSettings, open_engine
+from dreamrelay.errors import EngineError, ParameterError
+from tests.engines.pictures import moving_frames, noise_frame
+from tests.engines.tiny_models import save_model
+
+SIDE = 64
+SLOW = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+Open = Callable[..., Engine]
+
+
+@pytest.fixture(scope="module", params=["tiny-sd15", "pocket"])
+def open_loaded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Open]:
+    """Open and load a fresh engine, with the given first parameters."""
+    folder = tmp_path_factory.mktemp("conformance") / request.param
+    if request.param == "tiny-sd15":
+        model = str(save_model(folder, "sd15"))
+    else:
+        model = "pocket"
+    base = EngineSettings(
+        model=model, device="cpu", acceleration="none", width=SIDE, height=SIDE, offline=True
+    )
+    opened: list[Engine] = []
+
+    def open_one(parameters: Mapping[str, Any] | None = None) -> Engine:
+        engine = open_engine(replace(base, parameters=dict(parameters or {})))
+        opened.append(engine)
+        engine.load(lambda progress: None)
+        return engine
+
+    yield open_one
+    for engine in opened:
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def shared(open_loaded: Open) -> Engine:
+    """One engine for tests that leave it as they found it."""
+    return open_loaded()
+
+
+def schema_of(engine: Engine) -> dict[str, Any]:
+    return engine.parameters_type.model_json_schema()
+
+
+def values_of(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
+    """Values that a property of a JSON Schema lets pass."""
+    if "anyOf" in schema:
+        return st.one_of([values_of(choice) for choice in schema["anyOf"]])
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    match schema["type"]:
+        case "number":
+            return st.floats(schema["minimum"], schema["maximum"])
+        case "integer":
+            # Few steps, else the tests take for ever.
+            return st.integers(schema["minimum"], min(schema["maximum"], 4))
+        case "boolean":
+            return st.booleans()
+        case "string":
+            return st.text(max_size=min(schema["maxLength"], 30))
+        case "array":
+            items = st.integers(schema["items"]["minimum"], schema["items"]["maximum"])
+            return st.lists(items, min_size=1, max_size=3, unique=True).map(sorted)
+    return st.none()
+
+
+def patches_for(engine: Engine) -> st.SearchStrategy[dict[str, Any]]:
+    properties = schema_of(engine)["properties"]
+    each = {name: values_of(schema) for name, schema in properties.items()}
+    return st.fixed_dictionaries({}, optional=each)
+
+
+def picture_of(engine: Engine, frames: list[Frame], first_token: int = 0) -> Frame:
+    """The picture of the last frame: it is fed until its picture comes out."""
+    last = first_token + len(frames) - 1
+    for token, frame in enumerate([*frames, *[frames[-1]] * 20], start=first_token):
+        result = engine.infer(frame, token)
+        if result is not None and result.token >= last:
+            return result.frame
+    raise AssertionError("the picture of the last frame never came")
+
+
+def assert_alike(one: Frame, other: Frame) -> None:
+    """Equal but for the rounding of the last bit."""
+    assert np.abs(one.astype(np.int64) - other.astype(np.int64)).max() <= 1
+
+
+# Pictures ----------------------------------------------------------------------------------------
+
+
+def test_pictures_have_the_size_and_form_of_a_frame(open_loaded: Open) -> None:
+    engine = open_loaded()
+    assert (engine.width, engine.height) == (SIDE, SIDE)
+    frames = moving_frames(6)
+    kept = [frame.copy() for frame in frames]
+    results = [engine.infer(frame, at) for at, frame in enumerate(frames)]
+    assert results[0] is not None, "a picture from the first frame on"
+    pictures = [result.frame for result in results if result is not None]
+    before = [picture.copy() for picture in pictures]
+    for picture in [*pictures, engine.infer_once(frames[0], {})]:
+        assert picture.shape == (SIDE, SIDE, 3)
+        assert picture.dtype == np.uint8
+        assert picture.flags.c_contiguous
+    assert all(map(np.array_equal, frames, kept)), "the frames given are not written to"
+    assert all(map(np.array_equal, pictures, before)), "a picture does not change later"
+
+
+def test_a_frame_that_may_not_be_written_to_is_taken(shared: Engine) -> None:
+    frame = noise_frame(0)
+    frame.flags.writeable = False
+    assert shared.infer(frame, 0) is not None
+    assert shared.infer(noise_frame(0, 2 * SIDE, SIDE)[:, ::2], 1) is not None
+
+
+def test_a_frame_of_another_size_is_refused_and_costs_nothing_else(shared: Engine) -> None:
+    for wrong in (noise_frame(0, 32, 32), np.zeros((SIDE, SIDE, 4), np.uint8)):
+        with pytest.raises(EngineError, match=f"expected a frame of {SIDE}x{SIDE}x3"):
+            shared.infer(wrong, 0)
+        with pytest.raises(EngineError):
+            shared.infer_once(wrong, {})
+    assert shared.infer(noise_frame(1), 1) is not None
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_tokens_come_back_in_order_and_each_picture_is_of_its_frame(
+    open_loaded: Open, steps: int
+) -> None:
+    engine = open_loaded({"num_inference_steps": steps, "cfg_type": "none"})
+    frames = moving_frames(8)
+    given: dict[object, Frame] = {f"frame {at}": frame for at, frame in enumerate(frames)}
+    shown = []
+    for token, frame in given.items():
+        result = engine.infer(frame, token)
+        assert result is not None
+        assert not result.repeated
+        assert_alike(result.frame, engine.infer_once(given[result.token], {}))
+        shown.append(list(given).index(result.token))
+    assert shown == sorted(shown)
+    assert shown[-1] == len(frames) - steps
+
+
+def test_a_seed_makes_a_run_repeatable(open_loaded: Open) -> None:
+    frames = moving_frames(3)
+    parameters = {"strength": 1.0}
+    one, same, other = (
+        [engine.infer(frame, 0) for frame in frames]
+        for engine in (
+            open_loaded({**parameters, "seed": 5}),
+            open_loaded({**parameters, "seed": 5}),
+            open_loaded({**parameters, "seed": 6}),
+        )
+    )
+    for left, right, else_ in zip(one, same, other, strict=True):
+        assert left is not None
+        assert right is not None
+        assert else_ is not None
+        np.testing.assert_array_equal(left.frame, right.frame)
+        assert (left.frame != else_.frame).any()
+
+
+def test_a_long_run_does_not_drift(open_loaded: Open) -> None:
+    engine = open_loaded({"t_index_list": [0], "cfg_type": "self", "guidance_scale": 1.4})
+    frames = moving_frames(10)
+    for at in range(300):
+        result = engine.infer(frames[at % 10], at)
+    assert result is not None
+    assert_alike(result.frame, engine.infer_once(frames[9], {}))
+    assert result.frame.std() > 0
+
+
+# Parameters --------------------------------------------------------------------------------------
+
+
+def test_the_parameters_obey_their_schema_and_survive_json(shared: Engine) -> None:
+    schema = json.loads(json.dumps(schema_of(shared)))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    values = json.loads(json.dumps(shared.parameters))
+    jsonschema.validate(values, schema)
+    assert set(values) == set(schema["properties"])
+    before = dict(shared.parameters)
+    shared.apply(values)
+    assert shared.parameters == before
+
+
+def test_what_is_applied_is_in_force(shared: Engine) -> None:
+    @settings(SLOW, max_examples=50)
+    @given(patches_for(shared))
+    def check(patch: dict[str, Any]) -> None:
+        before = shared.parameters
+        shared.apply(patch)
+        assert shared.parameters == {**before, **patch}
+        shared.apply(before)
+        assert shared.parameters == before
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [None, True, "1", -1, 1.5, 10**30, float("nan"), float("inf"), [], {}, [None], b"x", object()],
+    ids=lambda odd: type(odd).__name__,
+)
+def test_odd_values_are_taken_by_the_schema_or_refused_whole(shared: Engine, odd: Any) -> None:
+    schema = schema_of(shared)
+    before = shared.parameters
+    for name, good in before.items():
+        wrong = not jsonschema.Draft202012Validator(schema["properties"][name]).is_valid(odd)
+        if not wrong and odd == odd:
+            continue
+        others = {key: value for key, value in before.items() if key not in (name, "seed")}
+        with pytest.raises(ParameterError) as caught:
+            shared.apply({"seed": 77, **others, name: odd} if name != "seed" else {name: odd})
+        assert list(caught.value.problems) == [name], (name, odd, good)
+        assert shared.parameters == before
+
+
+def test_unknown_names_are_refused_whole(shared: Engine) -> None:
+    before = shared.parameters
+    with pytest.raises(ParameterError) as caught:
+        shared.apply({"seed": 77, "no_such_parameter": 1})
+    assert list(caught.value.problems) == ["no_such_parameter"]
+    with pytest.raises(ParameterError):
+        shared.infer_once(noise_frame(0), {"seed": 77, "no_such_parameter": 1})
+    assert shared.parameters == before
+
+
+LIVE: dict[str, dict[str, Any]] = {
+    "prompt": {"prompt": "the blue sea", "guidance_scale": 2.0},
+    "negative_prompt": {"negative_prompt": "red", "cfg_type": "full", "guidance_scale": 2.0},
+    "seed": {"seed": 77},
+    "strength": {"strength": 0.9},
+    "more steps": {"num_inference_steps": 4},
+    "fewer steps": {"num_inference_steps": 1},
+    "t_index_list": {"t_index_list": [5, 20, 40]},
+    "guidance": {"guidance_scale": 3.0, "cfg_type": "self"},
+    "delta": {"delta": 0.3, "guidance_scale": 2.0, "cfg_type": "initialize"},
+    "no noise": {"do_add_noise": False},
+}
+
+
+@pytest.mark.parametrize("change", LIVE)
+def test_a_live_change_ends_where_a_fresh_engine_begins(open_loaded: Open, change: str) -> None:
+    start = {"num_inference_steps": 2, "strength": 0.7, "guidance_scale": 1.3, "cfg_type": "self"}
+    frames = moving_frames(10)
+    live, fresh = open_loaded(start), open_loaded({**start, **LIVE[change]})
+    for at, frame in enumerate(frames[:3]):
+        live.infer(frame, at)
+    live.apply(LIVE[change])
+    shown = -1
+    for at, frame in enumerate(frames[3:9], start=3):
+        result = live.infer(frame, at)
+        assert result is not None, "no picture is lost by a change"
+        assert shown <= result.token, "no picture goes back"
+        shown = result.token
+    for at, frame in enumerate(frames[5:9], start=5):
+        fresh.infer(frame, at)
+    one = live.infer(frames[9], 9)
+    other = fresh.infer(frames[9], 9)
+    assert one is not None
+    assert other is not None
+    assert one.token == other.token
+    assert_alike(one.frame, other.frame)
+    assert live.parameters == fresh.parameters
+
+
+def test_any_changes_end_where_a_fresh_engine_begins(open_loaded: Open, shared: Engine) -> None:
+    frames = moving_frames(6)
+    live = open_loaded()
+
+    @settings(SLOW, max_examples=5)
+    @given(st.lists(patches_for(shared), min_size=1, max_size=3))
+    def check(patches: list[dict[str, Any]]) -> None:
+        for patch in patches:
+            live.apply(patch)
+            live.infer(frames[0], 0)
+            live.infer(frames[1], 1)
+        live.apply({"enable_similar_image_filter": False})
+        fresh = open_loaded(live.parameters)
+        for at, frame in enumerate(frames):
+            live.infer(frame, at)
+        assert_alike(picture_of(live, frames[-1:], 6), picture_of(fresh, frames))
+        fresh.close()
+
+    check()
+
+
+# Single pictures ---------------------------------------------------------------------------------
+
+
+def test_single_pictures_leave_the_stream_as_it_is(open_loaded: Open) -> None:
+    start = {"num_inference_steps": 3, "guidance_scale": 1.5}
+    alone, disturbed = open_loaded(start), open_loaded(start)
+    frames = iter(moving_frames(10_000))
+
+    @settings(SLOW, max_examples=10)
+    @given(st.lists(patches_for(alone), max_size=2))
+    def check(patches: list[dict[str, Any]]) -> None:
+        frame = next(frames)
+        for at, patch in enumerate(patches):
+            assert disturbed.infer_once(noise_frame(at), patch).shape == (SIDE, SIDE, 3)
+        left, right = alone.infer(frame, 0), disturbed.infer(frame, 0)
+        assert left is not None
+        assert right is not None
+        np.testing.assert_array_equal(left.frame, right.frame)
+        assert alone.parameters == disturbed.parameters
+
+    check()
+
+
+def test_a_single_picture_is_that_of_its_patch_and_of_nothing_before(open_loaded: Open) -> None:
+    patch = {"prompt": "a red cat", "seed": 9, "num_inference_steps": 2, "strength": 0.8}
+    frame = noise_frame(3)
+    fresh = open_loaded()
+    first = fresh.infer_once(frame, patch)
+    for at, other in enumerate(moving_frames(3)):
+        fresh.infer(other, at)
+    np.testing.assert_array_equal(fresh.infer_once(frame, patch), first)
+    assert_alike(open_loaded(patch).infer_once(frame, {}), first)
+
+
+# Life --------------------------------------------------------------------------------------------
+
+
+def test_counters_are_numbers(shared: Engine) -> None:
+    counters = shared.counters()
+    json.dumps(counters)
+    assert all(isinstance(value, int | float) for value in counters.values())
+
+
+def test_an_engine_can_be_closed_at_any_time_and_twice(open_loaded: Open) -> None:
+    engine = open_loaded()
+    engine.infer(noise_frame(0), 0)
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="the engine has no model"):
+        engine.infer(noise_frame(0), 0)
+    with pytest.raises(EngineError, match="the engine has no model"):
+        engine.infer_once(noise_frame(0), {})
+    unloaded = open_engine(EngineSettings())
+    with pytest.raises(EngineError, match="the engine has no model"):
+        unloaded.infer(noise_frame(0), 0)
+    unloaded.close()
+
+
+def test_what_is_applied_before_loading_holds_after_it() -> None:
+    engine = open_engine(EngineSettings(width=SIDE, height=SIDE, parameters={"seed": 3}))
+    engine.apply({"prompt": "the sea"})
+    engine.load(lambda progress: None)
+    assert engine.parameters["seed"] == 3
+    assert engine.parameters["prompt"] == "the sea"
+    engine.close()
+
+
+def test_the_names_are_for_people(shared: Engine) -> None:
+    assert shared.name
+    assert shared.model_name
+    assert shared.device_name == "cpu"
