@@ -59,8 +59,8 @@ def quote(figures: Mapping[str, Any]) -> str:
 def _relay(relay: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     counts = list(next(iter(relay["ratios"].values())))
     lines = [
-        f"relay: CPU time of its process for each delivered picture, {relay['picture_bytes']} bytes,"
-        f" ratios of minima over {relay['rounds']} rounds",
+        f"relay: CPU time of its process for each delivered picture,"
+        f" {relay['picture_bytes']} bytes, ratios of minima over {relay['rounds']} rounds",
         _row("viewers", counts, "before", "goal"),
     ]
     for name, ratios in relay["ratios"].items():

@@ -134,17 +134,20 @@ def measure_engine(
         hello = _read(child.stdout)
         if not hello["ready"]:
             raise RuntimeError(f"the worker with {name} did not start")
-        stage = Stage(relay.port, hello["width"], hello["height"])
-        stack.callback(stage.close)
         for number in range(rounds):
             for phase in ("alone", "worker"):
+                stage = None
+                rate = 0.0
                 if phase == "worker":
                     rate = AMPLE * best_rate(starts["alone"], window)
+                    # Anew each round: these clients answer no pings, and last 40 s at most.
+                    stage = Stage(relay.port, hello["width"], hello["height"])
                     stage.play(WARM_UP, rate)
                 before = cpu_ns(child.pid) if can_count_cpu() else 0
                 print(f"{phase} {seconds}", file=child.stdin, flush=True)
-                if phase == "worker":
+                if stage is not None:
                     returned += stage.play(seconds, rate)
+                    stage.close()
                 starts[phase].append(_read(child.stdout)["starts"])
                 after = cpu_ns(child.pid) if can_count_cpu() else 0
                 cpu[phase].append((after - before) / len(starts[phase][-1]))

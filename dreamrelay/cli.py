@@ -8,6 +8,7 @@ import asyncio
 import difflib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -237,8 +238,7 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     def command(*positional: str, **flags: str) -> None:
         parsed.append((positional, flags))
 
-    # Switches never take the next word for their value.
-    words = [f"{word}=True" if word in SWITCHES else word for word in arguments]
+    words = _spelled_out(arguments)
     try:
         # Text stays text: fire's own reading makes numbers, lists and tuples of prompts.
         fire.Fire(SetParseFn(str)(command), command=words, name=usage)
@@ -254,6 +254,21 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
+
+
+def _spelled_out(arguments: Sequence[str]) -> list[str]:
+    """``--flag`` alone is ``--flag=True``.
+
+    Switches never take the next word for their value; of others, fire would read ``--nonsense`` as
+    ``--nsense=False``.
+    """
+    words = []
+    for at, word in enumerate(arguments):
+        follower = arguments[at + 1] if at + 1 < len(arguments) else "--"
+        alone = word in SWITCHES or re.match(r"--|-[a-zA-Z]", follower)
+        bare = word.startswith("--") and len(word) > 2 and "=" not in word
+        words.append(f"{word}=True" if bare and alone else word)
+    return words
 
 
 def _start(

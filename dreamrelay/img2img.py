@@ -16,8 +16,10 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from dreamrelay.errors import DeviceError, EngineError, ProtocolError
+from dreamrelay.link import relay_uri
 from dreamrelay.packet import inspect
 
+OPEN_SECONDS = 10.0
 GREETING_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 
@@ -44,17 +46,21 @@ def transform(uri: str, picture: Path, prompt: str | None, *, binary: bool = Fal
         binary: bytes instead of base64.
 
     Raises:
+        ConfigError: not an address.
         DeviceError: the file cannot be read, or nobody listens there.
         ProtocolError: not a picture, or an answer that makes no sense.
         EngineError: the other side says why there is no picture.
     """
+    uri = relay_uri(uri)
     try:
         data = picture.read_bytes()
     except OSError as error:
         raise DeviceError(f"{picture} cannot be read: {error.strerror}") from None
     inspect(data)
     try:
-        with connect(uri, compression=None, max_size=None, proxy=None) as websocket:
+        with connect(
+            uri, compression=None, max_size=None, proxy=None, open_timeout=OPEN_SECONDS
+        ) as websocket:
             with suppress(TimeoutError):  # one who does not greet may answer all the same
                 websocket.recv(GREETING_SECONDS)
             return _ask(websocket, data, {"prompt": prompt} if prompt else {}, binary)

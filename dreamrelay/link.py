@@ -59,9 +59,9 @@ class Listener:
         """The relay will not have us; the link has given up."""
 
 
-def native_uri(uri: str, stream: str, role: Role, **query: str | int | None) -> str:
-    """The address of a role at a stream: ``ws://host:port`` and whatever path a proxy put before
-    it.
+def relay_uri(uri: str) -> str:
+    """The address of a relay as WebSockets want it: ``ws://host:port`` and whatever path a proxy
+    put behind it, from that, from ``http://...`` or from ``host:port``.
 
     Raises:
         ConfigError: not a WebSocket address.
@@ -77,10 +77,20 @@ def native_uri(uri: str, stream: str, role: Role, **query: str | int | None) -> 
         raise ConfigError(expected) from None
     if not usable or re.search(r"[\s\x00-\x1f]", uri):
         raise ConfigError(expected)
+    return urlunsplit((scheme, parts.netloc, parts.path, parts.query, ""))
+
+
+def native_uri(uri: str, stream: str, role: Role, **query: str | int | None) -> str:
+    """The address of a role at a stream of the relay ``uri``.
+
+    Raises:
+        ConfigError: not a WebSocket address.
+    """
+    parts = urlsplit(relay_uri(uri))
     path = f"{parts.path.rstrip('/')}/streams/{quote(stream, safe='')}/{role}"
     given = {name: value for name, value in query.items() if value not in (None, "")}
     joined = "&".join(part for part in (parts.query, urlencode(given)) if part)
-    return urlunsplit((scheme, parts.netloc, path, joined, ""))
+    return urlunsplit((parts.scheme, parts.netloc, path, joined, ""))
 
 
 class Link:

@@ -255,7 +255,7 @@ class _Reader:
     def __init__(self, source: Source, step: float) -> None:
         self._source = source
         self._step = step
-        self._due = step
+        self._due = 1.0
         self._read = 0
         self._last: Captured | None = None
 

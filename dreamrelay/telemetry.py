@@ -75,7 +75,9 @@ class HopTimes:
         """Note a packet that arrived at ``now_ns`` (UNIX time, our clock)."""
         before = packet.captured_ns
         for stamp in packet.stamps:
-            times = self._hops.setdefault(stamp.hop, deque(maxlen=self._keep))
+            times = self._hops.get(stamp.hop)
+            if times is None:
+                times = self._hops[stamp.hop] = deque(maxlen=self._keep)
             times.append((stamp.ns - before) / 1e6)
             before = stamp.ns
         self._ages.append((now_ns - packet.captured_ns) / 1e6)

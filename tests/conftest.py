@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -31,6 +32,17 @@ def programs() -> Iterator["ProgramStarter"]:
     """Start programs as real processes; whatever still runs at the end is stopped."""
     with ExitStack() as stack:
         yield ProgramStarter(stack)
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Have logging as it was after a test that runs a command line in its own process."""
+    root, ours = logging.getLogger(), logging.getLogger("dreamrelay")
+    before = (list(root.handlers), root.level, ours.level)
+    yield
+    root.handlers[:], level, our_level = before
+    root.setLevel(level)
+    ours.setLevel(our_level)
 
 
 class ProgramStarter:

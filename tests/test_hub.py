@@ -79,7 +79,7 @@ class FakePeer(Peer):
 
     def __init__(self, id: str, role: Role, reply_limit: int | None = None) -> None:
         self.id, self.role, self.reply_limit = id, role, reply_limit
-        self.heard: list[Notice] = []
+        self.heard: list[Any] = []
         self.woken = 0
 
     def notify(self, notice: Notice) -> None:
@@ -699,8 +699,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.revision = 0
         self.shown: dict[Track, int] = dict.fromkeys(TRACKS, 0)
         # Somebody who sends, one who works and two who look: else most runs begin with nobody.
-        self.sender = self.producer_joins()
-        self.worker = self.worker_joins(3, True)
+        self.sender = self._came(self.room.producer())
+        self.worker = self._worker(3, HELLO)
         self.viewer_joins(TRACKS, None)
         self.viewer_joins(("output",), 1)
         return self.worker
@@ -744,10 +744,13 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(target=workers, credit=st.integers(0, 3), schema=st.booleans())
     def worker_joins(self, credit: int, schema: bool) -> FakePeer:
+        return self._worker(credit, HELLO if schema else WorkerHello())
+
+    def _worker(self, credit: int, hello: WorkerHello) -> FakePeer:
         peer = self.room.peer("worker")
         self.seats[peer.id] = credit
         self._came(peer)
-        self.stream.join(peer, (), credit, HELLO if schema else WorkerHello())
+        self.stream.join(peer, (), credit, hello)
         return peer
 
     @rule(peer=workers, credit=st.integers(0, 2))

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--export-minutes", type=float, default=12, help="between two exports")
+    parser.add_argument("--export-minutes", type=float, default=15, help="between two exports")
     flags = parser.parse_args()
     train(
         Settings(

@@ -112,7 +112,14 @@ def _colour_text(rng: Rng, colours: tuple[str, ...]) -> str:
 
 
 # Harder textures are shown more often.
-_STYLE_WEIGHTS = {"photo": 3.0, "oil": 1.4, "watercolor": 1.4, "stained glass": 1.3, "comic": 1.2}
+_STYLE_WEIGHTS = {
+    "photo": 2.6,
+    "neon": 1.4,
+    "oil": 1.3,
+    "watercolor": 1.3,
+    "pencil": 1.3,
+    "comic": 1.2,
+}
 
 
 def draw_look(rng: Rng) -> Look:

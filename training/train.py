@@ -34,11 +34,11 @@ class Settings:
     side: int = 64  # small crops show more wishes in the same time
     late_batch: int = 8
     late_side: int = 128  # and the last part of the time sees more of a picture
-    late: float = 0.7
+    late: float = 0.85
     rate: float = 9e-4
     seed: int = 7
     workers: int = 2
-    export_minutes: float = 12.0
+    export_minutes: float = 15.0
     first_export_minutes: float = 6.0
 
 

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, cast
@@ -40,6 +41,14 @@ AUTOENCODERS: Mapping[str, type[Any]] = {
     "PixelAutoencoder": pocket.PixelAutoencoder,
 }
 
+_BROKEN_HEADER = (
+    UnicodeDecodeError,
+    JSONDecodeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _FEW_STEPS = re.compile(r"turbo|lcm|lightning|hyper|schnell", re.IGNORECASE)
 
@@ -282,17 +291,11 @@ def check_safetensors(path: Path) -> None:
         if size < 8 or not 2 <= length <= size - 8:
             raise EngineError(f"{path} is broken or cut off ({size} bytes): {again}")
         try:
-            header = json.loads(file.read(length))
+            header: dict[str, Any] = json.loads(file.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
-        except (
-            UnicodeDecodeError,
-            JSONDecodeError,
-            LookupError,
-            TypeError,
-            AttributeError,
-        ) as error:
+            expected = 8 + length + max(ends, default=0)
+        except _BROKEN_HEADER as error:
             raise EngineError(f"{path} is broken (its header cannot be read): {again}") from error
-    expected = 8 + length + max(ends, default=0)
     if size != expected:
         raise EngineError(f"{path} is cut off: expected {expected} bytes, got {size}; {again}")
 
@@ -362,10 +365,17 @@ def _tiny_vae_folder(settings: EngineSettings, folder: Path, report: Report) -> 
 # LoRAs -------------------------------------------------------------------------------------------
 
 
+def can_fuse_loras() -> bool:
+    """Whether the package is installed that diffusers fuses LoRAs with."""
+    return find_spec("peft") is not None
+
+
 def chosen_loras(settings: EngineSettings, unet: Any, report: Report) -> dict[str, float]:
     """The LoRAs to fuse: those asked for, and the one that makes a plain SD 1.5 fast."""
     loras = dict(settings.loras)
     of_sd15 = unet.config.cross_attention_dim == 768
+    if settings.use_lcm_lora is None and not can_fuse_loras():
+        return loras
     plain = not any(_FEW_STEPS.search(name) for name in (settings.model, *loras))
     wanted = settings.use_lcm_lora
     if wanted is False or LCM_LORA in loras or not (wanted or (of_sd15 and plain)):

@@ -166,8 +166,8 @@ def _explained(model: str, error: Exception) -> EngineError:
         )
     if isinstance(error, RepositoryNotFoundError):
         return EngineError(
-            f"the hub has no model {model} (or it is private): check the name, or log in with "
-            "`hf auth login`"
+            f"the hub has no model {model} (or it is private), and there is no such folder: check "
+            "the name, or log in with `hf auth login`"
         )
     if isinstance(error, OSError) and error.errno == 28:
         return EngineError(f"the disk is full, {model} could not be downloaded: free some space")

@@ -23,17 +23,24 @@ from dreamrelay.engines.devices import (
     is_out_of_memory,
     use_cores_sparingly,
 )
-from dreamrelay.engines.loading import LoadedModel, encode_picture, load_model, out_of_memory
+from dreamrelay.engines.loading import (
+    LoadedModel,
+    can_fuse_loras,
+    encode_picture,
+    load_model,
+    out_of_memory,
+)
 from dreamrelay.engines.parameters import StreamBatchParameters, validate_patch
 from dreamrelay.engines.ports import Engine, EngineSettings, Progress, Report, Result, Token
 from dreamrelay.engines.prompts import PromptCache
 from dreamrelay.engines.schedule import schedule, timesteps
 from dreamrelay.engines.similar_image import SimilarImageFilter
-from dreamrelay.errors import ConfigError, EngineError, ParameterError
+from dreamrelay.errors import ConfigError, EngineError, MissingExtra, ParameterError
 
 logger = logging.getLogger(__name__)
 
 _WARM_UP_CALLS = 2
+_PLANS_KEPT = 3  # of the stream, and of single pictures that come in between
 _NO_MODEL = "the engine has no model: it was not loaded, or it was closed"
 
 
@@ -79,7 +86,7 @@ class StreamBatchEngine(Engine):
         self._prompts: PromptCache[torch.Tensor] = PromptCache(self._encode_prompt)
         self.denoiser = Denoiser(torch, self._predict, "epsilon")
         self.stream: StreamBatch[Any] = StreamBatch(self.denoiser)
-        self._plans: dict[int, tuple[StreamBatchParameters, Plan]] = {}
+        self._plans: list[tuple[StreamBatchParameters, Plan]] = []
         self._filter = SimilarImageFilter()
         self._gathered: list[tuple[Frame, Any]] = []
         self._ready: deque[Result[Any]] = deque()
@@ -173,10 +180,12 @@ class StreamBatchEngine(Engine):
 
     def plan(self, parameters: StreamBatchParameters, frames: int) -> Plan:
         """What the denoiser needs to know of ``parameters``; kept while they stay the same."""
-        kept = self._plans.get(frames)
-        if kept is None or kept[0] != parameters:
-            kept = self._plans[frames] = parameters, self._new_plan(parameters, frames)
-        return kept[1]
+        for of, plan in self._plans:
+            if plan.frames == frames and of == parameters:
+                return plan
+        plan = self._new_plan(parameters, frames)
+        self._plans = [(parameters, plan), *self._plans[: _PLANS_KEPT - 1]]
+        return plan
 
     def _new_plan(self, parameters: StreamBatchParameters, frames: int) -> Plan:
         model = self.model
@@ -222,8 +231,9 @@ class StreamBatchEngine(Engine):
         self._check_frame(frame)
         if self._is_similar(frame):
             return self._repeated(token)
-        self._gathered.append((frame, token))
         size = self._settings.frame_buffer_size
+        # A frame that waits for others must not change when its owner reuses the memory.
+        self._gathered.append((frame.copy() if size > 1 else frame, token))
         if self._last is None:
             # The first frame fills the buffer alone, so that there is a picture at once.
             self._gathered *= size
@@ -350,6 +360,7 @@ class StreamBatchEngine(Engine):
 
     def _failed(self, what: str, error: Exception) -> NoReturn:
         self._counts["frames_failed"] += 1
+        self._filter.reset()  # no picture came of the frame that the next ones would be compared to
         if not is_out_of_memory(error):
             text = " ".join(str(error).split())[:300]
             raise EngineError(f"{what} failed: {text}") from error
@@ -371,3 +382,5 @@ def _check(settings: EngineSettings) -> None:
             raise ConfigError(f"{name}: expected a multiple of 8 from 8 to 4096, got {value}")
     if not 1 <= settings.frame_buffer_size <= 16:
         raise ConfigError(f"frame_buffer_size: expected 1..16, got {settings.frame_buffer_size}")
+    if (settings.loras or settings.use_lcm_lora) and not can_fuse_loras():
+        raise MissingExtra("a LoRA", "worker")

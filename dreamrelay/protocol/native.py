@@ -14,7 +14,7 @@ import orjson
 
 from dreamrelay import __version__
 from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
-from dreamrelay.packet import TRACKS, Codec, Hop, Packet, Stamp, Track, inspect
+from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track, inspect
 from dreamrelay.protocol.messages import (
     WORKER_STATES,
     Acknowledged,
@@ -51,6 +51,7 @@ MAX_ID = 200
 _HEADER = struct.Struct("<2sBBHBBQQIHHB3x")
 _STAMP = struct.Struct("<B3xQ")
 _MAGIC = b"DR"
+_HOPS = {int(hop): hop for hop in Hop}
 _PRIVATE = 1
 
 
@@ -101,11 +102,11 @@ def decode_packet(message: bytes) -> tuple[Packet, Track]:
     stamps = []
     for i in range(count):
         hop, ns = _STAMP.unpack_from(message, _HEADER.size + _STAMP.size * i)
-        if hop in Hop._value2member_map_:  # a later version may know more hops
-            stamps.append(Stamp(Hop(hop), ns))
+        if hop in _HOPS:  # a later version may know more hops
+            stamps.append(Stamp(_HOPS[hop], ns))
     packet = Packet(
         data,
-        Codec(picture.codec),
+        picture.codec,
         picture.width,
         picture.height,
         seq,

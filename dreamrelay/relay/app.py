@@ -27,7 +27,7 @@ from dreamrelay.protocol.messages import ROLES, Dialect, Limits, Role
 from dreamrelay.protocol.native import MAX_CREDIT, NativeDialect
 from dreamrelay.protocol.websocket_example import WebSocketExampleDialect
 from dreamrelay.relay.auth import Gate, GateMiddleware, is_loopback, make_token
-from dreamrelay.relay.connections import Slots, protocols
+from dreamrelay.relay.connections import Slots, deny, protocols
 from dreamrelay.relay.http import error_response, make_router
 from dreamrelay.relay.websocket import WebSocketPeer, parse_tracks
 
@@ -299,7 +299,7 @@ class Relay:
 
 async def _deny(websocket: WebSocket, status: int, error: ProtocolError) -> None:
     """Refuse a WebSocket before it is one, with a body that says why."""
-    await websocket.send_denial_response(error_response(status, error))
+    await deny(websocket, error_response(status, error))
 
 
 async def _no_such_path(websocket: WebSocket, path: str) -> None:

@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket
 
 from dreamrelay.errors import AuthError
 from dreamrelay.protocol.native import error_fields
+from dreamrelay.relay.connections import deny
 
 COOKIE = "dreamrelay_token"
 OPEN_PATHS = ("/healthz", "/static/")
@@ -145,6 +146,6 @@ class GateMiddleware:
             else:
                 websocket = WebSocket(scope, receive, send)
                 await websocket.receive()  # the connect
-                await websocket.send_denial_response(refusal)
+                await deny(websocket, refusal)
             return
         await self._app(scope, receive, send)

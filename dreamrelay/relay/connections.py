@@ -11,6 +11,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from starlette.responses import Response
+from starlette.websockets import WebSocket
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
@@ -50,6 +52,15 @@ class Slots:
             yield
         finally:
             self.taken -= 1
+
+
+async def deny(websocket: WebSocket, response: Response) -> None:
+    """Answer a WebSocket's request by something else than a WebSocket."""
+    await websocket.send_denial_response(response)
+    transport = websocket.scope.get("state", {}).get("transport")
+    if transport is not None:
+        # To uvicorn this is an error of the application, which it would log as one.
+        transport.get_protocol().handshake_complete = True
 
 
 class Watchdog:

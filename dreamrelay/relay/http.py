@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from dreamrelay import __version__
@@ -40,6 +41,20 @@ _numbers = itertools.count(1)
 
 StreamName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="A stream's name")]
 TrackName = Annotated[Track, Query(description="input: the camera side, output: the diffused side")]
+
+
+class Problem(BaseModel):
+    """What was wrong; ``problems`` names the parameters at fault."""
+
+    code: str
+    message: str
+    problems: dict[str, str] | None = None
+
+
+class Refusal(BaseModel):
+    """The body of every refusal."""
+
+    error: Problem
 
 
 class PictureClient(Peer):
@@ -114,7 +129,7 @@ def make_router(hub: Hub, gate: Gate, slots: Slots, closing: asyncio.Event) -> A
         slots: places for connections that last.
         closing: set when the relay stops; endless answers end then.
     """
-    router = APIRouter()
+    router = APIRouter(responses={"4XX": {"model": Refusal, "description": "Why not"}})
     _add_pages(router, hub, gate)
     _add_status(router, hub)
     _add_pictures(router, hub, slots, closing)
@@ -236,7 +251,16 @@ def _add_parameters(router: APIRouter, hub: Hub) -> None:
             return _not_there(f"there is no stream {name!r} yet")
         return JSONResponse({"values": stream.values, "revision": stream.revision})
 
-    @router.patch("/streams/{name}/parameters", summary="Change some: all of the patch or nothing")
+    @router.patch(
+        "/streams/{name}/parameters",
+        summary="Change some: all of the patch or nothing",
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            }
+        },
+    )
     async def change_parameters(name: StreamName, request: Request) -> Response:
         body = bytearray()
         try:

@@ -126,13 +126,7 @@ class WebSocketPeer(Peer):
                 self._join(tracks, credit)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send_all())
-                if first is not None:
-                    self._handle(first)
-                while True:
-                    self._handle(await self._receive())
-                    while len(self._outbox) > FULL_OUTBOX:
-                        self._drained.clear()
-                        await self._drained.wait()
+                tasks.create_task(self._receive_all(first))
         except* _Refused as refused:
             refusal = str(refused.exceptions[0])
         except* (_Done, WebSocketDisconnect):
@@ -160,6 +154,17 @@ class WebSocketPeer(Peer):
         text: str | bytes | None = message.get("text")
         data: str | bytes = message.get("bytes") or b""
         return data if text is None else text
+
+    async def _receive_all(self, first: str | bytes | None) -> None:
+        # A task of its own: the one we are called in lies under all of the middleware, and each
+        # message would wake it through every layer.
+        if first is not None:
+            self._handle(first)
+        while True:
+            self._handle(await self._receive())
+            while len(self._outbox) > FULL_OUTBOX:
+                self._drained.clear()
+                await self._drained.wait()
 
     async def _send_all(self) -> None:
         while True:

@@ -200,7 +200,7 @@ def test_the_parameters_obey_their_schema_and_survive_json(shared: Engine) -> No
 
 
 def test_what_is_applied_is_in_force(shared: Engine) -> None:
-    @settings(SLOW, max_examples=50)
+    @settings(SLOW, max_examples=40)
     @given(patches_for(shared))
     def check(patch: dict[str, Any]) -> None:
         before = shared.parameters
@@ -284,7 +284,7 @@ def test_any_changes_end_where_a_fresh_engine_begins(open_loaded: Open, shared: 
     frames = moving_frames(6)
     live = open_loaded()
 
-    @settings(SLOW, max_examples=5)
+    @settings(SLOW, max_examples=4)
     @given(st.lists(patches_for(shared), min_size=1, max_size=3))
     def check(patches: list[dict[str, Any]]) -> None:
         for patch in patches:

@@ -129,10 +129,29 @@ def with_a_list_for_a_header(path: Path) -> None:
     path.write_bytes((4).to_bytes(8, "little") + b"[{}]")
 
 
+def with_odd_offsets(path: Path) -> None:
+    header = json.dumps({"a": {"data_offsets": [0, "end"]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def with_a_deep_header(path: Path) -> None:
+    path.write_bytes((200_000).to_bytes(8, "little") + b"[" * 200_000)
+
+
 @pytest.mark.parametrize(
-    "spoil", [cut_off, made_empty, with_a_broken_header, of_another_kind, with_a_list_for_a_header]
+    ("spoil", "part"),
+    [
+        (cut_off, "unet"),
+        (cut_off, "vae"),
+        (cut_off, "text_encoder"),
+        (made_empty, "unet"),
+        (with_a_broken_header, "unet"),
+        (of_another_kind, "text_encoder"),
+        (with_a_list_for_a_header, "unet"),
+        (with_odd_offsets, "unet"),
+        (with_a_deep_header, "unet"),
+    ],
 )
-@pytest.mark.parametrize("part", ["unet", "text_encoder"])
 def test_broken_weights(folder: Path, part: str, spoil: Callable[[Path], None]) -> None:
     path = next((folder / part).glob("*.safetensors"))
     spoil(path)

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from dreamrelay.engines import stream_batch
+from dreamrelay.engines.devices import Device
+from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.ports import EngineSettings, Progress, Result
 from dreamrelay.engines.stream_batch import StreamBatchEngine
-from dreamrelay.errors import ConfigError, EngineError
+from dreamrelay.errors import ConfigError, EngineError, MissingExtra
 from tests.engines.pictures import moving_frames, noise_frame
 from tests.engines.tiny_models import save_model
 
@@ -72,6 +75,27 @@ def test_wrong_settings_are_refused_before_anything_is_loaded(
         StreamBatchEngine(EngineSettings(model="/nowhere", **settings))
 
 
+def test_loras_need_a_package_that_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_batch, "can_fuse_loras", lambda: False)
+    with pytest.raises(MissingExtra, match=r'pip install "dreamrelay\[worker\]"'):
+        StreamBatchEngine(EngineSettings(loras={"a.safetensors": 1.0}))
+    StreamBatchEngine(EngineSettings())
+
+
+def test_half_precision_looks_like_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = {"num_inference_steps": 2, "cfg_type": "full", "guidance_scale": 1.5}
+    full = load(folder, parameters)
+    half = Device(torch.device("cpu"), torch.bfloat16, "cpu")
+    monkeypatch.setattr(stream_batch, "choose_device", lambda *_, **__: half)
+    engine = load(folder, parameters)
+    for frame in moving_frames(3):
+        expected, found = full.infer(frame, 0), engine.infer(frame, 0)
+        assert expected is not None
+        assert found is not None
+        assert np.abs(expected.frame.astype(int) - found.frame).mean() < 4
+    assert engine.model.unet.dtype is torch.bfloat16
+
+
 def test_auto_says_in_a_line_what_it_chose(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     engine = StreamBatchEngine(EngineSettings(model=str(folder), device="cpu"))
     with caplog.at_level(logging.INFO):
@@ -117,6 +141,18 @@ def test_several_frames_a_call_come_out_one_by_one(folder: Path, steps: int) -> 
         assert_alike(result.frame, engine.infer_once(moving_frames(13)[result.token], {}))
 
 
+def test_frames_that_wait_for_others_are_kept(folder: Path) -> None:
+    engine = load(folder, {"num_inference_steps": 1}, frame_buffer_size=2)
+    frames = moving_frames(3)
+    memory = frames[0].copy()
+    for at, frame in enumerate(frames):
+        memory[:] = frame
+        result = engine.infer(memory, at)
+    assert result is not None
+    assert result.token == 1
+    assert_alike(result.frame, engine.infer_once(frames[1], {}))
+
+
 @pytest.mark.parametrize("size", [1, 2])
 def test_without_the_denoising_batch_a_picture_is_that_of_its_frame(
     folder: Path, size: int
@@ -145,8 +181,8 @@ def test_warm_up_leaves_nothing_behind(folder: Path) -> None:
 def test_prompts_are_encoded_once(folder: Path) -> None:
     engine = load(folder, {"prompt": "a cat", "num_inference_steps": 1})
     frame = noise_frame(0)
-    for prompt in ("a dog", "a cat", "a dog", "a cat"):
-        engine.apply({"prompt": prompt})
+    for seed, prompt in enumerate(("a dog", "a cat", "a dog", "a cat")):
+        engine.apply({"prompt": prompt, "seed": seed})
         engine.infer(frame, 0)
     counters = engine.counters()
     assert counters["prompts_encoded"] == 2
@@ -161,6 +197,17 @@ def test_a_prompt_of_any_length_and_letters(folder: Path) -> None:
         for prompt in ("", "a cat " * 300, "猫と海 🐈\n\x00", "<|endoftext|>")
     ]
     assert all(picture.shape == (64, 64, 3) for picture in pictures)
+
+
+def test_single_pictures_between_frames_do_not_make_the_stream_think_anew(folder: Path) -> None:
+    engine = load(folder)
+    frame = noise_frame(0)
+    plans = []
+    for _ in range(4):
+        engine.infer(frame, 0)
+        engine.infer_once(frame, {"prompt": "a red cat"})
+        plans.append(engine.plan(StreamBatchParameters(**engine.parameters), frames=1))
+    assert all(plan is plans[0] for plan in plans)
 
 
 def test_the_negative_prompt_acts_where_it_is_said_to(folder: Path) -> None:
@@ -292,6 +339,20 @@ def test_out_of_memory_at_the_first_frame(folder: Path) -> None:
     result = engine.infer(noise_frame(1), 1)
     assert result is not None
     assert result.token == 1
+
+
+def test_a_frame_that_failed_is_not_what_others_are_like(folder: Path) -> None:
+    engine = load(folder, {**FILTER, "num_inference_steps": 1})
+    engine.infer(noise_frame(0), 0)
+    unet = Failing(engine)
+    unet.error = MemoryError()
+    engine.apply({"seed": 5})
+    with pytest.raises(EngineError):
+        engine.infer(noise_frame(1), 1)
+    unet.error = None
+    result = engine.infer(noise_frame(1), 2)
+    assert result is not None
+    assert not result.repeated
 
 
 def test_out_of_memory_in_the_warm_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

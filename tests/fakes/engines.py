@@ -53,7 +53,7 @@ class ScriptedEngine(Engine):
         size: tuple[int, int] = (64, 48),
         latency: int = 0,
         on_load: Callable[[Report], None] | None = None,
-        on_infer: Callable[[int], None] | None = None,
+        on_infer: Callable[[int], object] | None = None,
     ) -> None:
         self.settings = EngineSettings()
         self.width, self.height = size
@@ -67,7 +67,7 @@ class ScriptedEngine(Engine):
         self._on_load = on_load
         self._on_infer = on_infer
         self._filling: deque[Any] = deque()
-        self._parameters = ScriptedParameters()  # type: ignore[call-arg]
+        self._parameters = ScriptedParameters()
 
     def load(self, report: Report) -> None:
         report(Progress("loading", "a script", 0.5))

@@ -8,10 +8,11 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from dreamrelay.packet import Packet, Track
@@ -153,7 +154,7 @@ class Engine(threading.Thread):
         self._websocket: ClientConnection | None = None
 
     def run(self) -> None:
-        with native(self._relay, "worker", credit=2) as client:
+        with suppress(ConnectionClosed), native(self._relay, "worker", credit=2) as client:
             self._websocket = client.websocket
             client.text("parameters")
             client.send("status", state="live")
@@ -198,8 +199,9 @@ def answer(
         connection.close()
 
 
-def problem(body: bytes) -> dict[str, Any]:
+def problem(body: bytes | bytearray | None) -> dict[str, Any]:
     """The error in a body, which holds nothing else."""
+    assert body is not None
     fields = json.loads(body)
     assert set(fields) == {"error"}
     assert {"code", "message"} <= set(fields["error"])

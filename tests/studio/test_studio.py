@@ -75,6 +75,7 @@ def test_the_camera_goes_in_and_the_workers_picture_comes_out(
     shows(page, "input", lambda r, g, b: g > r + 60 and g > b + 60, "green as the fake camera")
     shows(page, "output", is_blue, "blue as the worker makes it")
     says(page, "live")
+    expect(page.get_by_role("button", name="Source: Camera, sending")).to_be_visible()
     expect(page.locator("#people")).to_have_text("1 producer · 1 worker · 1 viewer")
     expect(page.locator("#age")).to_have_text(re.compile(r"^\d{1,3} ms old$"))
     packet = worker.inputs[-1]

@@ -314,6 +314,7 @@ source.addEventListener("change", () => {
   $("sending").hidden = kind === null;
   $("sending").classList.toggle("waiting", !source.onAir);
   $("source-label").textContent = kind ? NAMES[kind] : "Source";
+  $("source-button").setAttribute("aria-label", kind ? `Source: ${NAMES[kind]}, sending` : "Source");
   $("source-button").title = kind ? `Sending: ${source.label}` : "Source (S)";
   $("source-icon").setAttribute("href", `#i-${kind ? ICONS[kind] : "camera"}`);
   menu.querySelector("[data-source=stop]").hidden = kind === null;

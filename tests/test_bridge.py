@@ -1,0 +1,226 @@
+"""The bridge: a local source in, the relay's results out."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dreamrelay.bridge import Bridge
+from dreamrelay.codec import Frame
+from dreamrelay.config import BridgeSettings, RelaySettings, WorkerSettings
+from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError
+from dreamrelay.media import Sink
+from dreamrelay.media.catalog import SINKS
+from dreamrelay.packet import Packet
+from dreamrelay.protocol.native import encode_packet
+from dreamrelay.worker import Worker
+from tests.fakes.engines import ScriptedEngine
+from tests.fakes.peers import Person
+from tests.fakes.relays import Peer, scripted_relay
+from tests.fakes.running import Running
+from tests.fakes.spoutgl import Gpu
+from tests.support import Program, RunningRelay, picture, start_relay, until
+
+CYAN = (0, 255, 255)
+
+
+class Kept(Sink):
+    """A sink that keeps what it got; ``before`` may raise."""
+
+    def __init__(self, before: Callable[[int], object]) -> None:
+        super().__init__()
+        self.frames: list[Frame] = []
+        self.tries = 0
+        self.closes = 0
+        self._before = before
+
+    def write(self, frame: Frame) -> None:
+        self.check(frame)
+        self.tries += 1
+        self._before(self.tries)
+        self.frames.append(frame.copy())
+
+    def close(self) -> None:
+        super().close()
+        self.closes += 1
+
+
+class Row:
+    """A row of the catalogue that gives what it was made with."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def load(self) -> Callable[[object], Sink]:
+        return lambda _: self._sink
+
+
+@pytest.fixture
+def sink(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """What ``kept://`` opens. Its third write fails, and the fourth."""
+
+    def before(number: int) -> None:
+        if number in (3, 4):
+            raise DeviceError("the projector is off")
+
+    sink = Kept(before)
+    monkeypatch.setitem(SINKS, "kept", Row(sink))
+    return sink
+
+
+@pytest.fixture
+def bridge() -> Iterator[Callable[..., Running[Bridge]]]:
+    """Run a bridge; it is stopped at the end."""
+    with ExitStack() as stack:
+
+        def start(uri: str, **settings: Any) -> Running[Bridge]:
+            running = Running(Bridge(BridgeSettings(websocket_uri=uri, **settings)))
+            stack.callback(running.stop)
+            return running
+
+        yield start
+
+
+Start = Callable[..., Running[Bridge]]
+
+
+@pytest.fixture
+def worker(relay: RunningRelay) -> Iterator[None]:
+    settings = WorkerSettings(websocket_uri=relay.websocket, osc_port=None, viewer="off")
+    running = Running(Worker(settings, engine=ScriptedEngine()))
+    yield
+    running.stop()
+
+
+@pytest.mark.usefixtures("worker")
+def test_there_and_back(relay: RunningRelay, bridge: Start, sink: Kept) -> None:
+    with Person(relay.websocket) as viewer:
+        until(lambda: viewer.status.get("state") == "live")
+        running = bridge(relay.websocket, source="pattern://flat?colour=ff0000", sink="kept://")
+        until(lambda: len(sink.frames) >= 4)
+        assert running.stop() is None
+    assert np.abs(sink.frames[0].astype(int) - CYAN).max() < 8
+    assert sink.closes == 1
+    producer = running.program.producer
+    assert producer is not None
+    assert producer.statistics.acked >= 4
+    assert running.program.statistics.written.count >= 4
+
+
+@pytest.mark.usefixtures("worker")
+def test_spout_in_and_spout_out(
+    relay: RunningRelay, bridge: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = Gpu()
+    for name, module in gpu.modules().items():
+        monkeypatch.setitem(__import__("sys").modules, name, module)
+    monkeypatch.setattr("platform.system", lambda: "Windows")
+    red = np.zeros((48, 64, 3), np.uint8)
+    red[:] = (255, 0, 0)
+    gpu.show("Source Image", red)
+    running = bridge(relay.websocket, spout_in="Source Image", spout_out="Stream Diffusion")
+
+    def sent() -> bool:
+        gpu.show("Source Image", red)
+        return "Stream Diffusion" in gpu.senders
+
+    until(sent)
+    seen = gpu.seen("Stream Diffusion")
+    assert np.abs(seen[0, 0].astype(int) - CYAN).max() < 8
+    assert running.stop() is None
+
+
+def test_only_out_gets_the_newest_and_survives_broken_results_and_a_failing_sink(
+    bridge: Start, sink: Kept, caplog: pytest.LogCaptureFixture
+) -> None:
+    credits: list[int] = []
+    results = [picture("red"), picture()[:300] + bytes(40), *[picture("red")] * 4]
+
+    def talk(peer: Peer) -> None:
+        peer.welcome()
+        for seq, data in enumerate(results, 1):
+            peer.websocket.send(encode_packet(Packet.of(data, seq=seq), "output"))
+            credits.append(peer.hear_text("credit")["count"])
+            until(lambda: sink.tries + broken() == seq)  # noqa: B023 - waited for at once
+        peer.stay()
+
+    running: list[Running[Bridge]] = []
+
+    def broken() -> int:
+        return running[0].program.statistics.broken if running else 0
+
+    with scripted_relay(talk) as uri, caplog.at_level(logging.WARNING):
+        running.append(bridge(uri, sink="kept://"))
+        until(lambda: len(sink.frames) == 3)
+        assert running[0].stop() is None
+    assert sum(credits) == len(results)
+    assert broken() == 1
+    assert "result 2 cannot be decoded" in caplog.text
+    assert caplog.text.count("the projector is off") == 1
+
+
+def test_only_in_ends_with_its_source(relay: RunningRelay, bridge: Start, tmp_path: Any) -> None:
+    (tmp_path / "1.png").write_bytes(picture(form="PNG"))
+    running = bridge(relay.websocket, source=f"directory://{tmp_path}?loop=false")
+    assert running.ends() is None
+    assert running.program.producer is not None
+    assert running.program.producer.statistics.acked == 1
+
+
+def test_it_comes_back_when_the_relay_is_started_again(bridge: Start, sink: Kept) -> None:
+    def show(relay: RunningRelay) -> None:
+        with Person(relay.websocket, "worker") as worker:
+            worker.link.introduce({"credit": 1})
+            before = sink.tries
+            until(lambda: worker.status.get("viewers") == 1)
+            worker.link.send_picture(Packet.of(picture("red")), "output")
+            until(lambda: sink.tries > before)
+
+    with start_relay(RelaySettings(port=0)) as relay:
+        running = bridge(relay.websocket, sink="kept://")
+        show(relay)
+        port = int(relay.websocket.rpartition(":")[2])
+    with start_relay(RelaySettings(port=port)) as relay:
+        show(relay)
+    assert running.stop() is None
+
+
+@pytest.mark.parametrize("way", ["source", "sink"])
+def test_a_relay_that_will_not_have_us_ends_it(
+    relay: RunningRelay, bridge: Start, sink: Kept, way: str
+) -> None:
+    url = "pattern://bars" if way == "source" else "kept://"
+    problem = bridge(f"{relay.websocket}/nowhere", **{way: url}).ends()
+    assert isinstance(problem, DreamRelayError)
+    assert "not a dreamrelay relay" in str(problem)
+    assert sink.closes == (1 if way == "sink" else 0)
+
+
+def test_nothing_to_bridge_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--from=URL"):
+        Bridge(BridgeSettings())
+
+
+def test_as_a_program_with_the_flags_from_and_to(
+    relay: RunningRelay, programs: Callable[..., Program]
+) -> None:
+    ready = threading.Event()
+    with Person(relay.websocket, track="input") as viewer:
+        program = programs(
+            "spout_bridge.py",
+            "--from=pattern://bars",
+            "--to",
+            "null://",
+            f"--websocket-uri={relay.websocket}",
+        )
+        until(lambda: viewer.packets, 90)
+        ready.set()
+        program.interrupt()
+        assert program.wait(60) == 0
+    assert "Traceback" not in program.output
+    assert program.lines[-1].startswith("in ")
+    assert "out 0" in program.lines[-1]
