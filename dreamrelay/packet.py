@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from dreamrelay.errors import ProtocolError
 
 Track = Literal["input", "output"]
 """The two tracks of a stream: the camera side and the diffused side."""
+
+Wire = TypeVar("Wire", str, bytes)
+"""A packet as a dialect writes it: a text message or a binary one."""
 
 TRACKS: tuple[Track, Track] = ("input", "output")
 
@@ -87,7 +90,7 @@ class Packet:
     revision: int = 0
     stamps: tuple[Stamp, ...] = ()
     private: bool = False
-    _wire: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    _wire: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, data: bytes, *, seq: int = 0, captured_ns: int | None = None) -> "Packet":
@@ -126,9 +129,9 @@ class Packet:
             self.private if private is None else private,
         )
 
-    def wire(self, dialect: str, make: Callable[["Packet"], bytes]) -> bytes:
+    def wire(self, dialect: str, make: Callable[["Packet"], Wire]) -> Wire:
         """Return this packet as ``dialect`` writes it; made once, then shared by all receivers."""
-        form = self._wire.get(dialect)
+        form: Wire | None = self._wire.get(dialect)
         if form is None:
             form = self._wire[dialect] = make(self)
         return form

@@ -552,7 +552,7 @@ class Worker(Listener):
             "device": engine.device_name,
             "width": engine.width,
             "height": engine.height,
-            "schema": parameters_schema(engine),
+            "schema": engine.schema(),
             "parameters": engine.parameters,
         }
         self._loaded.set()
@@ -693,15 +693,6 @@ def engine_settings(settings: WorkerSettings) -> EngineSettings:
         parameters={name: value for name, value in given.items() if value is not None},
         offline=settings.offline,
     )
-
-
-def parameters_schema(engine: Engine) -> dict[str, Any]:
-    """The engine's JSON Schema, with the loaded model's values as defaults."""
-    schema = engine.parameters_type.model_json_schema()
-    for name, value in engine.parameters.items():
-        if name in schema.get("properties", {}):
-            schema["properties"][name]["default"] = value
-    return schema
 
 
 def encode_within(frame: Frame, quality: int, max_bytes: int | None) -> bytes:

@@ -196,7 +196,12 @@ def test_the_browser_is_opened_where_there_is_one(
     monkeypatch: pytest.MonkeyPatch, wanted: str, display: str, opened: bool
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda url: asked.append(url) or True)
+
+    def open_browser(url: str) -> bool:
+        asked.append(url)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", open_browser)
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert demo._open_browser(wanted, "http://x/") is opened

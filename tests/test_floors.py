@@ -16,8 +16,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("packet", "mailbox", "importer"),
     ("config", "codec", "telemetry", "protocol", "schema"),
-    ("hub", "link", "osc", "img2img", "media", "engines", "viewer"),
-    ("relay", "worker", "producer"),
+    ("hub", "link", "osc", "media", "engines", "viewer"),
+    ("relay", "worker", "producer", "img2img"),
     ("bridge", "demo"),  # floor 4 too, but they compose programs
     ("cli", "integrations"),
     ("__main__",),

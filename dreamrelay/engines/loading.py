@@ -63,6 +63,7 @@ class LoadedModel:
         channels, scale: of the latents; a latent is ``scale`` times smaller than the picture.
         width, height: pixels of the pictures that the model was made for.
         defaults: parameters that it looks best with.
+        vocabulary: the words that it knows, by kind; empty where it knows them all.
     """
 
     name: str
@@ -78,6 +79,7 @@ class LoadedModel:
     width: int
     height: int
     defaults: dict[str, Any] = field(default_factory=dict)
+    vocabulary: dict[str, Any] = field(default_factory=dict)
 
 
 def load_model(settings: EngineSettings, device: Device, report: Report) -> LoadedModel:
@@ -132,6 +134,7 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
         width=defaults.get("width", width),
         height=defaults.get("height", height),
         defaults=_known_parameters(defaults) or _usual_parameters(settings.model, unet),
+        vocabulary=_read_vocabulary(folder),
     )
 
 
@@ -179,6 +182,11 @@ def _read_index(folder: Path) -> dict[str, Any]:
             "expected Stable Diffusion 1.x, 2.x or SD-Turbo"
         )
     return index
+
+
+def _read_vocabulary(folder: Path) -> dict[str, Any]:
+    path = folder / "vocabulary.json"
+    return _read_json(path) if path.is_file() else {}
 
 
 def _read_defaults(folder: Path) -> dict[str, Any]:

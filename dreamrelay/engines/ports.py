@@ -148,6 +148,17 @@ class Engine(ABC):
             ParameterError, EngineError: as above.
         """
 
+    def schema(self) -> dict[str, Any]:
+        """The parameters as JSON Schema; the values in force stand as defaults.
+
+        ``x-vocabulary``, where a model knows only certain words, lists them by kind.
+        """
+        schema = self.parameters_type.model_json_schema()
+        for name, value in self.parameters.items():
+            if name in schema.get("properties", {}):
+                schema["properties"][name]["default"] = value
+        return schema
+
     def counters(self) -> dict[str, float]:
         """Running totals for the metrics page (prompts encoded, frames skipped, ...)."""
         return {}

@@ -171,6 +171,12 @@ class StreamBatchEngine(Engine):
         # The last picture was made under the old values: no frame is alike enough to repeat it.
         self._filter.reset(parameters.seed)
 
+    def schema(self) -> dict[str, Any]:
+        schema = super().schema()
+        if self._model is not None and self._model.vocabulary:
+            schema["x-vocabulary"] = self._model.vocabulary
+        return schema
+
     def counters(self) -> dict[str, float]:
         return {
             **self._counts,
