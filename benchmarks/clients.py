@@ -207,11 +207,8 @@ class Producer(Client):
         self.socket.sendall(self._message)
 
     def pump(self) -> None:
-        try:
-            if not self.socket.recv_into(_scrap, len(_scrap), socket.MSG_DONTWAIT):
-                raise RuntimeError("the relay closed the connection of the producer")
-        except BlockingIOError:
-            return
+        if not self.socket.recv_into(_scrap):
+            raise RuntimeError("the relay closed the connection of the producer")
 
 
 class Party:

@@ -52,7 +52,8 @@ def quote(figures: Mapping[str, Any]) -> str:
         )
     if "worker" in figures:
         ratio = min(v for k, v in figures["worker"]["ratios"].items() if k.startswith("scripted"))
-        parts.append(f"the worker keeps its engine busy {100 * min(ratio, 1):.1f} % of the time")
+        share = f"{100 * min(ratio, 1):.1f} %"
+        parts.append(f"the worker runs its engine at {share} of the speed that it has alone")
     machine = figures["machine"]
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['python']}"
     return f"{'; '.join(parts)} ({where}; `python -m benchmarks`)"
@@ -101,4 +102,4 @@ def _row(name: str, columns: list[str], before: str, goal: str) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.3g}" if value >= 1.005 else f"{value:.2f}"
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"

@@ -4,7 +4,7 @@ both.
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dreamrelay.codec import decode
@@ -31,9 +31,9 @@ class BridgeStatistics:
 class _Results(Listener):
     """The relay's results, the newest of them, with a credit for each that was taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, fail: Callable[[BaseException], None]) -> None:
         self.packets: Mailbox[Packet] = Mailbox()
-        self.failure: DreamRelayError | None = None
+        self._fail = fail
 
     def received(self, packet: Packet, track: Track) -> None:
         try:
@@ -45,8 +45,7 @@ class _Results(Listener):
         logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
 
     def refused(self, error: DreamRelayError) -> None:
-        self.failure = error
-        self.packets.close()
+        self._fail(error)
 
     def heard(self, kind: str, fields: Mapping[str, object]) -> None:
         if kind == "error":
@@ -82,7 +81,8 @@ class Bridge:
                 )
             )
         self._sink: Sink | None = open_sink(sink) if sink else None
-        self._results = _Results()
+        self._failure: BaseException | None = None
+        self._results = _Results(self._fail)
         self._link = Link(
             settings.websocket_uri,
             settings.stream,
@@ -99,13 +99,17 @@ class Bridge:
         if self.producer is not None:
             self.producer.stop()
 
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self.stop()
+
     def run(self) -> None:
         """Bridge until ``stop``, or until a stored source ends.
 
         Raises:
             DreamRelayError: the relay will not have us, or the source failed for good.
         """
-        writer = threading.Thread(target=self._write_all, name="sink", daemon=True)
+        writer = threading.Thread(target=self._write, name="sink", daemon=True)
         try:
             if self._sink is not None:
                 self._link.start()
@@ -113,8 +117,7 @@ class Bridge:
             if self.producer is not None:
                 self.producer.run()
             else:
-                while not self._stopped.wait(0.25) and self._results.failure is None:
-                    pass
+                self._stopped.wait()
         finally:
             self._stopped.set()
             self._link.close()
@@ -123,17 +126,22 @@ class Bridge:
                 writer.join(5)
             if self._sink is not None:
                 self._sink.close()
-        if self._results.failure is not None:
-            raise self._results.failure
+        if self._failure is not None:
+            raise self._failure
+
+    def _write(self) -> None:
+        try:
+            self._write_all()
+        except ClosedError:
+            return  # the mailbox was closed: we are stopping
+        except BaseException as error:  # noqa: BLE001 - carried to run(), which raises it
+            self._fail(error)
 
     def _write_all(self) -> None:
         assert self._sink is not None
         trouble = ""
         while not self._stopped.is_set():
-            try:
-                packet = self._results.packets.take(0.5)
-            except ClosedError:
-                return
+            packet = self._results.packets.take(0.5)
             if packet is None:
                 continue
             self._link.tell("credit", count=1)

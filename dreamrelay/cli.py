@@ -74,7 +74,8 @@ def worker(settings: WorkerSettings) -> int:
     if settings.websocket_port is not None:
         inside = PROGRAMS["relay"].load()(RelaySettings.load({"port": settings.websocket_port}))
         with inside.running() as url:
-            say(f"dreamrelay {__version__}: studio at {url}")
+            if settings.verbose:
+                say(f"dreamrelay {__version__}: studio at {url}")
             address, _, token = url.partition("?token=")
             there = {"websocket_uri": f"ws{address[4:]}", "token": token or settings.token}
             return _work(settings.model_copy(update=there))
@@ -116,7 +117,7 @@ def producer(settings: ProducerSettings, *positional: str, binary: bool = False)
 
     def report() -> str:
         s = program.statistics
-        state = "" if s.connected else ", no relay"
+        state = ", no relay" if not s.connected else "" if s.on_air else ", not on air"
         refused = f", {s.refused} refused" if s.refused else ""
         return (
             f"sent {s.sent}, acked {s.acked}, dropped {s.dropped}{refused},"
@@ -390,9 +391,11 @@ def status_line(report: Callable[[], str], verbose: int) -> Iterator[None]:
 
     thread = threading.Thread(target=repeat, name="status", daemon=True)
     thread.start()
+    last_words = ""  # what went wrong is said by itself, without a count of nothing
     try:
         yield
+        last_words = report() + "\n"
     finally:
         done.set()
         thread.join()
-        print(f"\r\x1b[K{report()}" if terminal else report(), flush=True)
+        print("\r\x1b[K" if terminal else "", last_words, sep="", end="", flush=True)

@@ -10,6 +10,7 @@ import errno
 import logging
 import random
 import re
+import socket
 import threading
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
 from dreamrelay.errors import AuthError, ConfigError, DreamRelayError, ProtocolError
 from dreamrelay.mailbox import Mailbox
@@ -34,6 +35,9 @@ FIRST_WAIT = 0.25
 LONGEST_WAIT = 5.0
 STEADY = 10.0
 """Seconds after which a connection counts as one that works: then the waits begin anew."""
+
+NOT_SENT_LOW_WATER = 64 * 1024
+"""Bytes the kernel may hold unsent: without this its buffer is a queue of old pictures."""
 
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
@@ -280,6 +284,7 @@ class Link:
             raise _refusal(error, self.shown_uri) from None
         except InvalidURI as error:
             raise ConfigError(str(error)) from None
+        _keep_short(websocket)
         try:
             # Nothing is awaited between here and `connected`, so that a hello is said once.
             self._outbox.clear()
@@ -448,6 +453,14 @@ def whole(fields: Mapping[str, Any], name: str, default: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
+def _keep_short(websocket: ClientConnection) -> None:
+    """Have the kernel take no more than it can send soon, where it lets itself be told so."""
+    connection = websocket.transport.get_extra_info("socket")
+    if connection is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        option = socket.TCP_NOTSENT_LOWAT
+        connection.setsockopt(socket.IPPROTO_TCP, option, NOT_SENT_LOW_WATER)
+
+
 def _explain(error: BaseException) -> str:
     """A reason for people, on one line."""
     text = str(error).strip()
@@ -456,6 +469,10 @@ def _explain(error: BaseException) -> str:
     refused = {errno.ECONNREFUSED, 10061}
     if isinstance(error, ConnectionRefusedError) or (numbers and numbers <= refused):
         return "nothing listens there: start the relay with `python server.py`"
+    if isinstance(error, ConnectionClosed):
+        if error.rcvd is None:
+            return "the connection was cut"
+        return f"the relay closed the connection ({error.rcvd.reason or error.rcvd.code})"
     if isinstance(error, TimeoutError):
         return f"no answer within {OPEN_SECONDS:.0f} s"
     return text.splitlines()[0] if text else type(error).__name__

@@ -46,6 +46,8 @@ class ProducerStatistics:
     age_ms: float = 0.0
     """Of the last picture when its ack came: from the camera to the relay and back."""
     connected: bool = False
+    on_air: bool = True
+    """False while the stream shows another producer's pictures."""
     last_refusal: str = ""
 
 
@@ -218,6 +220,14 @@ class Producer(Listener):
         self.statistics.connected = False
         logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
 
+    def _notice_air(self, on_air: bool) -> None:
+        if self.statistics.on_air and not on_air:
+            logger.warning(
+                "another producer has the stream %r: it shows these pictures when that one leaves",
+                self.settings.stream,
+            )
+        self.statistics.on_air = on_air
+
     def refused(self, error: DreamRelayError) -> None:
         self._failure = error
         self._stopped.set()
@@ -225,9 +235,11 @@ class Producer(Listener):
     def heard(self, kind: str, fields: Mapping[str, Any]) -> None:
         statistics = self.statistics
         if kind == "ack":
+            self._count()
             if fields.get("accepted", True):
                 statistics.acked += 1
                 statistics.rate.tick()
+                self._notice_air(fields.get("on_air") is not False)
             else:
                 statistics.refused += 1
                 statistics.last_refusal = str(fields.get("message", ""))

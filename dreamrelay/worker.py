@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from dreamrelay.codec import Frame, decode, encode_bytes, resize
 from dreamrelay.config import WorkerSettings, spout_url
@@ -31,29 +31,24 @@ from dreamrelay.errors import (
     ParameterError,
     ProtocolError,
 )
+from dreamrelay.jobs import Asked, Batch, Done, Intake, Job, Patch, encode_within, to_packet
 from dreamrelay.link import Link, Listener, whole
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Sink, Source, open_sink, open_source
 from dreamrelay.media.pacing import Pacer
 from dreamrelay.osc import OscServer
-from dreamrelay.packet import Codec, Hop, Packet, Stamp, Track
+from dreamrelay.packet import Hop, Packet, Track
 from dreamrelay.protocol.native import encode_packet, encode_text
 from dreamrelay.telemetry import RateMeter
 from dreamrelay.viewer import Closed, Snapshot, Viewer, viewer_available
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 CREDIT = 2
 """One packet in the engine's hands and one on its way."""
 
 REFUSED = "refused: "
 """How the text begins that the stream shows when the engine does not take a value."""
-
-LEAST_QUALITY = 30
-LEAST_SIDE = 16
-"""Smaller than this no answer is made, however few bytes are asked for."""
 
 STOP_SECONDS = 10.0
 """A frame under way (or a part of a model) has so long to end once we are to stop."""
@@ -79,89 +74,6 @@ PARAMETER_FLAGS = (
     "similar_image_filter_max_skip_frame",
 )
 """Settings that are the engine's parameters: the first patch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[T]):
-    """What waits in a mailbox of the worker: the newest live item, and every request.
-
-    ``packets`` counts what went in, replaced ones too: as many credits go back, on the connection
-    that they came on (``session``).
-    """
-
-    newest: T | None = None
-    requests: tuple[T, ...] = ()
-    packets: int = 0
-    session: int = 0
-
-    def merge(self, newer: "Batch[T]") -> "Batch[T]":
-        newest = self.newest if newer.newest is None else newer.newest
-        requests = self.requests + newer.requests
-        return Batch(newest, requests, self.packets + newer.packets, newer.session)
-
-    def merge_packets(self, newer: "Batch[T]") -> "Batch[T]":
-        """As ``merge``; but what came on an earlier connection is nobody's concern any more."""
-        return newer if newer.session != self.session else self.merge(newer)
-
-    def items(self) -> tuple[T, ...]:
-        """Requests first: somebody waits for each of them."""
-        return self.requests if self.newest is None else (*self.requests, self.newest)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request asks for, besides its picture."""
-
-    patch: Mapping[str, Any]
-    max_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Intake:
-    """A packet as it came, and on which connection; ``asked`` if it is a request."""
-
-    packet: Packet
-    session: int
-    asked: Asked | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A frame to be computed; of its packet only the header is kept."""
-
-    frame: Frame
-    seq: int
-    captured_ns: int
-    session: int
-    stamps: tuple[Stamp, ...] = ()
-    asked: Asked | None = None
-
-    def but(self, hop: Hop) -> "Job":
-        """The same, one hop further."""
-        stamps = (*self.stamps, Stamp(hop, time.time_ns()))
-        return Job(self.frame, self.seq, self.captured_ns, self.session, stamps, self.asked)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A computed picture and the job it was made from."""
-
-    frame: Frame
-    job: Job
-    revision: int
-    repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """Values to bring into force, and the revision that they are."""
-
-    values: Mapping[str, Any]
-    revision: int | None = None
-
-    def merge(self, newer: "Patch") -> "Patch":
-        revision = self.revision if newer.revision is None else newer.revision
-        return Patch({**self.values, **newer.values}, revision)
 
 
 @dataclass(slots=True)
@@ -207,7 +119,6 @@ class Worker(Listener):
 
     def __init__(self, settings: WorkerSettings, *, engine: Engine | None = None) -> None:
         self.settings = settings
-        self.engine = engine or open_engine(engine_settings(settings))
         self.statistics = WorkerStatistics()
         self.state: str = "loading"
         self.link: Link | None = None
@@ -227,10 +138,21 @@ class Worker(Listener):
         self._said: tuple[str, str, float | None] = ("loading", "", None)
         self._trouble = ""
         self._loaded = threading.Event()
+        self._open_things = ExitStack()
+        """What is to be closed at the end: each of them, whatever another one says."""
         try:
+            if engine is not None:
+                self._open_things.callback(engine.close)
             self._open()
+            # The engine comes last: its packages take seconds, and a port that is taken is told
+            # at once.
+            self.engine = engine or open_engine(engine_settings(settings))
+            if engine is None:
+                self._open_things.callback(self.engine.close)
+            if self.link is not None:
+                self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
         except BaseException:
-            self._close()
+            self._open_things.close()
             raise
 
     def _open(self) -> None:
@@ -241,6 +163,7 @@ class Worker(Listener):
             if settings.websocket_port is not None:
                 raise ConfigError("choose one: --websocket_port (a relay) or a local source")
             self._source = open_source(local)
+            self._open_things.callback(self._source.close)
         else:
             self.link = Link(
                 settings.websocket_uri,
@@ -250,16 +173,20 @@ class Worker(Listener):
                 token=settings.token,
                 name="worker",
             )
-            self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
+            self._open_things.callback(self.link.close)
         sinks = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]
         for url in sinks:
-            self._sinks.append(_Outlet(url, open_sink(url)))
+            sink = open_sink(url)
+            self._open_things.callback(sink.close)
+            self._sinks.append(_Outlet(url, sink))
         if settings.osc_port is not None:
             self._osc = OscServer(settings.osc_ip, settings.osc_port, self._on_osc)
+            self._open_things.callback(self._osc.close)
         if settings.viewer != "off":
             problem = viewer_available()
             if problem is None:
                 self.viewer = Viewer(screen=settings.viewer_screen)
+                self._open_things.callback(self.viewer.close)
             elif settings.viewer == "on":
                 raise ConfigError(f"--viewer=on: {problem}")
 
@@ -278,7 +205,7 @@ class Worker(Listener):
             DreamRelayError: the relay will not have us, or the local source failed for good.
         """
         if self._stopped.is_set():
-            self._close()
+            self._open_things.close()
             return
         targets = (self._take_up, self._compute, self._hand_out)
         threads = [
@@ -310,27 +237,13 @@ class Worker(Listener):
             for thread in threads:
                 if thread.ident is not None:
                     thread.join(max(0.0, deadline - time.monotonic()))
-            self._close()
+            self._open_things.close()
         if self._failure is not None:
             raise self._failure
 
     def stop(self) -> None:
         """End ``run``; from any thread, or a signal handler."""
         self._stopped.set()
-
-    def _close(self) -> None:
-        with ExitStack() as stack:  # each is closed, whatever another one says
-            stack.callback(self.engine.close)
-            if self._source is not None:
-                stack.callback(self._source.close)
-            for outlet in self._sinks:
-                stack.callback(outlet.sink.close)
-            if self.viewer is not None:
-                stack.callback(self.viewer.close)
-            if self.link is not None:
-                stack.callback(self.link.close)
-            if self._osc is not None:
-                stack.callback(self._osc.close)
 
     def _guard(self, target: Callable[[], None]) -> None:
         """Run one thread; what ends it ends the worker."""
@@ -662,7 +575,7 @@ class Worker(Listener):
             else:
                 data = encode_bytes(done.frame, quality=self.settings.quality)
                 self._encoded = (done.frame, data)
-            self.link.send_picture(_packet(done, data), "output", job.session)
+            self.link.send_picture(to_packet(done, data), "output", job.session)
         statistics.age_ms = (time.time_ns() - job.captured_ns) / 1e6
 
     def _answer(self, done: Done, asked: Asked) -> None:
@@ -672,7 +585,7 @@ class Worker(Listener):
         except EngineError as error:
             self._answer_failed(done.job.seq, done.job.session, str(error))
             return
-        packet = _packet(done, data).but(private=True)
+        packet = to_packet(done, data).but(private=True)
         if self.link is not None:
             self.link.send(encode_packet(packet, "output"), done.job.session)
 
@@ -693,37 +606,3 @@ def engine_settings(settings: WorkerSettings) -> EngineSettings:
         parameters={name: value for name, value in given.items() if value is not None},
         offline=settings.offline,
     )
-
-
-def encode_within(frame: Frame, quality: int, max_bytes: int | None) -> bytes:
-    """Encode as JPEG, worse and then smaller until it fits in ``max_bytes``.
-
-    Raises:
-        EngineError: it would be too small to be a picture.
-    """
-    data = encode_bytes(frame, Codec.JPEG, quality=quality)
-    while max_bytes is not None and len(data) > max_bytes:
-        if quality > LEAST_QUALITY:
-            quality = max(LEAST_QUALITY, quality - 15)
-        else:
-            height, width = frame.shape[:2]
-            if max(height, width) <= LEAST_SIDE:
-                raise EngineError(f"no picture fits in {max_bytes} bytes")
-            frame = resize(frame, max(1, width * 3 // 4), max(1, height * 3 // 4), "stretch")
-        data = encode_bytes(frame, Codec.JPEG, quality=quality)
-    return data
-
-
-def _packet(done: Done, data: bytes) -> Packet:
-    height, width = done.frame.shape[:2]
-    job = done.job
-    return Packet(
-        data,
-        Codec.JPEG,
-        width,
-        height,
-        job.seq,
-        job.captured_ns,
-        done.revision,
-        job.stamps,
-    ).stamped(Hop.REENCODED)

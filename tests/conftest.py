@@ -15,9 +15,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dreamrelay.config import RelaySettings
 from tests.support import Program, RunningRelay, start_relay
+
+# How long an example takes says more about what else the machine does than about us.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture

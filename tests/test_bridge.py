@@ -200,6 +200,21 @@ def test_a_relay_that_will_not_have_us_ends_it(
     assert sink.closes == (1 if way == "sink" else 0)
 
 
+def test_an_error_of_the_sink_that_nobody_foresaw_ends_it(
+    relay: RunningRelay, bridge: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setitem(SINKS, "broken", Row(Kept(fail)))
+    running = bridge(relay.websocket, source="pattern://bars", sink="broken://")
+    with Person(relay.websocket, "worker") as worker:
+        worker.link.introduce({"credit": 0})
+        until(lambda: worker.status.get("viewers") == 1)
+        worker.link.send_picture(Packet.of(picture()), "output")
+        assert isinstance(running.ends(), LookupError)
+
+
 def test_nothing_to_bridge_is_refused() -> None:
     with pytest.raises(ConfigError, match="--from=URL"):
         Bridge(BridgeSettings())

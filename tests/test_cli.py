@@ -1,6 +1,7 @@
 """The command line: what is wrong is said in one line before anything starts."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from dreamrelay.config import (
     WorkerSettings,
 )
 from dreamrelay.errors import ConfigError, DeviceError
-from tests.support import ROOT
+from tests.support import ROOT, RunningRelay
 
 pytestmark = pytest.mark.usefixtures("restored_logging", "elsewhere")
 
@@ -386,6 +387,30 @@ def test_the_last_report_is_said_at_the_end(capsys: pytest.CaptureFixture[str]) 
     with cli.status_line(lambda: "never", 0):
         pass
     assert capsys.readouterr().out == "so many\n"
+
+
+def test_a_failure_speaks_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DeviceError), cli.status_line(lambda: "sent 0", 1):
+        raise DeviceError("no such camera")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_producer_says_what_it_did_or_nothing(
+    relay: RunningRelay, capsys: pytest.CaptureFixture[str], quiet: bool
+) -> None:
+    flags = ["--mode=pattern", f"--websocket_uri={relay.websocket}", "--duration=0.2"]
+    assert run("producer", *flags, *["--quiet"] * quiet) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    if quiet:
+        assert out == ""
+    else:
+        first, last = out.splitlines()
+        assert first.endswith(f"producer: pattern://bars to {relay.websocket}")
+        assert re.fullmatch(
+            r"sent (\d+), acked \1, dropped 0, [\d.]+ fps, age at the ack \d+ ms", last
+        )
 
 
 def test_a_terminal_gets_one_line_that_is_written_over(

@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("packet", "mailbox", "importer"),
     ("config", "codec", "telemetry", "protocol", "schema"),
-    ("hub", "link", "osc", "media", "engines", "viewer"),
+    ("hub", "link", "osc", "jobs", "media", "engines", "viewer"),
     ("relay", "worker", "producer", "img2img"),
     ("bridge", "demo"),  # floor 4 too, but they compose programs
     ("cli", "integrations"),

@@ -182,7 +182,7 @@ def test_a_connection_that_is_cut_without_a_word_is_made_anew(connect: Starter) 
         link, heard = connect(uri)
         until(lambda: link.session == 3 and link.connected)
         assert len(heard.losses) == 2
-        assert all(reason for reason, _ in heard.losses)
+        assert {reason for reason, _ in heard.losses} == {"the connection was cut"}
         link.close()
 
 
@@ -522,7 +522,7 @@ def test_close_is_quick_while_connecting() -> None:
         link = Link(uri, "default", "producer", Heard())
         link.start()
         until(lambda: link._loop is not None)
-        assert close_and_measure(link) < 2.0
+        assert close_and_measure(link) < 4.0
 
 
 def test_close_is_quick_while_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -532,7 +532,7 @@ def test_close_is_quick_while_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     link = Link(f"ws://127.0.0.1:{closed_port()}", "default", "producer", heard)
     link.start()
     until(lambda: heard.losses)
-    assert close_and_measure(link) < 2.0
+    assert close_and_measure(link) < 4.0
 
 
 def test_close_is_quick_and_clean_while_connected(relay: RunningRelay) -> None:
@@ -540,7 +540,7 @@ def test_close_is_quick_and_clean_while_connected(relay: RunningRelay) -> None:
     link = Link(relay.websocket, "default", "producer", heard)
     link.start()
     until(lambda: heard.welcomes)
-    assert close_and_measure(link) < 2.0
+    assert close_and_measure(link) < 4.0
     until(lambda: not relay.hub.stream("default").peers)
     link.close()  # again
     assert not heard.losses

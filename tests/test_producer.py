@@ -24,7 +24,7 @@ from dreamrelay.media.pattern import read_counter
 from dreamrelay.packet import Codec, Hop, Packet
 from dreamrelay.producer import Producer, source_url
 from dreamrelay.protocol.native import decode_packet
-from tests.fakes.devices import NO_XVFB, bars, has_xvfb, running_xvfb, write_video
+from tests.fakes.devices import NO_XVFB, NetworkCamera, bars, has_xvfb, running_xvfb, write_video
 from tests.fakes.peers import Person
 from tests.fakes.relays import Peer, closed_port, scripted_relay
 from tests.fakes.running import Running
@@ -67,16 +67,20 @@ def grey(level: int) -> Frame:
 
 
 class EachAcked(Pacer):
-    """The next picture is due when the one before was acked: nothing is replaced."""
+    """The next picture is due when the one before was acked (and seen): nothing is replaced."""
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: Person | None = None) -> None:
         super().__init__(10)
         self.producer: Producer | None = None
+        self._viewer = viewer
 
     def delay(self) -> float:
         assert self.producer is not None
         s = self.producer.statistics
         until(lambda: s.acked + s.refused >= s.captured or not s.connected)
+        if self._viewer is not None:
+            viewer = self._viewer
+            until(lambda: len(viewer.packets) >= s.acked or not viewer.link.connected)
         return 0.0
 
 
@@ -173,7 +177,7 @@ def test_pictures_of_every_kind_arrive(relay: RunningRelay, send: Send, tmp_path
     Image.new("1", (1, 1), 1).save(tmp_path / "5.bmp")
     with Person(relay.websocket, track="input") as viewer:
         source = {"mode": "directory", "source": str(tmp_path), "loop": False}
-        assert send(relay.websocket, pacer=EachAcked(), **source).ends() is None
+        assert send(relay.websocket, pacer=EachAcked(viewer), **source).ends() is None
         until(lambda: len(viewer.packets) == 5)
     sizes = [(packet.width, packet.height) for packet, _ in viewer.packets]
     assert sizes == [(31, 17), (33, 16), (30, 20), (20, 40), (1, 1)]
@@ -195,7 +199,11 @@ def test_a_folder_without_loop_ends_after_one_round_and_names_what_it_cannot_rea
     (tmp_path / "25.jpg").write_bytes(picture()[:200])
     with Person(relay.websocket, track="input") as viewer, caplog.at_level(logging.WARNING):
         running = send(
-            relay.websocket, mode="directory", source=str(tmp_path), loop=False, pacer=EachAcked()
+            relay.websocket,
+            mode="directory",
+            source=str(tmp_path),
+            loop=False,
+            pacer=EachAcked(viewer),
         )
         assert running.ends() is None
         until(lambda: len(viewer.packets) == 3)
@@ -208,7 +216,7 @@ def test_a_folder_with_loop_begins_again(relay: RunningRelay, send: Send, tmp_pa
     for level in (10, 20):
         Image.fromarray(grey(level)).save(tmp_path / f"{level}.png")
     with Person(relay.websocket, track="input") as viewer:
-        send(relay.websocket, mode="directory", source=str(tmp_path), pacer=EachAcked())
+        send(relay.websocket, mode="directory", source=str(tmp_path), pacer=EachAcked(viewer))
         until(lambda: len(viewer.packets) >= 5)
     assert levels(viewer)[:5] == [10, 20, 10, 20, 10]
 
@@ -220,7 +228,7 @@ def test_a_picture_that_no_coding_can_hold_is_named_and_the_folder_goes_on(
     Image.fromarray(grey(20)).save(tmp_path / "2.png")
     with Person(relay.websocket, track="input") as viewer, caplog.at_level(logging.WARNING):
         source = {"mode": "directory", "source": str(tmp_path), "loop": False}
-        assert send(relay.websocket, pacer=EachAcked(), **source).ends() is None
+        assert send(relay.websocket, pacer=EachAcked(viewer), **source).ends() is None
         until(lambda: levels(viewer) == [20])
     assert "70000x4" in caplog.text
 
@@ -234,7 +242,7 @@ def test_a_width_keeps_the_shape(relay: RunningRelay, send: Send) -> None:
 
 def test_the_test_card_counts(relay: RunningRelay, send: Send) -> None:
     with Person(relay.websocket, track="input") as viewer:
-        send(relay.websocket, mode="pattern", pacer=EachAcked())
+        send(relay.websocket, mode="pattern", pacer=EachAcked(viewer))
         until(lambda: len(viewer.packets) >= 4)
     assert [read_counter(decode(packet.data)) for packet, _ in viewer.packets[:4]] == [0, 1, 2, 3]
 
@@ -246,6 +254,14 @@ def test_a_video_file_stands_in_for_a_webcam(
     with Person(relay.websocket, track="input") as viewer:
         send(relay.websocket, mode="webcam", source=str(path), fps=100)
         packet, _ = until(lambda: viewer.packets)[0]
+    assert read_counter(decode(packet.data)) in range(5)
+
+
+def test_a_network_camera_stands_in_for_a_webcam(relay: RunningRelay, send: Send) -> None:
+    with NetworkCamera(bars(5)) as camera, Person(relay.websocket, track="input") as viewer:
+        running = send(relay.websocket, mode="webcam", source=camera.url, fps=100)
+        packet, _ = until(lambda: viewer.packets)[0]
+        assert running.stop() is None
     assert read_counter(decode(packet.data)) in range(5)
 
 
@@ -390,6 +406,20 @@ def test_a_relay_that_will_not_have_us_ends_it(send: Send, relay: RunningRelay) 
     problem = running.ends()
     assert isinstance(problem, DreamRelayError)
     assert "not a dreamrelay relay" in str(problem)
+
+
+def test_one_that_is_not_on_air_is_told_until_it_is(
+    relay: RunningRelay, send: Send, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        first = send(relay.websocket, Pictures(None), fps=100)
+        until(lambda: first.program.statistics.acked)
+        second = send(relay.websocket, Pictures(None), fps=100)
+        until(lambda: not first.program.statistics.on_air)
+        assert second.program.statistics.on_air
+        assert second.stop() is None
+        until(lambda: first.program.statistics.on_air)
+    assert caplog.text.count("another producer has the stream 'default'") == 1
 
 
 def test_a_source_that_fails_at_once_is_raised_and_later_is_tried_again(

@@ -113,12 +113,17 @@ def _colour_text(rng: Rng, colours: tuple[str, ...]) -> str:
 
 # Harder textures are shown more often.
 _STYLE_WEIGHTS = {
-    "photo": 2.6,
+    "photo": 2.0,
     "neon": 1.4,
-    "oil": 1.3,
-    "watercolor": 1.3,
-    "pencil": 1.3,
-    "comic": 1.2,
+    "pencil": 1.2,
+    "oil": 1.8,
+    "watercolor": 1.7,
+    "comic": 1.8,
+    "stained glass": 1.7,
+    "pixel art": 1.7,
+    "thermal": 0.7,
+    "halftone": 0.7,
+    "mosaic": 0.7,
 }
 
 

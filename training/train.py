@@ -34,8 +34,9 @@ class Settings:
     side: int = 64  # small crops show more wishes in the same time
     late_batch: int = 8
     late_side: int = 128  # and the last part of the time sees more of a picture
-    late: float = 0.85
-    rate: float = 9e-4
+    late: float = 0.88
+    rate: float = 6e-4
+    hold: float = 0.68  # share of the time at the full rate, a cosine to nearly nothing after it
     seed: int = 7
     workers: int = 2
     export_minutes: float = 15.0
@@ -164,7 +165,8 @@ def train(settings: Settings) -> None:
     while spent < budget:
         began = time.monotonic()
         part = spent / budget
-        rate = settings.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part)))
+        tail = max(0.0, part - settings.hold) / (1 - settings.hold)
+        rate = settings.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * tail)))
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 150)
         late = part >= settings.late

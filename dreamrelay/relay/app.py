@@ -242,7 +242,7 @@ class Relay:
             ready: called once the port answers.
         """
         self.bind()
-        http, websocket = protocols(self.settings.stall_seconds)
+        http, websocket = protocols(self.settings.stall_seconds, self.settings.max_connections)
         config = uvicorn.Config(
             self.app,
             http=http,

@@ -27,6 +27,9 @@ MAX_FRAGMENTS = 16_384
 REQUEST_SECONDS = 30.0
 """To say what one wants, once connected."""
 
+SPARE_CONNECTIONS = 128
+"""Beside those that last: pages being loaded, and those who have not said what they want."""
+
 
 class Slots:
     """So many connections that last may be open at once, WebSockets and MJPEG together."""
@@ -149,9 +152,12 @@ class HttpProtocol(H11Protocol):
     """uvicorn's own, watched; one who connects and says nothing is not waited for."""
 
     stall_seconds: ClassVar[float] = 10.0
+    most_connections: ClassVar[int] = 1024
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            transport.abort()  # before the process runs out of files for those who are here
         self._watchdog = Watchdog(transport, self.stall_seconds)
         self._patience = self.loop.call_later(REQUEST_SECONDS, self._lose_patience)
 
@@ -178,8 +184,14 @@ class HttpProtocol(H11Protocol):
         self._watchdog.stand_down()
 
 
-def protocols(stall_seconds: float) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
-    """The protocol classes for a server whose peers may stall for so long."""
-    attributes = {"stall_seconds": stall_seconds}
-    http = type("HttpProtocol", (HttpProtocol,), attributes)
-    return http, type("WebSocketProtocol", (WebSocketProtocol,), attributes)
+def protocols(
+    stall_seconds: float, max_connections: int
+) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+    """The protocol classes for a server with these limits."""
+    most = max_connections + SPARE_CONNECTIONS
+    http = {"stall_seconds": stall_seconds, "most_connections": most}
+    websocket = {"stall_seconds": stall_seconds}
+    return (
+        type("HttpProtocol", (HttpProtocol,), http),
+        type("WebSocketProtocol", (WebSocketProtocol,), websocket),
+    )

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -29,11 +30,14 @@ from dreamrelay.protocol.messages import (
     Limits,
     Notice,
     PacketReceived,
+    ParametersChanged,
     PatchReceived,
     Refused,
     ReplyDue,
     RequestReceived,
     Role,
+    SchemaChanged,
+    StatusChanged,
     StatusReceived,
     Welcome,
 )
@@ -60,6 +64,16 @@ class _Refused(Exception):
     """The connection cannot go on; the text says why."""
 
 
+@dataclass(slots=True)
+class _Latest:
+    """A place in the outbox for the newest notice of its kind; written when its turn comes."""
+
+    notice: Notice
+
+    def __len__(self) -> int:
+        return 0
+
+
 class WebSocketPeer(Peer):
     """One connection."""
 
@@ -74,7 +88,8 @@ class WebSocketPeer(Peer):
         self._stream = stream
         self._limits = limits
         self._joined = False
-        self._outbox: deque[str | bytes] = deque()
+        self._outbox: deque[str | bytes | _Latest] = deque()
+        self._latest: dict[type[Notice], _Latest] = {}
         self._outbox_bytes = 0
         self._something = asyncio.Event()
         self._drained = asyncio.Event()
@@ -82,13 +97,35 @@ class WebSocketPeer(Peer):
     # -- what the hub calls -----------------------------------------------------------------------
 
     def notify(self, notice: Notice) -> None:
-        for message in self._dialect.render(notice):
-            self._post(message)
+        match notice:
+            case SchemaChanged() | StatusChanged() | ParametersChanged(id=None):
+                self._post_latest(notice)
+            case _:
+                for message in self._dialect.render(notice):
+                    self._post(message)
+
+    def _post_latest(self, notice: SchemaChanged | StatusChanged | ParametersChanged) -> None:
+        """What says how things are replaces its like that still waits.
+
+        So nobody who changes things a thousand times a second fills the outboxes of the others.
+        """
+        waiting = self._latest.get(type(notice))
+        if waiting is None:
+            waiting = self._latest[type(notice)] = _Latest(notice)
+            self._post(waiting)
+            if isinstance(notice, SchemaChanged):  # values belong behind their schema
+                self._latest.pop(ParametersChanged, None)
+            return
+        before = waiting.notice
+        if isinstance(notice, ParametersChanged) and isinstance(before, ParametersChanged):
+            changed = tuple(dict.fromkeys((*before.changed, *notice.changed)))
+            notice = replace(notice, changed=changed)
+        waiting.notice = notice
 
     def wake(self) -> None:
         self._something.set()
 
-    def _post(self, message: str | bytes) -> None:
+    def _post(self, message: "str | bytes | _Latest") -> None:
         self._outbox.append(message)
         self._outbox_bytes += len(message)
         most = MAX_OUTBOX_MESSAGES * self._limits.message_bytes
@@ -183,7 +220,13 @@ class WebSocketPeer(Peer):
             self._outbox_bytes -= len(message)
             if len(self._outbox) <= FULL_OUTBOX:
                 self._drained.set()
-            await self._send(message)
+            if isinstance(message, _Latest):
+                if self._latest.get(type(message.notice)) is message:
+                    del self._latest[type(message.notice)]
+                for rendered in self._dialect.render(message.notice):
+                    await self._send(rendered)
+            else:
+                await self._send(message)
 
     async def _send(self, message: str | bytes) -> None:
         kind = "text" if isinstance(message, str) else "bytes"

@@ -52,7 +52,7 @@ class ScriptedEngine(Engine):
         *,
         size: tuple[int, int] = (64, 48),
         latency: int = 0,
-        on_load: Callable[[Report], None] | None = None,
+        on_load: Callable[[Report], object] | None = None,
         on_infer: Callable[[int], object] | None = None,
     ) -> None:
         self.settings = EngineSettings()

@@ -97,7 +97,7 @@ def native(
 ) -> Iterator[Client]:
     """A native peer; a worker has said hello."""
     uri = f"{relay.websocket}/streams/{stream}/{role}{query}"
-    with connect(uri, compression=None, max_size=None) as websocket:
+    with connect(uri, compression=None, max_size=None, close_timeout=0.5) as websocket:
         client = Client(websocket)
         if role == "worker":
             client.send("hello", version=1, **{"credit": 1, **HELLO, **hello})
@@ -189,7 +189,7 @@ def answer(
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of a request; ``Host`` and all may be given."""
     parts = urlsplit(relay.url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     try:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, given)
@@ -214,7 +214,7 @@ def raw(relay: RunningRelay, receive_buffer: int | None = None) -> socket.socket
     bare = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if receive_buffer is not None:
         bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    bare.settimeout(10)
+    bare.settimeout(20)
     bare.connect((parts.hostname or "", parts.port or 0))
     return bare
 

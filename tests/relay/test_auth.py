@@ -149,6 +149,24 @@ class TestOverSockets:
             status, _, body = answer(relay, path, Host=f"evil.example:{port}")
             assert (status, problem(body)["code"]) == (403, "auth")
 
+    @pytest.mark.parametrize("forwarded", ["192.0.2.9", "localhost", "rubbish", "::2, 192.0.2.9"])
+    def test_a_proxy_on_this_machine_says_who_it_speaks_for(
+        self, relay: RunningRelay, forwarded: str
+    ) -> None:
+        assert answer(relay, "/streams", X_Forwarded_For=forwarded)[0] == 401
+        with pytest.raises(InvalidStatus) as caught:
+            connect(relay.websocket + "/", additional_headers={"X-Forwarded-For": forwarded})
+        assert caught.value.response.status_code == 401
+
+    def test_a_refusal_is_no_error_of_ours(
+        self, relay: RunningRelay, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for path, headers in (("/", {"Origin": "null"}), ("/nowhere", {})):
+            with pytest.raises(InvalidStatus):
+                connect(relay.websocket + path, additional_headers=headers)
+        answer(relay, "/healthz")
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
     def test_an_allowed_page(self) -> None:
         with start_relay(RelaySettings(port=0, allowed_origins=["https://stage.example"])) as relay:
             with seed(relay, additional_headers={"Origin": "https://stage.example"}):
