@@ -414,6 +414,12 @@ class Worker(Listener):
         self._await_empty(self._jobs)
         self._jobs.close()
 
+    @property
+    def _keeps_all(self) -> bool:
+        """Whether every picture counts: those of a folder have no rate, and are not skipped."""
+        source = self._source
+        return source is not None and not source.live and source.fps is None
+
     def _await_empty(self, mailbox: Mailbox[Any]) -> None:
         while mailbox.statistics().waiting and not self._stopped.is_set():
             self._stopped.wait(0.005)
@@ -532,6 +538,8 @@ class Worker(Listener):
             return
         if job.asked is None and self._trouble and not self._trouble.startswith(REFUSED):
             self._complain("")
+        if self._keeps_all:
+            self._await_empty(self._results)
         done = Done(result.frame, result.token.but(Hop.INFERRED), self._revision, result.repeated)
         self._results.put(Batch(requests=(done,)) if job.asked is not None else Batch(done))
 

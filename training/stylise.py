@@ -247,19 +247,19 @@ def _ink(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...])
 
 def _watercolor(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
     wash = _blur(_kuwahara(_smooth(picture, 1), 5), 0.7)
-    wash = _saturate(wash, 1.45) if not colours else _tinted(wash, colours)
-    wash = 1 - (1 - wash) * 0.78
+    wash = _saturate(wash, 1.7) if not colours else _tinted(wash, colours)
+    wash = 1 - (1 - wash) * 0.66
     pool = _cloud(grain[..., 0], 1.6) * 0.06 + _cloud(grain[..., 1], 0.7) * 0.03
     edge, _, _ = _edges(wash, 0.8)
-    rim = np.clip(edge - 0.15, 0, 1) * 0.28
+    rim = np.clip(edge - 0.1, 0, 1) * 0.45
     pigment = (1 - wash) * (1 + 2.2 * pool[..., None]) + rim[..., None] * (1 - wash * 0.7)
     return np.asarray(np.clip(1 - pigment, 0, 1), np.float32)
 
 
 def _oil(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
     paint = _kuwahara(_kuwahara(picture, 3), 5)
-    paint = _saturate(paint, 1.55)
-    paint = np.clip((paint - 0.5) * 1.15 + 0.5, 0, 1)
+    paint = _saturate(paint, 1.8)
+    paint = np.clip((paint - 0.5) * 1.25 + 0.5, 0, 1)
     bristle = cv2.resize(grain[..., 0], None, fx=CELL, fy=CELL, interpolation=cv2.INTER_LINEAR)
     _, upright, _ = _edges(_blur(picture, 2.5), 2.0)
     upright = _blur(upright, 3)
@@ -268,7 +268,7 @@ def _oil(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...])
     stroke = np.where(upright > 0.5, along_y, along_x)
     # Light from the upper left on the ridges of the paint.
     relief = stroke - np.roll(stroke, (2, 2), (0, 1))
-    shade = np.clip(relief * 0.13, -0.2, 0.2)[..., None]
+    shade = np.clip(relief * 0.2, -0.28, 0.28)[..., None]
     return np.asarray(
         np.clip(_tinted(paint, colours) * (1 + shade) + shade * 0.12, 0, 1), np.float32
     )
@@ -277,15 +277,15 @@ def _oil(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...])
 def _comic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
     flat = _smooth(picture, 3, 0.15)
     grey = luminance(flat)
-    steps = 4
+    steps = 3
     stairs = np.floor(grey * steps) / steps
-    stairs = stairs + _step(grey * steps - np.floor(grey * steps), 0.82, 1.0) / steps + 0.12
-    flat = _saturate(np.clip(flat * (stairs / np.maximum(grey, 0.06))[..., None], 0, 1), 1.8)
+    stairs = stairs + _step(grey * steps - np.floor(grey * steps), 0.82, 1.0) / steps + 0.16
+    flat = _saturate(np.clip(flat * (stairs / np.maximum(grey, 0.06))[..., None], 0, 1), 2.2)
     flat = np.clip(flat, 0, 1)
     dots = _tile(grey.shape, _RADIUS) < 1.2
     shadow = _step(0.4 - grey, 0, 0.1) * dots * 0.45
     flat = _tinted(flat, colours) * (1 - shadow)[..., None]
-    return flat * _ink_lines(luminance(_smooth(picture, 1)), 1.3, 34)[..., None]
+    return flat * _ink_lines(luminance(_smooth(picture, 1)), 1.5, 45)[..., None]
 
 
 def _halftone(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -296,11 +296,11 @@ def _halftone(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, 
 
 
 def _pixel(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    blocks = _saturate(_cells(picture, 8), 1.5)
+    blocks = _saturate(_cells(picture, 8), 1.7)
     if colours:
         grey = luminance(blocks)
         return _paint(np.round(grey * 5) / 5, colours)
-    return np.asarray(np.round(blocks * 4) / 4, np.float32)
+    return np.asarray(np.clip((blocks - 0.5) * 1.2 + 0.5, 0, 1), np.float32)
 
 
 def _mosaic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -321,10 +321,10 @@ def _glass(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...
     flat = _kuwahara(_kuwahara(_smooth(picture, 2, 0.2), 5), 7)
     grey = luminance(flat)
     lead, _, _ = _edges(flat, 0.7)
-    flat = _saturate(np.clip(np.maximum(flat, 0) ** 0.75 * 1.1 + 0.1, 0, 1), 2.8)
+    flat = _saturate(np.clip(np.maximum(flat, 0) ** 0.75 * 1.1 + 0.1, 0, 1), 3.4)
     flat = np.clip(_tinted(flat, colours), 0, 1)
     light = 1 + 0.14 * _cloud(grain[..., 0], 1.6) + 0.15 * (0.5 - grey)
-    lines = 1 - _step(np.asarray(cv2.dilate(lead, np.ones((3, 3))), np.float32), 0.25, 0.55)
+    lines = 1 - _step(np.asarray(cv2.dilate(lead, np.ones((3, 3))), np.float32), 0.2, 0.45)
     return np.asarray(np.clip(flat * light[..., None] * lines[..., None], 0, 1), np.float32)
 
 

@@ -73,7 +73,7 @@ def loss_of(out: Tensor, target: Tensor) -> Tensor:
     across = (error[..., 1:] - error[..., :-1]).abs().mean()
     down = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
     area = functional.avg_pool2d(error, 16).abs().mean()
-    return error.abs().mean() + 0.35 * (across + down) + 0.7 * area
+    return error.abs().mean() + 0.7 * (across + down) + 0.7 * area
 
 
 def predict(parts: PocketParts, batch: Batch) -> Tensor:

@@ -130,6 +130,7 @@ def test_what_is_no_packet_is_refused(pure: Page, change: Any, complaint: str) -
 
 FAKE_SOCKET = """
     class FakeSocket {
+        readyState = WebSocket.OPEN;
         static made = [];
         sent = [];
         at = Date.now();

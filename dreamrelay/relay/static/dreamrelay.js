@@ -257,13 +257,18 @@ export class Connection extends EventTarget {
     this.#become("closed");
   }
 
+  /** A socket that is closing is no longer written to, though its `close` has not come yet. */
+  get #writable() {
+    return this.state === "open" && this.#socket?.readyState === WebSocket.OPEN;
+  }
+
   /**
    * Send a control message.
    * @param {Record<string, any>} message
    * @returns {boolean} whether there was a connection to send it on
    */
   say(message) {
-    if (this.state !== "open") return false;
+    if (!this.#writable) return false;
     this.#socket?.send(JSON.stringify(message));
     return true;
   }
@@ -282,7 +287,7 @@ export class Connection extends EventTarget {
    * @returns {boolean} false: nothing was sent, there is no credit or no connection
    */
   send(packet) {
-    if (this.state !== "open" || this.credits < 1) return false;
+    if (!this.#writable || this.credits < 1) return false;
     this.credits -= 1;
     this.#socket?.send(encodePacket(packet));
     return true;
