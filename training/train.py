@@ -34,9 +34,9 @@ class Settings:
     side: int = 64  # small crops show more wishes in the same time
     late_batch: int = 8
     late_side: int = 128  # and the last part of the time sees more of a picture
-    late: float = 0.88
+    late: float = 0.95
     rate: float = 6e-4
-    hold: float = 0.68  # share of the time at the full rate, a cosine to nearly nothing after it
+    hold: float = 0.82  # share of the time at the full rate, a cosine to nearly nothing after it
     seed: int = 7
     workers: int = 2
     export_minutes: float = 15.0
