@@ -297,19 +297,16 @@ def _start(
 def help_text(settings_type: type[Settings], usage: str) -> str:
     """The flags with their defaults and meanings, as plain text."""
     lines = [f"usage: {usage} [--flag=value ...]", "", _summary(settings_type), ""]
-    other = {field: flag for flag, field in settings_type.aliases.items()}
+    short = {field: flag for flag, field in settings_type.aliases.items()}
     for name, field in settings_type.model_fields.items():
-        flag = other.get(name, name)
         default = field.get_default(call_default_factory=True)
         shown = "" if default in (None, [], {}) else f" [{default}]"
-        choices = [str(c) for c in _choices(field.annotation)]
-        text = f"{field.description or ''}{' ' + '|'.join(choices) if choices else ''}{shown}"
-        lines.append(f"  --{flag:<36}{text}")
-    lines += [
-        "",
-        f"Also from {settings_type.section} in dreamrelay.toml, and from the environment:",
-    ]
-    lines.append(f"DREAMRELAY_{settings_type.section.upper()}_NAME.")
+        choices = "|".join(str(choice) for choice in _choices(field.annotation))
+        also = f" (also --{short[name]})" if name in short else ""
+        text = f"{field.description or ''}{choices and ' ' + choices}{shown}{also}"
+        lines.append(f"  --{name:<36}{text}")
+    section = settings_type.section
+    lines += ["", f"Also as [{section}] in dreamrelay.toml, or DREAMRELAY_{section.upper()}_NAME."]
     return "\n".join(lines)
 
 

@@ -286,7 +286,7 @@ class WorkerSettings(Settings):
     width: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
     height: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
     frame_buffer_size: int = Field(1, ge=1, le=16, description="Frames in one denoising batch.")
-    acceleration: str = Field("auto", description="auto, none, xformers, tensorrt, ...")
+    acceleration: str = Field("auto", description="auto, or none: plain torch in full precision.")
     use_denoising_batch: bool = Field(True, description="All steps of several frames in one batch.")
     seed: int | None = Field(None, ge=0, lt=2**31, description="Of the noise.")
     cfg_type: Literal["none", "full", "self", "initialize"] | None = Field(
@@ -372,8 +372,8 @@ class BridgeSettings(Settings):
     section = "bridge"
     aliases = {"from": "source", "to": "sink"}
 
-    source: OptionalText = Field(None, description="Send frames from this source URL (--from).")
-    sink: OptionalText = Field(None, description="Write results to this sink URL (--to).")
+    source: OptionalText = Field(None, description="Send frames from this source URL.")
+    sink: OptionalText = Field(None, description="Write results to this sink URL.")
     spout_in: OptionalText = Field(None, description="Short for --from=spout://NAME.")
     spout_out: OptionalText = Field(None, description="Short for --to=spout://NAME.")
     websocket_uri: str = Field(f"ws://localhost:{DEFAULT_PORT}", description="Relay.")
