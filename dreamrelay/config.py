@@ -394,7 +394,7 @@ class DemoSettings(Settings):
     duration: Seconds = Field(None, description="Seconds; empty: until Ctrl-C.")
     port: Port = Field(DEFAULT_PORT, description="Of the relay; the next free one if it is taken.")
     source: str = Field("pattern://clip", description="What is shown until you send a camera.")
-    prompt: str = Field("a gold oil painting", description="First prompt.")
+    prompt: str = Field("neon glow, blue and pink", description="First prompt.")
     model: str = Field("pocket", description="pocket, a hub id, or a folder in diffusers format.")
     fps: float = Field(20.0, gt=0, le=240, description="Pictures a second of the source.")
     browser: Literal["auto", "on", "off"] = Field("auto", description="Open the studio.")

@@ -154,7 +154,7 @@ def draw_sheet(parts: PocketParts, path: Path) -> None:
     inputs: list[NDArray[np.float32] | None] = [astronaut, cat, colour_bars(SIDE), None]
     columns = 7
     groups = [SHEET_PROMPTS[i : i + columns] for i in range(0, len(SHEET_PROMPTS), columns)]
-    size, label = 176, 20
+    size, label = 160, 20
     bands = []
     for group in groups:
         strip = np.full((label, size * columns, 3), 24, np.uint8)
@@ -164,16 +164,21 @@ def draw_sheet(parts: PocketParts, path: Path) -> None:
             cv2.putText(strip, prompt or "(no prompt)", at, font, 0.38, (230, 230, 230), 1)
         bands.append(strip)
         for picture in inputs:
-            row = [_thumb(paint(parts, picture, prompt, 0.5, 0), size) for prompt in group]
+            # The first picture whole, the others pixel by pixel: texture does not survive scaling.
+            whole = picture is astronaut
+            row = [_thumb(paint(parts, picture, prompt, 0.5, 0), size, whole) for prompt in group]
             bands.append(np.hstack(row))
     image = np.vstack(bands)
-    for quality in range(88, 40, -6):
+    for quality in range(88, 25, -6):
         ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if ok and len(data) < 395_000:
             path.write_bytes(data.tobytes())
             return
 
 
-def _thumb(picture: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
-    small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+def _thumb(picture: NDArray[np.float32], size: int, whole: bool) -> NDArray[np.uint8]:
+    at = (picture.shape[0] - size) // 2 // 4 * 4
+    small = picture[at + 16 : at + 16 + size, at : at + size]
+    if whole:
+        small = np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA))
     return np.asarray(np.clip(small, 0, 1) * 255, np.uint8)[:, :, ::-1]

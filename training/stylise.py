@@ -125,9 +125,9 @@ def _cloud(plane: Plane, sigma: float) -> Plane:
     return np.asarray(cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _tile(shape: tuple[int, ...], pattern: NDArray[np.float32]) -> Plane:
+def _tile(shape: tuple[int, ...], pattern: NDArray[np.floating]) -> Plane:
     """A 4 x 4 pattern repeated over the picture."""
-    return np.tile(pattern, (shape[0] // CELL, shape[1] // CELL))
+    return np.tile(pattern, (shape[0] // CELL, shape[1] // CELL)).astype(np.float32)
 
 
 _ROW, _COLUMN = np.mgrid[0:CELL, 0:CELL].astype(np.float32)
@@ -269,9 +269,10 @@ def _oil(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...])
     # Light from the upper left on the ridges of the paint.
     relief = stroke - np.roll(stroke, (2, 2), (0, 1))
     shade = np.clip(relief * 0.2, -0.28, 0.28)[..., None]
-    return np.asarray(
-        np.clip(_tinted(paint, colours) * (1 + shade) + shade * 0.12, 0, 1), np.float32
-    )
+    twill = _tile(picture.shape, np.where((_ROW + _COLUMN) % 4 < 2, 1.13, 0.83))[..., None]
+    varnish = np.ones(3, np.float32) if colours else np.array([1.1, 1.0, 0.78], np.float32)
+    paint = _tinted(paint, colours) * varnish
+    return np.asarray(np.clip(paint * (1 + shade) * twill + shade * 0.12, 0, 1), np.float32)
 
 
 def _comic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
@@ -282,8 +283,9 @@ def _comic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...
     stairs = stairs + _step(grey * steps - np.floor(grey * steps), 0.82, 1.0) / steps + 0.16
     flat = _saturate(np.clip(flat * (stairs / np.maximum(grey, 0.06))[..., None], 0, 1), 2.2)
     flat = np.clip(flat, 0, 1)
-    dots = _tile(grey.shape, _RADIUS) < 1.2
-    shadow = _step(0.4 - grey, 0, 0.1) * dots * 0.45
+    # Ben Day dots: wide over the middle tones, deeper in the shadows.
+    dots = 1 - _step(_tile(grey.shape, _RADIUS), 0.9, 1.7)
+    shadow = (_step(0.78 - grey, 0, 0.12) * 0.32 + _step(0.45 - grey, 0, 0.1) * 0.25) * dots
     flat = _tinted(flat, colours) * (1 - shadow)[..., None]
     return flat * _ink_lines(luminance(_smooth(picture, 1)), 1.5, 45)[..., None]
 
@@ -296,11 +298,13 @@ def _halftone(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, 
 
 
 def _pixel(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    blocks = _saturate(_cells(picture, 8), 1.7)
+    blocks = _saturate(_cells(picture, CELL), 1.8)
     if colours:
-        grey = luminance(blocks)
-        return _paint(np.round(grey * 5) / 5, colours)
-    return np.asarray(np.clip((blocks - 0.5) * 1.2 + 0.5, 0, 1), np.float32)
+        blocks = _paint(np.round(luminance(blocks) * 5) / 5, colours)
+    else:
+        blocks = np.clip((blocks - 0.5) * 1.35 + 0.5, 0, 1)
+    lamp = np.where((_ROW == 3) | (_COLUMN == 3), 0.8, 1.05)
+    return np.asarray(np.clip(blocks * _tile(picture.shape, lamp)[..., None], 0, 1), np.float32)
 
 
 def _mosaic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:

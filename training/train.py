@@ -36,7 +36,7 @@ class Settings:
     late_side: int = 128  # and the last part of the time sees more of a picture
     late: float = 0.95
     rate: float = 6e-4
-    hold: float = 0.82  # share of the time at the full rate, a cosine to nearly nothing after it
+    hold: float = 0.86  # share of the time at the full rate, a cosine to nearly nothing after it
     seed: int = 7
     workers: int = 2
     export_minutes: float = 15.0
