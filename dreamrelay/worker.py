@@ -151,7 +151,7 @@ class Worker(Listener):
                 self._open_things.callback(self.engine.close)
             if self.link is not None:
                 self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what is open already must not stay open
             self._open_things.close()
             raise
 

@@ -108,7 +108,7 @@ class StreamBatchEngine(Engine):
             model = load_model(self._settings, self._device, report)
             self._take(model)
             self._warm_up(report)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: half a model is of no use and holds its memory
             self.close()
             raise
 
