@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 FLAGS = [
     "--no-sandbox",
@@ -17,6 +17,10 @@ FLAGS = [
     # A name that is no localhost: pages from it are not secure.
     "--host-resolver-rules=MAP studio.test 127.0.0.1",
 ]
+
+
+# As long as every other wait here: on a busy machine a camera alone may take five seconds to open.
+expect.set_options(timeout=15_000)
 
 
 # Not longer than this folder: while playwright runs, no other event loop can in this thread.
