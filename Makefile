@@ -10,7 +10,7 @@ JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -lt
 .PHONY: demo test check tests bench format install clean
 .DEFAULT_GOAL := demo
 
-demo: $(VENV)/installed
+demo: $(VENV)/installed-demo
 	$(BIN)/python -m dreamrelay demo $(if $(DURATION),--duration=$(DURATION))
 
 test: check tests
@@ -32,15 +32,20 @@ format: $(VENV)/installed-dev
 
 install: $(VENV)/installed
 
-$(VENV)/installed: requirements.txt requirements-streamdiffusion.txt pyproject.toml
+# The demo's part alone: seconds, and no torch.
+$(VENV)/installed-demo: requirements-demo.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -r requirements-streamdiffusion.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-demo.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -e .
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+$(VENV)/installed: $(VENV)/installed-demo requirements.txt requirements-streamdiffusion.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -r requirements-streamdiffusion.txt
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-training.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-dev.txt
 	@touch $@
 

@@ -9,7 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("dreamrelay", "websockets", "uvicorn", "starlette", "orjson", "pybase64", "pillow")
+PACKAGES = (
+    *("dreamrelay", "websockets", "uvicorn", "starlette", "orjson", "pybase64", "pillow"),
+    *("numpy", "torch", "openvino", "onnxruntime"),
+)
 QUIET_NS = 20_000
 """What the clock of an idle process may advance between two looks."""
 

@@ -33,14 +33,19 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """``python ARGUMENTS`` while the ``with`` lasts, in a folder without settings."""
+def process(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """``python ARGUMENTS`` while the ``with`` lasts, in a folder without settings.
+
+    Args:
+        arguments: of the interpreter.
+        variables: of the environment, over those of :func:`environment`.
+    """
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
             [sys.executable, *arguments],
             cwd=folder,
-            env=environment(),
+            env={**environment(), **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

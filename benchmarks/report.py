@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 BASELINE = Path(__file__).parent / "results" / "baseline.json"
+POCKET = BASELINE.with_name("pocket.json")
+"""What was kept of ``python -m benchmarks pocket``."""
 
 GOALS: Mapping[str, Mapping[str, float]] = {
     "ceiling / binary": {"1": 0.50, "16": 0.70},
@@ -15,13 +17,14 @@ GOALS: Mapping[str, Mapping[str, float]] = {
     "naive-deflate / seed to binary": {"16": 100},
 }
 WORKER_GOAL = 0.97
+POCKET_GOALS = {"256 x 256, 2 threads": "60 fps, x 4", "256 x 256, 1 thread": "30 fps, x 4"}
 
 
 def load_baseline() -> dict[str, Any]:
     """The figures that were kept; empty if there are none."""
-    if not BASELINE.is_file():
-        return {}
-    figures: dict[str, Any] = json.loads(BASELINE.read_text())
+    figures: dict[str, Any] = json.loads(BASELINE.read_text()) if BASELINE.is_file() else {}
+    if POCKET.is_file():
+        figures["pocket"] = json.loads(POCKET.read_text())["pocket"]
     return figures
 
 
@@ -38,6 +41,8 @@ def table(figures: Mapping[str, Any], before: Mapping[str, Any]) -> str:
         lines += ["", *_relay(figures["relay"], before.get("relay", {}))]
     if "worker" in figures:
         lines += ["", *_worker(figures["worker"], before.get("worker", {}))]
+    if "pocket" in figures:
+        lines += ["", *_pocket(figures["pocket"], before.get("pocket", {}))]
     return "\n".join(lines)
 
 
@@ -54,6 +59,8 @@ def quote(figures: Mapping[str, Any]) -> str:
         ratio = min(v for k, v in figures["worker"]["ratios"].items() if k.startswith("scripted"))
         share = f"{100 * min(ratio, 1):.1f} %"
         parts.append(f"the worker runs its engine at {share} of the speed that it has alone")
+    if "pocket" in figures:
+        parts += _pocket_quote(figures["pocket"])
     machine = figures["machine"]
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['python']}"
     return f"{'; '.join(parts)} ({where}; `python -m benchmarks`)"
@@ -94,6 +101,39 @@ def _worker(worker: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     for name, ratio in worker["cpu_ratios"].items():
         lines.append(_row(f"{name}: engine's part of the CPU time", [_short(ratio)], "", ""))
     return lines
+
+
+def _pocket(pocket: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    speed, kept = pocket["speed"], before.get("speed", {}).get("runs", {})
+    lines = [
+        f"pocket: whole frames through the engine, quickest frame of {speed['rounds']} rounds;"
+        " behind each rate the ratio to torch"
+    ]
+    for run, figures in speed["runs"].items():
+        lines.append(_row(run, ["fps", "ratio"], "before", "goal"))
+        for name, rate in figures["fps"].items():
+            ratio = figures["ratios"].get(f"{name} / torch")
+            old = kept.get(run, {}).get("fps", {}).get(name)
+            goal = POCKET_GOALS.get(run, "") if name.startswith("OpenVINO") else ""
+            columns = [_short(rate), "" if ratio is None else _short(ratio)]
+            lines.append(_row(f"  {name}", columns, _short(old) if old else "", goal))
+        for name, why in figures["absent"].items():
+            lines.append(f"    {name}: {why}")
+    lines.append(_row("from the start of a process", ["s"], "before", "goal"))
+    for name, seconds in pocket["start"].items():
+        old = before.get("start", {}).get(name)
+        goal = "5" if name == "auto" else ""
+        lines.append(_row(f"  {name}", [_short(seconds)], _short(old) if old else "", goal))
+    return lines
+
+
+def _pocket_quote(pocket: Mapping[str, Any]) -> list[str]:
+    run, figures = next(iter(pocket["speed"]["runs"].items()))
+    name = max(figures["fps"], key=figures["fps"].__getitem__)
+    ratio = figures["ratios"].get(f"{name} / torch")
+    beside = f", {ratio:.1f} times torch" if ratio else ""
+    return [f"the pocket model paints {figures['fps'][name]:.0f} pictures a second"
+            f" ({run}, {name}{beside})"]  # fmt: skip
 
 
 def _row(name: str, columns: list[str], before: str, goal: str) -> str:

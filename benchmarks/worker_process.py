@@ -97,7 +97,9 @@ def main(relay: str, name: str) -> None:
     """Start the worker and do as told."""
     engine = make_engine(name)
     clock = Clock(engine)
-    settings = WorkerSettings(websocket_uri=relay, osc_port=None, viewer="off")
+    settings = WorkerSettings(
+        websocket_uri=relay, osc_port=None, viewer="off", text_to_picture="off"
+    )
     worker = Worker(settings, engine=engine)
     thread = threading.Thread(target=worker.run, name="worker")
     thread.start()

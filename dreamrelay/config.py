@@ -286,7 +286,9 @@ class WorkerSettings(Settings):
     width: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
     height: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
     frame_buffer_size: int = Field(1, ge=1, le=16, description="Frames in one denoising batch.")
-    acceleration: str = Field("auto", description="auto, or none: plain torch in full precision.")
+    acceleration: str = Field(
+        "auto", description="auto, none (full precision), or openvino, onnx: the pocket model's."
+    )
     use_denoising_batch: bool = Field(True, description="All steps of several frames in one batch.")
     seed: int | None = Field(None, ge=0, lt=2**31, description="Of the noise.")
     cfg_type: Literal["none", "full", "self", "initialize"] | None = Field(
@@ -308,6 +310,10 @@ class WorkerSettings(Settings):
     offline: bool = Field(False, description="Never ask a model hub.")
     fit: Literal["stretch", "cover", "contain"] = Field(
         "cover", description="How inputs of another shape are made to fit."
+    )
+    text_to_picture: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Paint from the prompt alone while no frame comes. auto: if somebody looks.",
     )
     quality: int = Field(85, ge=1, le=95, description="JPEG quality of results.")
     viewer: Literal["auto", "on", "off"] = Field("auto", description="Window with the result.")

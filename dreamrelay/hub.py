@@ -23,6 +23,7 @@ from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
     Answered,
+    AudienceChanged,
     Delivery,
     Limits,
     Notice,
@@ -48,9 +49,16 @@ MAX_TRIES = 2
 """Workers that may be lost over one request before it is the request's fault."""
 ON_AIR_NS = 3_000_000_000
 """A producer that has been silent for so long leaves the stream to another."""
-
+IDLE_NS = 2_000_000_000
+"""Nothing has come in for so long: a worker may paint from the prompt alone."""
+PATIENCE = 3
+"""A producer that is on air but slow is waited for this many of its intervals."""
+LONGEST_INTERVAL_NS = 10_000_000_000
 PRODUCER_CREDIT = 2
 """Packets a producer may have on the wire: one under way while the ack of the other returns."""
+
+_NOTICED = "state text fraction producers workers viewers dreaming held model".split()
+"""Of a status: what a person would notice."""
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
@@ -88,7 +96,10 @@ class Subscription:
         self.credit = credit
         self.replaced = 0
         """How many packets were never sent because a newer one came."""
+        self.stalled = False
+        """Nobody looks: one waits and none was taken (a hidden tab asks for no pictures)."""
         self._waiting: Packet | None = None
+        self._taken = self._taken_before = 0
 
     def offer(self, packet: Packet) -> None:
         """Leave the packet, over one that was not sent yet."""
@@ -111,9 +122,16 @@ class Subscription:
         if packet is None or self.credit == 0:
             return None
         self._waiting = None
+        self._taken += 1
         if self.credit is not None:
             self.credit -= 1
         return packet
+
+    def look(self) -> None:
+        """Once a second: see whether anybody takes what is offered."""
+        none_taken = self._taken == self._taken_before
+        self.stalled = none_taken and self.credit == 0 and self._waiting is not None
+        self._taken_before = self._taken
 
 
 @dataclass(slots=True)
@@ -125,6 +143,7 @@ class _Seat:
     hello: WorkerHello
     status: StatusReceived
     served: int = 0
+    told: AudienceChanged | None = None
 
 
 @dataclass(slots=True)
@@ -184,6 +203,11 @@ class Stream:
         self._heard: set[str] = set()
         self._on_air: Peer | None = None
         self._on_air_ns = 0
+        self._input_ns: int | None = None
+        self._interval_ns = 0
+        self._idle = True
+        self._painted = False
+        """Whether the last output was made from no input."""
         self.late = 0
         """Results that came after a newer one and were not shown."""
         self.schema: Mapping[str, Any] | None = None
@@ -233,6 +257,7 @@ class Stream:
             peer.notify(SchemaChanged(self.schema))
             peer.notify(ParametersChanged(dict(self.values), self.revision))
         self._dispatch()
+        self._tell_audience()
         self._tell_status()
         if newcomer:
             peer.notify(StatusChanged(self.status()))
@@ -264,6 +289,7 @@ class Stream:
                 request.peer.notify(Unanswered(request.ticket, error))
         self._requests.extendleft(r for r in reversed(orphans) if r.tries < MAX_TRIES)
         self._dispatch()
+        self._tell_audience()
         self._tell_status()
 
     def _seat(self, peer: Peer, credit: int, hello: WorkerHello) -> bool:
@@ -307,6 +333,13 @@ class Stream:
         peer.notify(Acknowledged(sent_seq, on_air=on_air))
         if not on_air:
             return
+        if self._input_ns is not None:
+            self._interval_ns = min(self._on_air_ns - self._input_ns, LONGEST_INTERVAL_NS)
+        self._input_ns = self._on_air_ns
+        if self._idle:
+            self._idle = False
+            self._tell_audience()
+            self._tell_status()
         self._seq += 1
         stamps = (*packet.stamps, Stamp(Hop.RELAYED, self._unix_ns()))
         packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False)
@@ -343,7 +376,11 @@ class Stream:
                 prompt = request.patch.get("prompt") or self.values.get("prompt") or ""
                 request.peer.notify(Answered(request.ticket, packet, str(prompt)))
             return
-        if packet.seq == 0:  # made from no input
+        painted = packet.seq == 0  # made from no input
+        if painted:
+            if seat is not None and not self._idle:
+                self.late += 1  # an input has come since: its result is what people wait for
+                return
             self._seq += 1
             packet = packet.but(seq=self._seq)
         last = self.tracks["output"].last
@@ -351,16 +388,20 @@ class Stream:
         if packet.seq > self._seq or (last is not None and packet.seq <= last.seq):
             self.late += 1
             return
-        self._hand_out(packet, "output")
+        self._hand_out(packet, "output", measured=not painted)
+        if painted != self._painted:
+            self._painted = painted
+            self._tell_status()
         if seat is not None and seat.status.state not in ("live", "paused"):
             seat.status = StatusReceived("live")
             self._tell_status()
 
-    def _hand_out(self, packet: Packet, track: Track) -> None:
+    def _hand_out(self, packet: Packet, track: Track, *, measured: bool = True) -> None:
         state = self.tracks[track]
         state.last = packet
         state.meter.tick()
-        state.hops.add(packet, self._unix_ns())
+        if measured:  # what no camera took has no age to speak of
+            state.hops.add(packet, self._unix_ns())
         for subscription in state.subscriptions:
             subscription.offer(packet)
 
@@ -506,6 +547,28 @@ class Stream:
             problems = self._rules.problems(patch)
         return problems
 
+    # -- audience ---------------------------------------------------------------------------------
+
+    def _is_idle(self) -> bool:
+        """Whether nothing comes in, and nothing is to be expected soon."""
+        if self._input_ns is None:
+            return True
+        patience = IDLE_NS if self._on_air is None else max(IDLE_NS, PATIENCE * self._interval_ns)
+        return self._clock_ns() - self._input_ns > patience
+
+    def _tell_audience(self) -> None:
+        """Tell each worker who looks, and one of them that it may paint without an input."""
+        if not self._seats:
+            return
+        watching = sum(not s.stalled for s in self.tracks["output"].subscriptions)
+        live = (seat for seat in self._seats if seat.status.state == "live")
+        painter = next(live, None) if self._idle else None
+        for seat in self._seats:
+            told = AudienceChanged(watching, seat is painter)
+            if told != seat.told:
+                seat.told = told
+                seat.peer.notify(told)
+
     # -- status -----------------------------------------------------------------------------------
 
     def report(self, peer: Peer, status: StatusReceived) -> None:
@@ -515,6 +578,7 @@ class Stream:
             was, seat.status = seat.status.state, status
             if was == "error" and status.state != "error":
                 self._dispatch()
+            self._tell_audience()
             self._tell_status()
 
     @property
@@ -536,9 +600,9 @@ class Stream:
         output = self.tracks["output"]
         roles = [peer.role for peer in self.peers.values()]
         age = None
-        if output.last is not None:
+        if output.last is not None and not self._painted:
             age = round((self._unix_ns() - output.last.captured_ns) / 1e6, 1)
-        if output.meter.rate:
+        if output.meter.rate and not self._painted:
             age = round(output.hops.age.p50, 1)
         return {
             "stream": self.name,
@@ -551,6 +615,7 @@ class Stream:
             "fps_in": round(self.tracks["input"].meter.rate, 1),
             "fps_out": round(output.meter.rate, 1),
             "age_ms": age,
+            "dreaming": self._painted and self._idle and output.meter.rate > 0,
             "held": output.last is not None and not output.meter.rate and self.state == "lost",
             "engine": hello.engine,
             "model": hello.model,
@@ -563,15 +628,18 @@ class Stream:
         }
 
     def tick(self) -> None:
-        """Once a second: say how it goes, end requests that waited too long."""
+        """Once a second: say how it goes, see who is there, end requests that waited too long."""
         self._expire_requests()
+        self._idle = self._is_idle()
+        for subscription in self.tracks["output"].subscriptions:
+            subscription.look()
+        self._tell_audience()
         self._tell_status(always=bool(self.peers))
 
     def _tell_status(self, *, always: bool = False) -> None:
-        """Tell the status when something a person would notice has changed."""
+        """Tell the status when something of it that is noticed has changed."""
         status = self.status()
-        keys = ("state", "text", "fraction", "producers", "workers", "viewers", "held", "model")
-        told = {key: status[key] for key in keys}
+        told = {key: status[key] for key in _NOTICED}
         if always or told != self._told_status:
             self._told_status = told
             self._tell(StatusChanged(status))

@@ -9,6 +9,10 @@ Three threads with mailboxes between them, so that the engine never waits for a 
 Of live frames the newest wins at each mailbox; requests (a picture for one peer alone) are all
 kept. One credit goes back to the relay for each packet that was taken up, so one more is on its way
 while one is decoded, and no more.
+
+While nothing comes in and somebody looks, the engine's thread paints on a dream
+(``dreamrelay.media.dream``) under the stream's prompt, between two looks into its mailbox: so a
+frame that comes goes before it.
 """
 
 import logging
@@ -35,6 +39,7 @@ from dreamrelay.jobs import Asked, Batch, Done, Intake, Job, Patch, encode_withi
 from dreamrelay.link import Link, Listener, whole
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Sink, Source, open_sink, open_source
+from dreamrelay.media.dream import Dream
 from dreamrelay.media.pacing import Pacer
 from dreamrelay.osc import OscServer
 from dreamrelay.packet import Hop, Packet, Track
@@ -55,6 +60,17 @@ STOP_SECONDS = 10.0
 
 LAST_WORDS_SECONDS = 3.0
 """A worker that cannot go on waits so long for a relay to tell it to."""
+
+DREAM_FPS = 15.0
+"""Pictures a second from the prompt alone, at most."""
+
+DREAM_STRENGTH = 0.5
+"""At least so strongly: there is no input to be faithful to."""
+
+DREAM_PATIENCE = 2.0
+"""Seconds without a relay, or after an engine's error, before one is painted."""
+
+LOOK_SECONDS = 0.25
 
 FASTEST_SOURCE = 60.0
 """A live source without a rate of its own (a screen) is not read more often in a second."""
@@ -137,6 +153,11 @@ class Worker(Listener):
         self._revision = 0
         self._said: tuple[str, str, float | None] = ("loading", "", None)
         self._trouble = ""
+        self._watching, self._idle = 0, False
+        self._alone_since: float | None = time.monotonic()
+        """Since when there has been no relay; None while there is one."""
+        self._dream: Dream | None = None
+        self._dreams_from = 0.0
         self._loaded = threading.Event()
         self._open_things = ExitStack()
         """What is to be closed at the end: each of them, whatever another one says."""
@@ -227,7 +248,7 @@ class Worker(Listener):
                 self.link.start()
             for thread in threads:
                 thread.start()
-            while not self._stopped.wait(0.25):
+            while not self._stopped.wait(LOOK_SECONDS):
                 self._look_around()
         finally:
             self._stopped.set()
@@ -298,9 +319,13 @@ class Worker(Listener):
 
     def opened(self, welcome: Mapping[str, Any]) -> None:
         logger.info("working for %s", self.link.shown_uri if self.link else "")
+        self._alone_since = None
         self._say(*self._said)
 
     def lost(self, reason: str, retry_in: float) -> None:
+        self._watching, self._idle = 0, False
+        if self._alone_since is None:
+            self._alone_since = time.monotonic()
         logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
 
     def refused(self, error: DreamRelayError) -> None:
@@ -317,6 +342,9 @@ class Worker(Listener):
             most = whole(fields, "max_bytes", 0)
             asked = Asked(patch if isinstance(patch, dict) else {}, most if most > 0 else None)
             self._announced = (whole(fields, "seq", 0), asked)
+        elif kind == "audience":
+            self._watching, self._idle = whole(fields, "watching", 0), fields.get("idle") is True
+            self._wake_engine()
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
 
@@ -335,7 +363,12 @@ class Worker(Listener):
     def _put_patch(self, patch: Patch) -> None:
         try:
             self._patches.put(patch)
-            # An empty batch wakes the engine's thread: a patch holds even while no frame comes.
+        except ClosedError:
+            return  # stopping
+        self._wake_engine()  # a patch holds even while no frame comes
+
+    def _wake_engine(self) -> None:
+        try:
             self._jobs.put(Batch())
         except ClosedError:
             return  # stopping
@@ -432,14 +465,26 @@ class Worker(Listener):
         self._introduce()
         self._loaded.set()
         self._say("live", "")
+        dreams = self.link is not None and self.settings.text_to_picture != "off"
+        pacer = Pacer(DREAM_FPS)
+        wait: float | None = LOOK_SECONDS if dreams else None
         try:
             while True:
-                batch = self._jobs.take()
-                if batch is None:
-                    continue
+                batch = self._jobs.take(wait)
                 self._apply_patches()
-                for job in batch.items():
+                for job in batch.items() if batch else ():
                     self._infer(job)
+                if not dreams:
+                    continue
+                if not self._may_dream():
+                    wait = LOOK_SECONDS
+                    pacer.restart()
+                    continue
+                # What is made already goes out first.
+                if not pacer.delay() and not self._results.statistics().waiting:
+                    pacer.tick()
+                    self._paint()
+                wait = max(pacer.delay(), 0.005)
         except ClosedError:
             self._results.close()  # the outlet hands out what lies there, then ends
             raise
@@ -542,6 +587,43 @@ class Worker(Listener):
             self._await_empty(self._results)
         done = Done(result.frame, result.token.but(Hop.INFERRED), self._revision, result.repeated)
         self._results.put(Batch(requests=(done,)) if job.asked is not None else Batch(done))
+
+    def _may_dream(self) -> bool:
+        """Whether to paint from the prompt alone: nothing comes in, and somebody looks."""
+        now, alone_since = time.monotonic(), self._alone_since
+        idle = self._idle if alone_since is None else now - alone_since > DREAM_PATIENCE
+        if not idle or now < self._dreams_from:
+            return False
+        if self._watching or (alone_since is None and self.settings.text_to_picture == "on"):
+            return True
+        return bool(self._sinks) or (self.viewer is not None and self.viewer.alive)
+
+    def _paint(self) -> None:
+        """Make one picture from the prompt alone."""
+        engine, values = self.engine, self.engine.parameters
+        seed = values.get("seed")
+        seed = seed if isinstance(seed, int) and seed >= 0 else 0
+        made_for = (engine.width, engine.height, seed)
+        dream = self._dream
+        if dream is None or (dream.width, dream.height, dream.seed) != made_for:
+            dream = self._dream = Dream(*made_for)
+        now = time.time_ns()
+        session = self.link.session if self.link else 0
+        job = Job(dream(time.monotonic()), 0, now, session).but(Hop.INFER)
+        strength = values.get("strength")
+        weak = isinstance(strength, int | float) and strength < DREAM_STRENGTH
+        # Steps given one by one say more than a strength.
+        patch = {"strength": DREAM_STRENGTH} if weak and not values.get("t_index_list") else {}
+        try:
+            frame = engine.infer_once(job.frame, patch)
+        except (EngineError, ParameterError) as error:
+            self.statistics.failed += 1
+            self._dreams_from = time.monotonic() + DREAM_PATIENCE
+            self._complain(str(error))
+            return
+        if self._trouble and not self._trouble.startswith(REFUSED):
+            self._complain("")
+        self._results.put(Batch(Done(frame, job.but(Hop.INFERRED), self._revision)))
 
     def _answer_failed(self, seq: int, session: int, message: str) -> None:
         if self.link is not None:

@@ -90,7 +90,9 @@ Start = Callable[..., Running[Bridge]]
 
 @pytest.fixture
 def worker(relay: RunningRelay) -> Iterator[None]:
-    settings = WorkerSettings(websocket_uri=relay.websocket, osc_port=None, viewer="off")
+    settings = WorkerSettings(
+        websocket_uri=relay.websocket, osc_port=None, viewer="off", text_to_picture="off"
+    )
     running = Running(Worker(settings, engine=ScriptedEngine()))
     yield
     running.stop()
@@ -210,8 +212,8 @@ def test_an_error_of_the_sink_that_nobody_foresaw_ends_it(
     running = bridge(relay.websocket, source="pattern://bars", sink="broken://")
     with Person(relay.websocket, "worker") as worker:
         worker.link.introduce({"credit": 0})
-        until(lambda: worker.status.get("viewers") == 1)
-        worker.link.send_picture(Packet.of(picture()), "output")
+        until(lambda: worker.status.get("viewers") == 1 and worker.status.get("seq_in"))
+        worker.link.send_picture(Packet.of(picture(), seq=1), "output")
         assert isinstance(running.ends(), LookupError)
 
 

@@ -21,9 +21,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("dreamrelay/engines/pocket_model"))
     parser.add_argument("--sheet", type=Path, default=Path("docs/images/pocket_sheet.jpg"))
-    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--batch", type=float, default=1.0, help="factor of the batch sizes")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="cores to keep busy"
+    )
     parser.add_argument("--export-minutes", type=float, default=15, help="between two exports")
     flags = parser.parse_args()
     train(

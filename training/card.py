@@ -30,11 +30,15 @@ cannot draw a cat that is not there.
 
 | part | what |
 |---|---|
-| `unet` | UNet2DConditionModel on 4 x 4 pixels in 48 channels; predicts the clean picture |
+| `unet` | UNet2DConditionModel on 8 x 8 pixels in 192 channels; predicts the clean picture |
 | `text_encoder` | CLIPTextModel, 2 layers of width 128, trained together with the U-Net |
 | `tokenizer` | known words are one token each, everything else is bytes |
 | `vae` | `PixelAutoencoder`: pixels into channels and back, no weights, no loss |
-| `scheduler` | DDPM, 1000 steps, betas 1e-5 to 1.6e-3 (scaled linear), prediction type `sample` |
+| `scheduler` | DDPM, 1000 steps, betas 1e-6 to 6.5e-4 (scaled linear), prediction type `sample` |
+
+Two more channels say whether the row and the column of a cell are even, so that a pattern may
+repeat every 16 pixels. `model.onnx` in `unet` and `text_encoder` is the arithmetic alone: it reads
+its weights out of the safetensors file beside it.
 
 ## Words it knows
 

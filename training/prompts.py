@@ -14,12 +14,14 @@ Rng = np.random.Generator
 
 # The first word of each is the name people see in the studio.
 STYLE_WORDS: dict[str, tuple[str, ...]] = {
-    "photo": ("photo", "photograph", "photorealistic", "realistic photo"),
+    "photo": ("photo", "photograph", "photorealistic", "realistic photo", "film still"),
     "pencil": ("pencil sketch", "pencil", "pencil drawing", "sketch", "graphite drawing"),
     "charcoal": ("charcoal", "charcoal drawing", "chalk drawing", "charcoal sketch"),
-    "ink": ("ink", "ink drawing", "ink wash", "line art", "manga", "black ink"),
+    "ink": ("ink", "ink drawing", "ink wash", "line art", "manga", "black ink", "calligraphy"),
     "watercolor": ("watercolor", "watercolour", "watercolor painting", "aquarelle", "gouache"),
-    "oil": ("oil painting", "oil", "painting", "van gogh", "impressionist", "canvas", "impasto"),
+    "oil": ("oil painting", "oil", "painting", "oil on canvas", "impressionist", "renaissance"),
+    "impasto": ("impasto", "van gogh", "palette knife", "thick paint", "expressionist"),
+    "pointillism": ("pointillism", "pointillist", "dots", "seurat", "confetti"),
     "comic": ("comic", "comic book", "cartoon", "anime", "pop art", "cel shading", "graphic novel"),
     "halftone": ("halftone", "newspaper print", "halftone dots", "screen print", "risograph"),
     "pixel art": ("pixel art", "8 bit", "pixelated", "retro game", "pixels", "voxel"),
@@ -27,9 +29,10 @@ STYLE_WORDS: dict[str, tuple[str, ...]] = {
     "stained glass": ("stained glass", "church window", "stained glass window"),
     "neon": ("neon", "neon lights", "neon glow", "glowing neon", "cyberpunk", "tron", "glowing"),
     "blueprint": ("blueprint", "technical drawing", "cyanotype", "architect plan", "schematic"),
-    "pointillism": ("pointillism", "pointillist", "dots", "seurat", "confetti"),
-    "engraving": ("engraving", "woodcut", "etching", "linocut", "banknote"),
+    "woodcut": ("woodcut", "linocut", "woodblock print", "block print", "wood carving"),
+    "engraving": ("engraving", "etching", "banknote", "copperplate", "steel engraving"),
     "thermal": ("thermal", "thermal camera", "infrared", "heat map", "heatmap"),
+    "low poly": ("low poly", "polygons", "geometric", "triangles", "origami", "cubism"),
     "glitch": ("glitch", "vhs", "glitch art", "crt", "scanlines", "analog video"),
 }
 COLOUR_WORDS: dict[str, tuple[str, ...]] = {
@@ -52,14 +55,15 @@ MOOD_WORDS: dict[str, tuple[str, ...]] = {
     "night": ("night", "at night", "midnight", "moonlight", "starry night", "moonlit"),
     "galaxy": ("galaxy", "outer space", "space", "nebula", "cosmic"),
     "winter": ("winter", "snow", "frozen", "ice", "icy", "snowy", "in winter"),
-    "sunset": ("sunset", "sunrise", "at sunset", "golden hour", "dusk", "dawn"),
+    "sunrise": ("sunrise", "sunset", "at sunset", "golden hour", "dusk", "dawn", "at sunrise"),
     "autumn": ("autumn", "fall leaves", "in autumn", "autumnal"),
     "underwater": ("underwater", "under water", "deep sea", "ocean", "aquarium"),
     "fire": ("fire", "on fire", "burning", "flames", "lava", "inferno"),
-    "pastel": ("pastel", "pastel colors", "faded", "soft colors", "pale"),
+    "pastel": ("pastel", "pastel colors", "soft colors", "candy colors", "pastel colours"),
+    "faded": ("faded", "washed out", "pale", "bleached", "desaturated"),
     "vivid": ("vivid", "vibrant", "colorful", "colourful", "saturated", "vivid colors"),
     "dark": ("dark", "gloomy", "low key", "moody", "shadowy"),
-    "bright": ("bright", "sunny", "high key", "bright light", "daylight"),
+    "light": ("light", "bright", "sunny", "high key", "bright light", "daylight"),
     "foggy": ("foggy", "fog", "misty", "mist", "smoke", "hazy"),
 }
 
@@ -114,15 +118,22 @@ def _colour_text(rng: Rng, colours: tuple[str, ...]) -> str:
 # Harder textures are shown more often.
 _STYLE_WEIGHTS = {
     "photo": 2.0,
+    "oil": 2.4,
+    "impasto": 2.4,
+    "watercolor": 2.2,
+    "stained glass": 2.2,
+    "low poly": 2.2,
+    "comic": 2.0,
+    "pointillism": 1.8,
+    "mosaic": 1.6,
+    "woodcut": 1.4,
+    "pixel art": 1.3,
+    "charcoal": 1.2,
+    "pencil": 1.2,
     "neon": 1.2,
-    "oil": 3.5,
-    "watercolor": 2.5,
-    "comic": 3.5,
-    "stained glass": 2.5,
-    "pixel art": 3.5,
-    "thermal": 0.7,
+    "blueprint": 0.8,
     "halftone": 0.7,
-    "mosaic": 0.7,
+    "thermal": 0.4,
 }
 
 

@@ -2,9 +2,13 @@
 
 Pictures are float32 H x W x 3, RGB in 0..1. Each style also gets `grain`, a field of standard
 normal numbers, one triple per 4 x 4 pixels. It is a projection of the very noise the model sees,
-so the model can learn to make texture from its seed instead of averaging texture away. Patterns
-repeat every 4 pixels for the same kind of reason: a convolutional network on cells of 4 x 4 knows
-where a pixel stands inside its cell, and nothing else about its place.
+so the model can learn to make texture from its seed instead of averaging texture away.
+
+The model knows three things only, and a reference may depend on nothing else: the picture within
+some forty pixels, the grain, and where a pixel stands inside a tile of 16 x 16 pixels anchored at
+the top left corner. Hence the 16-pixel rule: every regular pattern here repeats after a divisor
+of 16 pixels in both directions. Decisions are soft (smooth steps, soft stairs, weighted means),
+because a hard one teaches mush and flickers on moving pictures.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from numpy.typing import NDArray
 Picture = NDArray[np.float32]
 Plane = NDArray[np.float32]
 CELL = 4
+TILE = 16
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,14 @@ def luminance(picture: Picture) -> Plane:
     return np.asarray(picture @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
 
 
+def _rgb(red: int, green: int, blue: int) -> Picture:
+    return np.asarray(np.array([red, green, blue], np.float32) / 255, np.float32)
+
+
+def _clip(image: NDArray[np.floating]) -> NDArray[np.float32]:
+    return np.asarray(np.clip(image, 0, 1), np.float32)
+
+
 def _blur(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
 
@@ -50,16 +63,28 @@ def _step(value: NDArray[np.floating], low: float, high: float) -> NDArray[np.fl
 
 def _saturate(picture: Picture, factor: float) -> Picture:
     grey = luminance(picture)[..., None]
-    return np.clip(grey + (picture - grey) * factor, 0, 1).astype(np.float32)
+    return _clip(grey + (picture - grey) * factor)
 
 
-def _levels(picture: Picture) -> Picture:
-    """Mild automatic contrast: dark stages and pale webcams both fill the range."""
-    low, high = (float(value) for value in np.percentile(luminance(picture), (2, 98)))
-    gain = float(np.clip(0.92 / max(high - low, 1e-3), 1.0, 1.7))
-    middle = (low + high) / 2
-    target = middle + (0.5 - middle) * min(1.0, (gain - 1) * 1.2)
-    return np.asarray(np.clip((picture - middle) * gain + target, 0, 1), np.float32)
+def _contrast(image: NDArray[np.float32], gain: float) -> NDArray[np.float32]:
+    return _clip((image - 0.5) * gain + 0.5)
+
+
+def _expose(picture: Picture) -> Picture:
+    """A little local contrast, and light where the surroundings are dark, as on a stage."""
+    grey = luminance(picture)
+    wide = _blur(grey, 11.0)
+    gain = 1 + 1.1 * (1 - _step(wide, 0.0, 0.42)) ** 2
+    lift = (grey - wide) * 0.18 + 0.14 * wide * (1 - wide) * (1.15 - wide)
+    return _clip(picture * gain[..., None] + lift[..., None])
+
+
+def _stairs(value: NDArray[np.float32], steps: int, ramp: float) -> NDArray[np.float32]:
+    """Soft posterisation: flat treads, each joined to the next by a rise of width `ramp`."""
+    scaled = value * steps - 0.5
+    floor = np.floor(scaled)
+    rise = _step(scaled - floor, 0.5 - ramp / 2, 0.5 + ramp / 2)
+    return np.asarray(np.clip((floor + 0.5 + rise) / steps, 0, 1), np.float32)
 
 
 def _smooth(picture: Picture, rounds: int = 2, sigma: float = 0.12) -> Picture:
@@ -68,50 +93,93 @@ def _smooth(picture: Picture, rounds: int = 2, sigma: float = 0.12) -> Picture:
     return picture
 
 
+def _shift(image: NDArray[np.float32], dy: int, dx: int) -> NDArray[np.float32]:
+    """The picture moved down by dy and right by dx; its border pixels fill the gap."""
+    height, width = image.shape[:2]
+    sides = (max(dy, 0), max(-dy, 0), max(dx, 0), max(-dx, 0))
+    grown = cv2.copyMakeBorder(image, *sides, borderType=cv2.BORDER_REPLICATE)
+    top, left = max(-dy, 0), max(-dx, 0)
+    return np.asarray(grown[top : top + height, left : left + width], np.float32)
+
+
 def _kuwahara(picture: Picture, radius: int) -> Picture:
-    """Each pixel takes the mean of its calmest quadrant: flat strokes with sharp borders."""
+    """Each pixel takes the mean of its calm quadrants, weighted softly: flat patches of paint."""
     size = (radius + 1, radius + 1)
-    mean = cv2.blur(picture, size, borderType=cv2.BORDER_REFLECT)
     grey = luminance(picture)
-    mean_grey = cv2.blur(grey, size, borderType=cv2.BORDER_REFLECT)
-    spread = cv2.blur(grey * grey, size, borderType=cv2.BORDER_REFLECT) - mean_grey**2
-    shift = radius // 2
-    best, out = None, picture
-    for dy in (-shift, shift):
-        for dx in (-shift, shift):
-            here, colours = np.roll(spread, (dy, dx), (0, 1)), np.roll(mean, (dy, dx), (0, 1))
-            if best is None:
-                best, out = here, colours
-            else:
-                take = here < best
-                best = np.where(take, here, best)
-                out = np.where(take[..., None], colours, out)
+    stack = np.dstack([picture, grey, grey * grey])
+    means = np.asarray(cv2.blur(stack, size, borderType=cv2.BORDER_REFLECT), np.float32)
+    spread = np.maximum(means[..., 4] - means[..., 3] ** 2, 0)
+    weight = 1 / (spread + 4e-4) ** 2
+    means = np.dstack([means[..., :3] * weight[..., None], weight])
+    half = (radius + 1) // 2
+    total = np.zeros_like(means)
+    for dy in (-half, half):
+        for dx in (-half, half):
+            total += _shift(means, dy, dx)
+    return np.asarray(total[..., :3] / total[..., 3:], np.float32)
+
+
+def _edge(picture: Picture, sigma: float) -> Plane:
+    """How fast the picture changes, in any channel."""
+    soft = _blur(picture, sigma)
+    dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
+    square = dx * dx + dy * dy
+    return np.asarray(np.sqrt(square.max(2) if square.ndim == 3 else square), np.float32)
+
+
+def _line(grey: Plane, sigma: float, low: float, high: float) -> Plane:
+    """1 where a pen would draw: the dark side of edges, `sigma` wide."""
+    difference = _blur(grey, sigma * 1.8) - _blur(grey, sigma)
+    return _step(difference, low, high)
+
+
+def _tensor(grey: Plane, sigma: float) -> tuple[Plane, Plane]:
+    """The double angle of the local stroke direction as (cosine, sine), length below 1."""
+    soft = _blur(grey, 1.2)
+    dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
+    # Strokes run along edges, at right angles to the gradient.
+    cosine, sine = _blur(dy * dy - dx * dx, sigma), _blur(-2 * dx * dy, sigma)
+    length = np.sqrt(cosine * cosine + sine * sine) + 0.006
+    return np.asarray(cosine / length, np.float32), np.asarray(sine / length, np.float32)
+
+
+def _flow(grey: Plane, grain: NDArray[np.float32], sigma: float, own: float) -> tuple[Plane, Plane]:
+    """Unit direction of the brush: along edges, elsewhere along large swirls of the grain."""
+    cosine, sine = _tensor(grey, sigma)
+    swirl = 0.8 + 1.3 * _cloud(grain[..., 2], 4.0)
+    cosine, sine = cosine + own * np.cos(swirl), sine + own * np.sin(swirl)
+    angle = np.arctan2(sine, cosine + 1e-6) / 2
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+
+def _at(image: NDArray[np.float32], dx: NDArray[np.floating], dy: NDArray[np.floating]) -> Picture:
+    """The picture sampled dx to the right and dy below every pixel."""
+    height, width = image.shape[:2]
+    x = np.arange(width, dtype=np.float32)[None, :] + dx
+    y = np.arange(height, dtype=np.float32)[:, None] + dy
+    mode = cv2.BORDER_REFLECT
+    out = cv2.remap(image, x.astype(np.float32), y.astype(np.float32), 1, borderMode=mode)
     return np.asarray(out, np.float32)
 
 
-def _ink_lines(grey: Plane, sigma: float = 0.9, sharp: float = 18.0) -> Plane:
-    """1 on paper, 0 on drawn lines (extended difference of Gaussians)."""
-    narrow, wide = _blur(grey, sigma), _blur(grey, sigma * 1.6)
-    difference = narrow - 0.96 * wide
-    return np.asarray(1 - _step(-(difference - 0.012) * sharp, 0.0, 0.9), np.float32)
+def _along(
+    image: NDArray[np.float32], flow: tuple[Plane, Plane], reach: float, count: int
+) -> NDArray[np.float32]:
+    """Mean over a straight stroke of +-reach pixels in the direction of the flow."""
+    total = np.zeros_like(image)
+    for step in np.linspace(-reach, reach, count):
+        total += _at(image, flow[0] * np.float32(step), flow[1] * np.float32(step))
+    return np.asarray(total / count, np.float32)
 
 
-def _edges(picture: Picture, sigma: float) -> tuple[Plane, Plane, Plane]:
-    """Edge strength 0..1 and the shares of upright and level edges."""
-    soft = _blur(picture, sigma)
-    dx = np.abs(cv2.Sobel(soft, cv2.CV_32F, 1, 0)).max(2)
-    dy = np.abs(cv2.Sobel(soft, cv2.CV_32F, 0, 1)).max(2)
-    strength = np.sqrt(dx * dx + dy * dy)
-    return strength, dx / (dx + dy + 1e-3), dy / (dx + dy + 1e-3)
-
-
-def _cells(picture: Picture, cell: int) -> Picture:
-    """Means over cell x cell pixels, in the size of the picture."""
-    height, width = picture.shape[:2]
-    small = cv2.resize(picture, (width // cell, height // cell), interpolation=cv2.INTER_AREA)
-    return np.asarray(
-        cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST), np.float32
-    )
+def _cells(image: NDArray[np.float32], cell: int, dy: int = 0, dx: int = 0) -> NDArray[np.float32]:
+    """Means over cell x cell pixels of a grid moved by dy and dx, in the size of the picture."""
+    moved = _shift(image, -dy, -dx) if dy or dx else image
+    height, width = image.shape[:2]
+    small = cv2.resize(moved, (width // cell, height // cell), interpolation=cv2.INTER_AREA)
+    large = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+    out = np.asarray(large, np.float32)
+    return _shift(out, dy, dx) if dy or dx else out
 
 
 def _per_cell(grain: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -125,33 +193,148 @@ def _cloud(plane: Plane, sigma: float) -> Plane:
     return np.asarray(cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _tile(shape: tuple[int, ...], pattern: NDArray[np.floating]) -> Plane:
-    """A 4 x 4 pattern repeated over the picture."""
-    return np.tile(pattern, (shape[0] // CELL, shape[1] // CELL)).astype(np.float32)
+def _fine(plane: Plane) -> Plane:
+    """The grain itself, joined smoothly, in pixels."""
+    size = (plane.shape[1] * CELL, plane.shape[0] * CELL)
+    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-_ROW, _COLUMN = np.mgrid[0:CELL, 0:CELL].astype(np.float32)
-_DIAGONAL = (np.minimum((_ROW + _COLUMN) % 4, 4 - (_ROW + _COLUMN) % 4) / 2).astype(np.float32)
-_CROSSED = (np.minimum((_ROW - _COLUMN) % 4, 4 - (_ROW - _COLUMN) % 4) / 2).astype(np.float32)
-_RADIUS = np.sqrt((_ROW - 1.5) ** 2 + (_COLUMN - 1.5) ** 2).astype(np.float32)
-_LEVEL = (np.abs(_ROW - 1.5)).astype(np.float32)
+def _tile(shape: tuple[int, ...], table: NDArray[np.floating]) -> Plane:
+    """A table repeated over the picture; its sides divide 16."""
+    down, right = -(-shape[0] // table.shape[0]), -(-shape[1] // table.shape[1])
+    return np.tile(table, (down, right))[: shape[0], : shape[1]].astype(np.float32)
+
+
+_Y, _X = np.mgrid[0:TILE, 0:TILE].astype(np.float32) + np.float32(0.5)
+
+
+def _wave(phase: NDArray[np.floating]) -> NDArray[np.float32]:
+    """A triangle wave of period 1: 0 on the line, 1 between lines, every value as frequent."""
+    return np.asarray(np.abs(2 * (phase - np.floor(phase)) - 1), np.float32)
+
+
+def _dots(points: tuple[tuple[float, float], ...]) -> Plane:
+    """Distance from the nearest of some points repeated every 16 pixels."""
+    best = np.full((TILE, TILE), 99, np.float32)
+    for row, column in points:
+        dy = np.abs(_Y - row)
+        dx = np.abs(_X - column)
+        dy, dx = np.minimum(dy, TILE - dy), np.minimum(dx, TILE - dx)
+        best = np.minimum(best, np.sqrt(dy * dy + dx * dx))
+    return best
+
+
+def _ranked(table: Plane) -> Plane:
+    """The order of a table's values, 0..1: a screen that keeps the tone."""
+    order = np.empty(table.size, np.float32)
+    order[np.argsort(table, axis=None, kind="stable")] = np.arange(table.size)
+    return np.asarray(((order + 0.5) / table.size).reshape(table.shape), np.float32)
+
+
+# Distance from the dots of an upright grid of 8 pixels, and from one moved by half of that.
+_GRID = _dots(((4, 4), (4, 12), (12, 4), (12, 12)))
+_OFFSET = _dots(((0, 0), (0, 8), (8, 0), (8, 8)))
+# A screen at 45 degrees for Ben Day dots, 5.7 pixels apart.
+_BEN_DAY = _dots(tuple((y + o, x + o) for y in (2, 10) for x in (2, 10) for o in (0, 4)))
+_SCREEN = _ranked(-(np.cos((_X + _Y) * np.pi / 4) + np.cos((_X - _Y) * np.pi / 4)))
+_DOWN, _UP = (_X + _Y) / 8, (_X - _Y) / 8
+
+
+def _voronoi(points: tuple[tuple[float, float], ...]) -> tuple[NDArray[np.int32], Plane]:
+    """Which point is nearest inside the tile, and how far the border to the next one is."""
+    layers = np.stack([_dots((point,)) for point in points])
+    # A lone point also borders on its own copies sixteen pixels on.
+    copies = []
+    for row, column in points:
+        for dy in (-TILE, 0, TILE):
+            for dx in (-TILE, 0, TILE):
+                copies.append(np.sqrt((_Y - row - dy) ** 2 + (_X - column - dx) ** 2))
+    nearest = np.sort(np.stack(copies), 0)
+    border = (nearest[1] - nearest[0]) / 2
+    return layers.argmin(0).astype(np.int32), border.astype(np.float32)
+
+
+def _fit(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """The shift of the tile at which a repeated region does not cross its sides."""
+    best, found = 10**9, (0, 0)
+    for dy in range(TILE):
+        for dx in range(TILE):
+            moved = np.roll(mask, (dy, dx), (0, 1))
+            cut = int((moved[0] & moved[-1]).sum() + (moved[:, 0] & moved[:, -1]).sum())
+            if cut < best:
+                best, found = cut, (dy, dx)
+    return found
+
+
+_Region = tuple[Plane, int, int, Plane]
+
+
+def _plan(labels: NDArray[np.int32]) -> list[_Region]:
+    plan: list[_Region] = []
+    for label in range(int(labels.max()) + 1):
+        mask = labels == label
+        dy, dx = _fit(mask)
+        moved = np.roll(mask, (dy, dx), (0, 1)).astype(np.float32)
+        plan.append((moved, dy, dx, mask.astype(np.float32)))
+    return plan
+
+
+def _regions(image: NDArray[np.float32], plan: list[_Region]) -> NDArray[np.float32]:
+    """Every region of the tile filled with the mean of the picture under it."""
+    height, width = image.shape[:2]
+    out = np.zeros_like(image)
+    # Full tiles all around, so that shifted regions at the border have neighbours.
+    bottom, right = -height % TILE + TILE, -width % TILE + TILE
+    grown = cv2.copyMakeBorder(image, TILE, bottom, TILE, right, cv2.BORDER_REPLICATE)
+    rows, columns = grown.shape[0] // TILE - 1, grown.shape[1] // TILE - 1
+    for moved, dy, dx, mask in plan:
+        top, left = (-dy) % TILE, (-dx) % TILE
+        part = grown[top : top + rows * TILE, left : left + columns * TILE]
+        part = part * _tile(part.shape, moved)[..., None] / moved.mean()
+        small = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+        large = np.repeat(np.repeat(small, TILE, 0), TILE, 1)
+        y, x = TILE - top, TILE - left
+        out += large[y : y + height, x : x + width] * _tile(out.shape, mask)[..., None]
+    return np.asarray(out, np.float32)
+
+
+# Panes of glass: two uneven cells in a tile. Facets: triangles, 16 wide and 8 high.
+_PANES, _LEAD = _voronoi(((4.0, 4.5), (12.0, 11.0)))
+_GLASS = _plan(_PANES)
+
+
+def _triangles() -> tuple[NDArray[np.int32], Plane]:
+    """Two rows of triangles, up and down in turn, the lower row half a triangle on."""
+    labels = np.zeros((TILE, TILE), np.int32)
+    light = np.zeros((TILE, TILE), np.float32)
+    for row in range(TILE):
+        for column in range(TILE):
+            y, x = (row + 0.5) % 8, (column + 0.5 + 8 * (row // 8)) % TILE
+            up = abs(x - 8) < y
+            labels[row, column] = row // 8 * 2 + int(up)
+            light[row, column] = 1.0 if up else -1.0
+    return labels, light
+
+
+_FACETS, _FACING = _triangles()
+_POLY = _plan(_FACETS)
 
 # ---------------------------------------------------------------- colours
 
 _STOPS: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "red": ((26, 0, 4), (150, 0, 18), (240, 38, 30), (255, 196, 168)),
-    "orange": ((36, 8, 0), (170, 56, 0), (255, 128, 8), (255, 226, 168)),
-    "gold": ((28, 12, 0), (138, 84, 8), (232, 172, 40), (255, 244, 190)),
-    "yellow": ((44, 36, 0), (182, 150, 0), (255, 222, 16), (255, 252, 196)),
+    "red": ((26, 0, 4), (150, 0, 18), (240, 30, 26), (255, 190, 160)),
+    "orange": ((44, 10, 0), (186, 62, 0), (255, 122, 0), (255, 220, 158)),
+    "gold": ((24, 12, 0), (130, 82, 0), (238, 176, 24), (255, 240, 170)),
+    "yellow": ((70, 60, 0), (214, 184, 0), (255, 234, 0), (255, 255, 190)),
     "green": ((0, 20, 6), (8, 100, 28), (48, 200, 62), (208, 255, 190)),
-    "teal": ((0, 20, 28), (0, 102, 112), (24, 196, 190), (196, 255, 244)),
-    "blue": ((2, 4, 42), (10, 42, 172), (44, 124, 255), (186, 224, 255)),
-    "purple": ((18, 0, 40), (86, 16, 158), (164, 72, 240), (232, 204, 255)),
-    "pink": ((44, 0, 26), (178, 14, 104), (255, 84, 168), (255, 214, 234)),
-    "brown": ((22, 10, 4), (92, 50, 22), (166, 106, 58), (238, 214, 184)),
+    "teal": ((0, 24, 30), (0, 108, 112), (20, 206, 196), (196, 255, 246)),
+    "blue": ((2, 4, 48), (8, 34, 180), (38, 110, 255), (180, 216, 255)),
+    "purple": ((18, 0, 40), (84, 12, 158), (158, 62, 240), (230, 200, 255)),
+    "pink": ((50, 0, 30), (196, 14, 116), (255, 84, 172), (255, 216, 236)),
+    "brown": ((20, 8, 2), (84, 42, 16), (148, 86, 44), (222, 184, 140)),
     "black and white": ((0, 0, 0), (70, 70, 70), (172, 172, 172), (255, 255, 255)),
-    "sepia": ((30, 18, 8), (106, 72, 42), (190, 150, 104), (250, 234, 204)),
-    "vaporwave": ((30, 8, 70), (140, 30, 170), (255, 96, 190), (110, 236, 255)),
+    "sepia": ((40, 26, 14), (124, 94, 66), (204, 174, 134), (252, 240, 216)),
+    "vaporwave": ((40, 8, 92), (150, 30, 190), (255, 96, 190), (100, 240, 255)),
     "rainbow": ((90, 20, 190), (20, 120, 255), (40, 220, 90), (255, 220, 30)),
 }
 COLOURS = tuple(_STOPS)
@@ -170,11 +353,12 @@ def _stops(colours: tuple[str, ...]) -> NDArray[np.float32]:
     if len(colours) == 1:
         return np.asarray(first, np.float32)
     second = np.array(_STOPS[colours[1]], np.float32) / 255
-    return np.stack([first[0], first[1] * 0.7 + first[2] * 0.3, second[2], second[3]])
+    return np.stack(
+        [first[0], first[1] * 0.5 + first[2] * 0.5, second[2], second[2] * 0.45 + second[3] * 0.55]
+    )
 
 
-def _paint(tone: NDArray[np.floating], colours: tuple[str, ...]) -> Picture:
-    table = _ramp(_stops(colours))
+def _lookup(tone: NDArray[np.floating], table: NDArray[np.float32]) -> Picture:
     position = np.clip(tone, 0, 1) * 255
     low = np.floor(position).astype(np.int32)
     high = np.minimum(low + 1, 255)
@@ -182,13 +366,16 @@ def _paint(tone: NDArray[np.floating], colours: tuple[str, ...]) -> Picture:
     return np.asarray(table[low] * (1 - part) + table[high] * part, np.float32)
 
 
+def _paint(tone: NDArray[np.floating], colours: tuple[str, ...]) -> Picture:
+    return _lookup(tone, _ramp(_stops(colours)))
+
+
 def _tinted(picture: Picture, colours: tuple[str, ...]) -> Picture:
     """A full-colour picture in the asked palette; a trace of its own colours remains."""
     if not colours:
         return picture
-    painted = _paint(luminance(picture), colours)
-    grey = luminance(picture)[..., None]
-    return np.clip(painted + (picture - grey) * 0.12, 0, 1)
+    grey = luminance(picture)
+    return _clip(_paint(grey, colours) + (picture - grey[..., None]) * 0.1)
 
 
 def _drawn(
@@ -199,12 +386,8 @@ def _drawn(
         first = np.array(_STOPS[colours[0]], np.float32) / 255
         last = np.array(_STOPS[colours[-1]], np.float32) / 255
         ink = first[1] * 0.8 if len(colours) == 1 else first[1]
-        paper = last[3] * 0.75 + last[2] * 0.25
+        paper = last[3] * 0.7 + last[2] * 0.3
     return np.asarray(ink + (paper - ink) * np.clip(tone, 0, 1)[..., None], np.float32)
-
-
-def _rgb(red: int, green: int, blue: int) -> Picture:
-    return np.asarray(np.array([red, green, blue], np.float32) / 255, np.float32)
 
 
 # ---------------------------------------------------------------- styles
@@ -213,176 +396,268 @@ Style = Callable[[Picture, NDArray[np.float32], tuple[str, ...]], Picture]
 
 
 def _photo(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    sharp = picture + (picture - _blur(picture, 1.5)) * 0.35
-    return _tinted(_saturate(np.clip(sharp, 0, 1), 1.15), colours)
+    sharp = picture + (picture - _blur(picture, 1.5)) * 0.1
+    return _tinted(_saturate(_clip(sharp), 1.15), colours)
 
 
 def _pencil(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
     grey = luminance(picture)
-    dodge = np.clip(grey / np.maximum(_blur(grey, 3.5), 0.04), 0, 1) ** 3.2
-    hatch = _tile(grey.shape, _DIAGONAL)
-    crossed = _tile(grey.shape, _CROSSED)
-    soft = _blur(grey, 1.2)
-    shade = 1 - 0.5 * _step(0.62 - soft, 0, 0.3) * (hatch < 0.3)
-    shade *= 1 - 0.45 * _step(0.33 - soft, 0, 0.2) * (crossed < 0.3)
-    tooth = 1 + 0.05 * _cloud(grain[..., 0], 0.6)
-    return _drawn(dodge * shade * tooth, colours, _rgb(38, 38, 44), _rgb(250, 248, 242))
+    soft = _blur(grey, 1.6)
+    line = _line(grey, 1.3, 0.006, 0.07)
+    wobble = 0.12 * _cloud(grain[..., 1], 1.5)
+    near = _wave(_tile(grey.shape, _DOWN) + wobble)
+    cross = _wave(_tile(grey.shape, _UP) - wobble)
+    first = _step(0.72 - soft, 0, 0.45) * _step(near, 0.35, 0.8)
+    second = _step(0.42 - soft, 0, 0.34) * _step(cross, 0.3, 0.75)
+    smudge = 0.24 * (1 - soft)
+    tooth = 1 + 0.12 * _fine(grain[..., 0])
+    lead = 1 - (1 - 0.78 * line) * (1 - 0.5 * first * tooth) * (1 - 0.58 * second * tooth)
+    return _drawn(1 - lead - smudge, colours, _rgb(44, 46, 54), _rgb(252, 251, 248))
 
 
 def _charcoal(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    grey = _blur(luminance(picture), 1.4)
-    tone = _step(grey, 0.12, 0.78)
-    strokes = np.clip(_blur(grey, 1.0) / np.maximum(_blur(grey, 5.0), 0.05), 0, 1) ** 2.5
-    tooth = _cloud(grain[..., 0], 0.6)
-    rubbed = tone * strokes + tooth * 0.13 * (1.1 - np.abs(2 * tone - 1))
-    return _drawn(rubbed * 0.95 + 0.02, colours, _rgb(14, 13, 13), _rgb(222, 214, 202))
+    grey = luminance(picture)
+    flow = _flow(grey, grain, 4.0, 0.35)
+    smear = _along(_blur(grey, 1.2), flow, 4.0, 5)
+    tooth = _fine(grain[..., 0]) * 0.5 + 0.8 * _along(_fine(grain[..., 1]), flow, 5.0, 6)
+    ground = smear + 0.11 * tooth
+    coal = _step(0.58 - ground, 0.0, 0.46) * 0.96
+    coal = 1 - (1 - coal) * (1 - 0.75 * _line(grey, 2.0, 0.012, 0.09))
+    chalk = _step(smear + 0.06 * tooth, 0.64, 1.0) * 0.88
+    paper, black, white = _rgb(174, 159, 137), _rgb(20, 17, 17), _rgb(250, 246, 238)
+    if colours:
+        stops = _stops(colours)
+        paper, black, white = stops[2] * 0.7 + stops[1] * 0.3, stops[0], stops[3]
+    out = paper * (1 - coal[..., None]) + black * coal[..., None]
+    return _clip(out * (1 - chalk[..., None]) + white * chalk[..., None])
 
 
 def _ink(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
     grey = luminance(_smooth(picture, 1))
-    lines = _ink_lines(grey, 1.1, 30)
-    black = _step(_blur(grey, 1.0), 0.26, 0.33)
-    return _drawn(lines * black, colours, _rgb(8, 8, 12), _rgb(252, 250, 244))
+    wet = 0.035 * _cloud(grain[..., 0], 1.6)
+    soft = _blur(grey, 1.6) + wet
+    wash = 0.30 * _step(0.60 - soft, 0, 0.22) + 0.66 * _step(0.34 - soft, 0, 0.2)
+    line = _line(grey, 1.8, 0.012, 0.088)
+    tone = (1 - line) * (1 - np.clip(wash, 0, 1))
+    return _drawn(tone, colours, _rgb(8, 8, 14), _rgb(254, 253, 250))
 
 
 def _watercolor(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    wash = _blur(_kuwahara(_smooth(picture, 1), 5), 0.7)
-    wash = _saturate(wash, 1.7) if not colours else _tinted(wash, colours)
-    wash = 1 - (1 - wash) * 0.66
-    pool = _cloud(grain[..., 0], 1.6) * 0.06 + _cloud(grain[..., 1], 0.7) * 0.03
-    edge, _, _ = _edges(wash, 0.8)
-    rim = np.clip(edge - 0.1, 0, 1) * 0.45
-    pigment = (1 - wash) * (1 + 2.2 * pool[..., None]) + rim[..., None] * (1 - wash * 0.7)
-    return np.asarray(np.clip(1 - pigment, 0, 1), np.float32)
+    bleed = 1.3 * _cloud(grain[..., 1], 1.4), 1.3 * _cloud(grain[..., 2], 1.4)
+    flat = _at(_kuwahara(_kuwahara(picture, 3), 5), *bleed)
+    stairs = _stairs(luminance(flat), 4, 0.7)
+    flat = _clip(flat + 0.7 * (stairs - luminance(flat))[..., None])
+    wash = _tinted(_clip(flat * 0.74 + 0.26), colours) if colours else _saturate(flat, 2.1)
+    grey = luminance(wash)
+    rim = np.clip(_edge(flat, 1.2) - 0.08, 0, 0.8)
+    damp = 0.35 + 0.65 * _step(grey, 0.0, 0.5)
+    pool = 1 + damp * (0.24 * _cloud(grain[..., 0], 2.2) + 0.10 * _fine(grain[..., 0]))
+    pigment = (1 - wash) * 0.62 * pool[..., None]
+    pigment = pigment + (0.34 * rim * (1 - 0.5 * grey))[..., None] * (1.15 - wash)
+    white = _step(grey + 0.10 * _cloud(grain[..., 1], 2.2), 0.7, 0.98)
+    pigment = pigment * (1 - 0.75 * white[..., None])
+    brush = 0.4 * _line(luminance(picture), 1.2, 0.02, 0.09)
+    pigment = pigment + brush[..., None] * (1.1 - 0.6 * wash)
+    return _clip(_rgb(255, 253, 248) - np.maximum(pigment, 0))
 
 
 def _oil(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    paint = _kuwahara(_kuwahara(picture, 3), 5)
-    paint = _saturate(paint, 1.8)
-    paint = np.clip((paint - 0.5) * 1.25 + 0.5, 0, 1)
-    bristle = cv2.resize(grain[..., 0], None, fx=CELL, fy=CELL, interpolation=cv2.INTER_LINEAR)
-    _, upright, _ = _edges(_blur(picture, 2.5), 2.0)
-    upright = _blur(upright, 3)
-    along_x = cv2.blur(bristle, (13, 3)) * 2.6
-    along_y = cv2.blur(bristle, (3, 13)) * 2.6
-    stroke = np.where(upright > 0.5, along_y, along_x)
-    # Light from the upper left on the ridges of the paint.
-    relief = stroke - np.roll(stroke, (2, 2), (0, 1))
-    shade = np.clip(relief * 0.2, -0.28, 0.28)[..., None]
-    twill = _tile(picture.shape, np.where((_ROW + _COLUMN) % 4 < 2, 1.13, 0.83))[..., None]
-    varnish = np.ones(3, np.float32) if colours else np.array([1.1, 1.0, 0.78], np.float32)
-    paint = _tinted(paint, colours) * varnish
-    return np.asarray(np.clip(paint * (1 + shade) * twill + shade * 0.12, 0, 1), np.float32)
-
-
-def _comic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    flat = _smooth(picture, 3, 0.15)
-    grey = luminance(flat)
-    steps = 3
-    stairs = np.floor(grey * steps) / steps
-    stairs = stairs + _step(grey * steps - np.floor(grey * steps), 0.82, 1.0) / steps + 0.16
-    flat = _saturate(np.clip(flat * (stairs / np.maximum(grey, 0.06))[..., None], 0, 1), 2.2)
-    flat = np.clip(flat, 0, 1)
-    # Ben Day dots: wide over the middle tones, deeper in the shadows.
-    dots = 1 - _step(_tile(grey.shape, _RADIUS), 0.9, 1.7)
-    shadow = (_step(0.78 - grey, 0, 0.12) * 0.32 + _step(0.45 - grey, 0, 0.1) * 0.25) * dots
-    flat = _tinted(flat, colours) * (1 - shadow)[..., None]
-    return flat * _ink_lines(luminance(_smooth(picture, 1)), 1.5, 45)[..., None]
-
-
-def _halftone(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    grey = _cells(picture, CELL) @ np.array([0.299, 0.587, 0.114], np.float32)
-    radius = np.sqrt(np.clip(1 - grey, 0, 1)) * 2.65
-    dots = _step(_tile(grey.shape, _RADIUS) - radius, -0.6, 0.4)
-    return _drawn(dots, colours, _rgb(12, 14, 30), _rgb(252, 246, 230))
-
-
-def _pixel(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    blocks = _saturate(_cells(picture, CELL), 1.8)
+    flow = _flow(luminance(picture), grain, 5.5, 0.3)
+    bristle = _along(_fine(grain[..., 0]), flow, 6.0, 6) * 1.9
+    push = _cloud(grain[..., 1], 0.8) * 0.9
+    paint = _at(_kuwahara(picture, 3), push, -push)
+    paint = _along(paint, flow, 3.0, 5) + 0.6 * (_blur(picture, 0.8) - _blur(picture, 2.5))
+    paint = _contrast(_saturate(_clip(paint), 1.75), 1.2)
     if colours:
-        blocks = _paint(np.round(luminance(blocks) * 5) / 5, colours)
+        paint = _tinted(paint, colours)
     else:
-        blocks = np.clip((blocks - 0.5) * 1.35 + 0.5, 0, 1)
-    lamp = np.where((_ROW == 3) | (_COLUMN == 3), 0.8, 1.05)
-    return np.asarray(np.clip(blocks * _tile(picture.shape, lamp)[..., None], 0, 1), np.float32)
+        # Umber in the shadows, a honey varnish over the lights.
+        grey = luminance(paint)[..., None]
+        paint = paint * _rgb(255, 232, 184) + _rgb(40, 18, 4) * (1 - grey) ** 2
+    relief = bristle - _shift(bristle, 1, 1)
+    shade = np.clip(0.10 * bristle + 0.10 * relief, -0.3, 0.3)[..., None]
+    return _clip(paint * (1 + shade) + 0.04 * shade)
 
 
-def _mosaic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    tiles = _saturate(_cells(picture, CELL), 1.5)
-    jitter = _per_cell(grain)
-    tiles = np.clip(tiles + jitter[..., :1] * 0.09, 0, 1)
-    tiles = _tinted(np.asarray(tiles, np.float32), colours)
-    if not colours:
-        tiles = np.clip(tiles + jitter * 0.03, 0, 1)
-    grout = (_ROW == 3) | (_COLUMN == 3)
-    bevel = np.where(grout, 0.22, np.where((_ROW == 0) | (_COLUMN == 0), 1.22, 0.95))
-    return np.asarray(
-        np.clip(tiles * _tile(picture.shape, bevel.astype(np.float32))[..., None], 0, 1), np.float32
-    )
-
-
-def _glass(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    flat = _kuwahara(_kuwahara(_smooth(picture, 2, 0.2), 5), 7)
-    grey = luminance(flat)
-    lead, _, _ = _edges(flat, 0.7)
-    flat = _saturate(np.clip(np.maximum(flat, 0) ** 0.75 * 1.1 + 0.1, 0, 1), 3.4)
-    flat = np.clip(_tinted(flat, colours), 0, 1)
-    light = 1 + 0.14 * _cloud(grain[..., 0], 1.6) + 0.15 * (0.5 - grey)
-    lines = 1 - _step(np.asarray(cv2.dilate(lead, np.ones((3, 3))), np.float32), 0.2, 0.45)
-    return np.asarray(np.clip(flat * light[..., None] * lines[..., None], 0, 1), np.float32)
-
-
-def _neon(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    edge, upright, _ = _edges(picture, 1.1)
-    line = _step(edge, 0.12, 0.75)
-    pair = (colours or ("teal", "pink"))[:2]
-    first = np.array(_STOPS[pair[0]], np.float32)[2] / 255
-    second = np.array(_STOPS[pair[-1]], np.float32)[2] / 255
-    dark = np.array(_STOPS[pair[0]], np.float32)[1] / 255 if colours else _rgb(52, 14, 96)
-    share = _step(upright, 0.35, 0.65)[..., None]
-    tube = line[..., None] * (first * share + second * (1 - share))
-    glow = _blur(tube, 2.2) * 1.1 + _blur(tube, 6.5) * 1.3
-    core = (_step(edge, 0.55, 1.1) * 0.55)[..., None]
-    base = dark * (0.1 + 0.42 * luminance(picture)[..., None] ** 1.4)
-    return np.asarray(np.clip(base + tube * 0.9 + glow + core, 0, 1), np.float32)
-
-
-def _blueprint(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    edge, _, _ = _edges(_smooth(picture, 1), 0.8)
-    line = _step(edge, 0.14, 0.6)
-    grey = _blur(luminance(picture), 1.0)
-    hatch = (_tile(grey.shape, _DIAGONAL) < 0.3) * _step(0.45 - grey, 0, 0.2) * 0.2
-    paper = _rgb(14, 58, 148)
-    ink = _rgb(226, 240, 255)
+def _impasto(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    flow = _flow(luminance(picture), grain, 5.0, 0.6)
+    ridge = _along(_cloud(grain[..., 0], 0.75), flow, 9.0, 8) * 1.7
+    push = ridge * 1.2
+    paint = _along(_kuwahara(picture, 5), flow, 4.0, 5)
+    paint = _at(paint, push, -push)
+    paint = _clip(paint + 0.5 * (_blur(picture, 1.0) - _blur(picture, 3.0)))
+    paint = _contrast(_saturate(paint, 2.0), 1.15)
+    tone = luminance(paint) + 0.15 * ridge
     if colours:
-        paper = np.array(_STOPS[colours[0]], np.float32)[1] / 255
-        ink = np.array(_STOPS[colours[-1]], np.float32)[3] / 255
-    tone = np.clip(line * 0.95 + hatch + 0.1 * grey, 0, 1)[..., None]
-    fibre = 1 + 0.05 * _cloud(grain[..., 0], 1.5)[..., None]
-    return np.asarray(np.clip(paper * fibre * (1 - tone) + ink * tone, 0, 1), np.float32)
+        paint = _clip(_tinted(paint, colours) * (1 + 0.22 * ridge[..., None]))
+    else:
+        # Ultramarine shadows, chrome yellow lights, streaked by the brush.
+        cool = _step(0.5 - tone, -0.05, 0.45)[..., None] * 0.62
+        warm = _step(tone, 0.5, 0.95)[..., None] * 0.5
+        paint = paint * (1 - cool) + (_rgb(14, 40, 150) * (0.45 + tone[..., None])) * cool
+        paint = paint * (1 - warm) + _rgb(255, 214, 62) * (0.35 + 0.65 * tone[..., None]) * warm
+    lit = (ridge - _shift(ridge, 2, 2))[..., None]
+    return _clip(paint * (1 + np.clip(0.34 * lit, -0.5, 0.5)) + np.clip(0.12 * lit, 0, 0.25))
 
 
 def _pointillism(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    dots = _saturate(_cells(picture, CELL), 1.8)
-    jitter = _per_cell(grain)
+    noise = _per_cell(grain)
+    out = np.empty_like(picture)
+    out[:] = np.array(_STOPS[colours[-1]][3], np.float32) / 255 if colours else _rgb(250, 240, 214)
+    rich = _saturate(picture, 1.9)
+    for table, offset in ((_OFFSET, 4), (_GRID, 0)):
+        dots = _cells(rich, 8, offset, offset)
+        hue = _cells(noise, 8, offset, offset) * 2
+        if colours:
+            dots = _paint(luminance(dots) + 0.13 * hue[..., 0], colours)
+        else:
+            hue = hue - 0.7 * luminance(hue)[..., None]
+            dots = _clip(_contrast(dots, 1.15) + (0.07 + 0.07 * luminance(dots)[..., None]) * hue)
+        radius = 3.9 - 1.3 * luminance(dots)
+        mask = 1 - _step(_tile(radius.shape, table) - radius, -0.7, 0.7)
+        out += (dots - out) * mask[..., None]
+    return out
+
+
+def _comic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    flat = _kuwahara(_smooth(picture, 1, 0.15), 5)
+    grey = luminance(flat)
+    stairs = _stairs(np.clip(grey * 1.05 + 0.06, 0, 1), 3, 0.5)
+    flat = _saturate(_clip(flat + 0.75 * (stairs - grey)[..., None]), 2.6)
     if colours:
-        grey = np.clip(luminance(dots) * 0.85 + 0.08 + jitter[..., 0] * 0.14, 0, 1)
-        dots = _paint(np.asarray(grey, np.float32), colours)
-        paper = np.array(_STOPS[colours[-1]], np.float32)[3] / 255
+        flat = _tinted(flat, colours)
+    dots = 1 - _step(_tile(grey.shape, _BEN_DAY), 1.2, 2.2)
+    shadow = (_step(0.55 - grey, 0, 0.16) - 0.6 * _step(0.3 - grey, 0, 0.16)) * dots
+    shade = np.array([0.75, 0.75, 0.35], np.float32) if not colours else np.float32(0.6)
+    flat = flat * (1 - shadow[..., None] * shade)
+    line = _line(luminance(picture), 1.6, 0.024, 0.08)
+    return _clip(flat * (1 - line)[..., None] + _rgb(10, 6, 22) * line[..., None])
+
+
+def _halftone(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    grey = _blur(luminance(picture), 1.2)
+    tone = np.clip((grey - 0.5) * 1.3 + 0.52, 0, 1)
+    dots = _step(tone - (1 - _tile(grey.shape, _SCREEN)), -0.1, 0.1)
+    return _drawn(dots, colours, _rgb(16, 26, 96), _rgb(255, 240, 206))
+
+
+def _pixel(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    blocks = _cells(picture, 8)
+    if colours:
+        blocks = _paint(_stairs(luminance(blocks), 5, 0.5), colours)
     else:
-        dots = np.clip(dots + jitter * 0.16, 0, 1)
-        paper = _rgb(250, 244, 228)
-    mask = (1 - _step(_tile(picture.shape[:2], _RADIUS), 1.3, 2.3))[..., None]
-    return np.asarray(np.clip(paper * (1 - mask) + dots * mask, 0, 1), np.float32)
+        blocks = _stairs(_contrast(_saturate(blocks, 2.3), 1.2), 4, 0.5)
+    edge = np.where((_X % 8 > 7) | (_Y % 8 > 7), 0.72, 1.0)
+    edge = np.where((_X % 8 < 1) | (_Y % 8 < 1), edge * 1.12, edge)
+    return _clip(blocks * _tile(picture.shape, edge)[..., None])
+
+
+_BRICK = (np.floor(_Y / 8) % 2).astype(np.float32)
+_BX = (_X + 4 * _BRICK) % 8
+_BEVEL = np.where((_BX > 6.7) | (_Y % 8 > 6.7), 0.0, 1.0).astype(np.float32)
+_FACE = (1.0 + 0.045 * (8 - _BX - _Y % 8)).astype(np.float32)
+
+
+def _mosaic(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    both = np.dstack([_saturate(picture, 2.0), _per_cell(grain)])
+    odd = _tile(both.shape, _BRICK)[..., None]
+    both = _cells(both, 8) * (1 - odd) + _cells(both, 8, 0, 4) * odd
+    jitter = both[..., 3:] * 2
+    tiles = _clip(_contrast(both[..., :3], 1.15) + 0.05 * jitter[..., :1])
+    tiles = _tinted(tiles, colours) if colours else _clip(tiles + 0.035 * jitter)
+    stone = tiles * _tile(odd.shape, _FACE)[..., None]
+    body = _tile(odd.shape, _BEVEL)[..., None]
+    grout = _rgb(112, 100, 88)
+    if colours:
+        grout = np.asarray(_stops(colours)[1] * 0.5 + _stops(colours)[0] * 0.5, np.float32)
+    return _clip(stone * body + grout * (1 - body))
+
+
+def _glass(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    both = np.dstack([_blur(picture, 1.0), _per_cell(grain[..., 0])])
+    panes = _regions(both, _GLASS)
+    lead = _tile(picture.shape, _LEAD)
+    warp = 2.3 * _cloud(grain[..., 1], 2.0), 2.3 * _cloud(grain[..., 2], 2.0)
+    panes, lead = _at(panes, *warp), _at(lead, *warp)
+    jewel = _clip(0.7 * panes[..., :3] + 0.4 * _kuwahara(picture, 5) + 0.08 * panes[..., 3:4])
+    jewel = _contrast(jewel, 1.15)
+    jewel = _tinted(jewel, colours) if colours else _saturate(jewel, 2.9)
+    glow = 0.8 + 0.5 * _step(lead, 0.4, 5.0)
+    glow = glow * (1 + 0.10 * _cloud(grain[..., 0], 1.2))
+    solid = _step(lead, 0.2, 1.0)
+    contour = 1 - 0.9 * _line(luminance(picture), 1.9, 0.03, 0.085)
+    dark = _rgb(10, 9, 14)
+    pane = jewel * glow[..., None]
+    return _clip(dark + (pane - dark) * (solid * contour)[..., None])
+
+
+def _neon(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    edge = _edge(picture, 1.7)
+    line = _step(edge, 0.18, 0.75)
+    pair = (colours or ("teal", "pink"))[:2]
+    first, second = (np.array(_STOPS[name], np.float32)[2] / 255 for name in (pair[0], pair[-1]))
+    base = np.array(_STOPS[pair[0]], np.float32)[1] / 255 if colours else _rgb(70, 16, 130)
+    if not colours:
+        first, second = _rgb(0, 220, 255), _rgb(255, 20, 170)
+    cosine, _ = _tensor(luminance(picture), 3.0)
+    share = _step(cosine, -0.6, 0.6)[..., None]
+    tube = line[..., None] * (first * share + second * (1 - share))
+    glow = _blur(tube, 3.0) * 0.7 + _blur(tube, 8.0) * 0.75
+    core = (_step(edge, 0.7, 1.6) * 0.35)[..., None]
+    scene = base * (0.10 + 0.34 * _blur(luminance(picture), 1.5)[..., None])
+    return _clip(scene + tube * 0.85 + glow + core)
+
+
+_PLAN_GRID = np.where((_X < 1) | (_Y < 1), 1.0, 0.0).astype(np.float32)
+_FINE_GRID = np.where((_X % 8 < 1) | (_Y % 8 < 1), 1.0, 0.0).astype(np.float32)
+
+
+def _blueprint(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    edge = _edge(_smooth(picture, 1), 1.7)
+    line = _step(edge, 0.08, 0.95)
+    grey = _blur(luminance(picture), 1.5)
+    hatch = _step(_wave(_tile(grey.shape, _UP)), 0.6, 0.95) * _step(0.42 - grey, 0, 0.3) * 0.22
+    grid = 0.20 * _tile(grey.shape, _PLAN_GRID) + 0.07 * _tile(grey.shape, _FINE_GRID)
+    paper, ink = _rgb(8, 44, 140), _rgb(222, 236, 255)
+    if colours:
+        paper = np.array(_STOPS[colours[0]], np.float32)[1] / 255 * 0.85
+        ink = np.array(_STOPS[colours[-1]], np.float32)[3] / 255
+    tone = np.clip(line * 0.95 + (1 - line) * (hatch + grid) + 0.04 * grey, 0, 1)[..., None]
+    fibre = 1 + 0.10 * _cloud(grain[..., 0], 2.5)[..., None]
+    return _clip(paper * fibre * (1 - tone) + ink * tone)
+
+
+def _woodcut(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    grey = _blur(luminance(picture), 1.3)
+    tone = np.clip((grey - 0.5) * 1.2 + 0.47, 0, 1)
+    cosine, sine = _tensor(luminance(picture), 5.0)
+    bend = 0.16 * _cloud(grain[..., 0], 2.0) + 0.5 * _blur(grey, 5.0)
+    level = _wave(_tile(grey.shape, _Y / 8) + bend)
+    upright = _wave(_tile(grey.shape, _X / 8) + bend)
+    down = _wave(_tile(grey.shape, _UP) + bend)
+    up = _wave(_tile(grey.shape, _DOWN) + bend)
+    # Gouges follow the form: level, upright or slanting, whichever is nearest.
+    weights = [np.exp(3.0 * v) for v in (cosine + 0.35, -cosine, sine, -sine)]
+    total = weights[0] + weights[1] + weights[2] + weights[3]
+    parts = zip(weights, (level, upright, down, up), strict=True)
+    gouge = sum((weight * wave for weight, wave in parts), np.zeros_like(grey)) / total
+    cut = _step(tone - (0.12 + 0.76 * (1 - gouge)), -0.13, 0.13)
+    cut = cut * (1 - 0.8 * _line(grey, 1.6, 0.02, 0.08))
+    return _drawn(cut, colours, _rgb(18, 10, 10), _rgb(232, 200, 150))
 
 
 def _engraving(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
     grey = luminance(picture)
-    grey = np.clip(grey + (grey - _blur(grey, 3)) * 0.8, 0, 1)
-    width = (1 - grey) * 2.5 - 0.25
-    lines = _step(_tile(grey.shape, _LEVEL) - width, -0.5, 0.4)
-    tone = lines * _ink_lines(grey, 1.1, 20)
-    return _drawn(tone, colours, _rgb(34, 18, 10), _rgb(242, 228, 198))
+    soft = _blur(grey, 1.1)
+    bend = 0.9 * _blur(grey, 4.0)
+    near = _wave(_tile(grey.shape, (_X + 2 * _Y) / 8) + bend)
+    cross = _wave(_tile(grey.shape, (2 * _X - _Y) / 8) + bend)
+    tone = np.clip(soft * 1.05 + 0.02, 0, 1)
+    first = _step(0.25 + 0.75 * tone - near, -0.14, 0.3)
+    second = _step(0.5 + 0.9 * tone - cross, -0.14, 0.3)
+    line = _line(grey, 1.2, 0.012, 0.08)
+    lines = (0.2 + 0.8 * first) * (0.25 + 0.75 * second) * (1 - 0.7 * line)
+    return _drawn(lines, colours, _rgb(74, 34, 10), _rgb(246, 228, 186))
 
 
 _HEAT = _ramp(
@@ -395,30 +670,42 @@ _HEAT = _ramp(
 
 
 def _thermal(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    grey = _blur(luminance(picture), 2.0)
-    grey = np.clip((grey - 0.5) * 1.2 + 0.5, 0, 1)
+    grey = _blur(luminance(picture), 3.0)
     if colours:
-        return _paint(grey, colours)
-    return np.asarray(_HEAT[(grey * 255).astype(np.int32)], np.float32)
+        return _paint(_contrast(grey, 1.15), colours)
+    return _lookup(grey, _HEAT)
+
+
+def _poly(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    both = np.dstack([_saturate(picture, 1.5), _per_cell(grain[..., 0])])
+    facet = _regions(both, _POLY)
+    facing = _tile(picture.shape, _FACING)
+    warp = 1.8 * _cloud(grain[..., 1], 2.0), 1.8 * _cloud(grain[..., 2], 2.0)
+    facet, facing = _at(facet, *warp), _at(facing, *warp)
+    shade = 1 + 0.10 * facing + 0.16 * facet[..., 3]
+    out = _contrast(facet[..., :3], 1.2) * shade[..., None]
+    return _tinted(_clip(out), colours)
+
+
+_BANDS = ((0, 6, 0), (6, 9, 9), (9, 13, -3), (13, 16, -10))
 
 
 def _glitch(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
-    picture = _tinted(_saturate(picture, 1.5), colours)
-    out = picture.copy()
-    out[..., 0] = cv2.warpAffine(
-        np.ascontiguousarray(picture[..., 0]),
-        np.array([[1, 0, 6], [0, 1, 0]], np.float32),
-        picture.shape[1::-1],
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    out[..., 2] = cv2.warpAffine(
-        np.ascontiguousarray(picture[..., 2]),
-        np.array([[1, 0, -6], [0, 1, 0]], np.float32),
-        picture.shape[1::-1],
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    scan = np.where(_tile(picture.shape[:2], _ROW) < 2, 1.12, 0.62)
-    return np.clip(out * scan[..., None], 0, 1).astype(np.float32)
+    out = _contrast(_saturate(picture, 1.9), 1.15)
+    table = np.zeros((TILE, 1), np.float32)
+    for first, last, shift in _BANDS:
+        table[first:last] = shift
+    gate = 0.15 + 0.85 * _step(_cloud(grain[..., 0], 4.0), -0.2, 1.0)
+    jump = _tile(picture.shape, table) * gate
+    still = np.zeros_like(jump)
+    planes = [_at(np.ascontiguousarray(out[..., c]), jump + (6 - 6 * c), still) for c in range(3)]
+    out = np.stack(planes, 2)
+    scan = _tile(picture.shape, np.where(_Y % 4 < 2, 1.12, 0.68))[..., None]
+    if colours:
+        return _clip(_tinted(_clip(out), colours) * scan)
+    grey = luminance(out)[..., None]
+    phosphor = _rgb(60, 0, 110) * (1 - grey) + _rgb(150, 255, 235) * grey
+    return _clip((out * 0.8 + phosphor * 0.3) * scan)
 
 
 _STYLES: dict[str, Style] = {
@@ -428,6 +715,8 @@ _STYLES: dict[str, Style] = {
     "ink": _ink,
     "watercolor": _watercolor,
     "oil": _oil,
+    "impasto": _impasto,
+    "pointillism": _pointillism,
     "comic": _comic,
     "halftone": _halftone,
     "pixel art": _pixel,
@@ -435,104 +724,158 @@ _STYLES: dict[str, Style] = {
     "stained glass": _glass,
     "neon": _neon,
     "blueprint": _blueprint,
-    "pointillism": _pointillism,
+    "woodcut": _woodcut,
     "engraving": _engraving,
     "thermal": _thermal,
+    "low poly": _poly,
     "glitch": _glitch,
 }
 STYLES = tuple(_STYLES)
 
 # ---------------------------------------------------------------- moods
 
+Mood = Callable[[Picture, NDArray[np.float32], tuple[str, ...]], Picture]
+_STAR = np.exp(-(_dots(tuple((y, x) for y in (2, 6, 10, 14) for x in (2, 6, 10, 14))) ** 2) / 1.6)
+
 
 def _specks(grain: Plane, above: float) -> Plane:
     """A small star in every cell whose grain is rare."""
-    star = np.exp(-((_RADIUS / 1.0) ** 2)).astype(np.float32)
-    mask = _per_cell(_step(grain, above, above + 0.5))
-    return np.asarray(mask * np.tile(star, grain.shape), np.float32)
+    mask = _per_cell(_step(grain, above, above + 0.7))
+    return np.asarray(mask * _tile(mask.shape, _STAR), np.float32)
 
 
-def _grade(picture: Picture, tint: Picture, amount: float) -> Picture:
-    """Mixes the picture with its luminance in a tint."""
+def _graded(
+    picture: Picture, stops: NDArray[np.float32], amount: float, colours: tuple[str, ...]
+) -> Picture:
+    """Mixes in a palette over the luminance; colours that were asked for stay in charge."""
+    if colours:
+        amount = amount * 0.3
+    painted = _lookup(luminance(picture), _ramp(stops / 255))
+    return np.asarray(picture * (1 - amount) + painted * amount, np.float32)
+
+
+def _palette(*stops: tuple[int, int, int]) -> NDArray[np.float32]:
+    return np.array(stops, np.float32)
+
+
+_NIGHT = _palette((2, 4, 24), (8, 24, 84), (30, 84, 170), (176, 206, 250))
+_GALAXY = _palette((10, 0, 34), (70, 10, 120), (190, 40, 190), (255, 190, 255))
+_WINTER = _palette((62, 92, 140), (126, 164, 208), (196, 224, 246), (252, 255, 255))
+_SUNRISE = _palette((58, 22, 92), (190, 60, 110), (255, 140, 92), (255, 232, 160))
+_AUTUMN = _palette((40, 14, 10), (132, 36, 12), (214, 92, 26), (250, 196, 104))
+_UNDERWATER = _palette((0, 20, 44), (0, 76, 104), (10, 150, 160), (170, 250, 226))
+_FIRE = _palette((8, 0, 0), (150, 8, 0), (255, 96, 0), (255, 244, 130))
+_PASTEL = _palette((190, 170, 226), (236, 186, 214), (252, 222, 206), (240, 255, 240))
+_FADED = _palette((84, 74, 78), (128, 122, 104), (176, 172, 142), (222, 214, 180))
+
+
+def _night(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    if colours:
+        # Moonlight dims the asked colours and fills only the deep shadows with blue.
+        deep = (1 - _step(luminance(picture), 0.0, 0.45))[..., None]
+        dark = _saturate(picture, 1.35) ** 1.2 * 0.74 + 0.8 * deep * _rgb(8, 22, 78)
+    else:
+        dark = _graded(picture, _NIGHT, 0.85, colours) * 0.8
+    return _clip(dark + _specks(grain[..., 2], 2.0)[..., None] * _rgb(255, 250, 225))
+
+
+def _galaxy(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    dark = _graded(picture, _GALAXY, 0.8, colours) * 0.8
+    veil = (0.5 if colours else 1.0) * 0.26
+    gas = _step(_cloud(grain[..., 1], 3.0), -0.3, 2.0)[..., None] * _rgb(255, 40, 190)
+    gas = gas + _step(_cloud(grain[..., 0], 3.0), 0.0, 2.0)[..., None] * _rgb(20, 120, 255)
+    return _clip(dark + gas * veil * 2 + _specks(grain[..., 2], 1.7)[..., None])
+
+
+def _winter(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    cold = _graded(picture, _WINTER, 0.82, colours)
+    if colours:
+        cold = cold * 0.78 + 0.22 * _rgb(226, 240, 255)
+    return _clip(cold + _specks(grain[..., 1], 1.4)[..., None] * 0.9)
+
+
+def _sunrise(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    warm = _graded(picture, _SUNRISE, 0.85, colours)
+    light = _blur(luminance(picture), 8.0)[..., None]
+    return _clip(warm + (0.3 if colours else 0.16) * light * _rgb(255, 150, 70))
+
+
+def _autumn(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    leaves = _step(_cloud(grain[..., 1], 2.0), -1.0, 1.0)[..., None]
+    spread = (_rgb(250, 40, 20) * leaves + _rgb(190, 190, 40) * (1 - leaves)) - _rgb(220, 115, 30)
+    out = _graded(picture, _AUTUMN, 0.8, colours)
+    return _clip(out + spread * (0.4 if colours else 0.5) * luminance(picture)[..., None])
+
+
+def _underwater(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    deep = _graded(_blur(picture, 0.8), _UNDERWATER, 0.82, colours)
+    caustic = 1 - np.abs(_cloud(grain[..., 1], 2.0))
+    return _clip(deep * (0.82 + 0.32 * _step(caustic, 0.2, 1.0))[..., None])
+
+
+def _fire(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    lick = 0.07 * _cloud(grain[..., 1], 1.5)
+    hot = _clip(picture + lick[..., None])
+    hot = _graded(_contrast(hot, 1.2), _FIRE, 0.95, colours)
+    glow = _blur(_step(luminance(picture), 0.5, 1.0), 5.0)[..., None]
+    if colours:
+        flame = _step(_cloud(grain[..., 1], 2.0), -0.2, 1.6)[..., None]
+        hot = hot * 0.85 + 0.5 * flame * _rgb(255, 96, 0)
+    return _clip(hot + 0.2 * glow * _rgb(255, 90, 0))
+
+
+def _pastel(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    out = _graded(picture, _PASTEL, 0.7, colours)
+    if colours:
+        return _clip(_saturate(out, 1.7) * 0.58 + 0.40)
     grey = luminance(picture)[..., None]
-    return np.clip(picture * (1 - amount) + grey * tint * amount, 0, 1)
+    return _clip(out + (picture - grey) * 0.35 + 0.02)
 
 
-def _night(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    dark = _grade(picture, np.array([0.3, 0.5, 1.3], np.float32), 0.72) ** 1.25 * 0.95
-    return np.clip(dark + _specks(grain[..., 2], 2.0)[..., None] * 0.9, 0, 1)
+def _faded(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    if colours:
+        return _clip(_saturate(picture, 0.75) * 0.56 + _rgb(68, 60, 54))
+    return _clip(_graded(picture, _FADED, 0.78, colours))
 
 
-def _galaxy(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    veil = (_cloud(grain[..., 1], 3.0) * 0.16)[..., None] * np.array([1.0, 0.1, 0.9], np.float32)
-    tint = np.array([0.75, 0.35, 1.25], np.float32)
-    dark = _grade(picture, tint, 0.75) ** 1.3 * 0.85 + np.clip(veil, 0, 1)
-    return np.asarray(np.clip(dark + _specks(grain[..., 2], 1.8)[..., None], 0, 1), np.float32)
+def _vivid(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    return _contrast(_saturate(picture, 2.4), 1.2)
 
 
-def _winter(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    cold = _grade(picture, np.array([0.78, 0.98, 1.2], np.float32), 0.8) * 0.78 + 0.2
-    return np.clip(cold + _specks(grain[..., 1], 1.7)[..., None] * 0.8, 0, 1)
+def _dark(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    if colours:
+        return _clip(_saturate(picture, 1.25) ** 1.3 * 0.62)
+    return _clip(_saturate(picture, 0.7) ** 1.7 * 0.62)
 
 
-def _sunset(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    stops = np.array([(32, 8, 56), (150, 30, 84), (250, 108, 44), (255, 224, 138)], np.float32)
-    table = _ramp(stops / 255)
-    painted = table[(luminance(picture) * 255).astype(np.int32)]
-    return np.clip(painted * 0.72 + picture * 0.28, 0, 1)
+def _light(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    bloom = _blur(picture, 6.0)
+    return _clip(1 - (1 - picture * 0.9) * (1 - bloom * 0.62) * 0.82)
 
 
-def _autumn(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    return _grade(picture, np.array([1.3, 0.82, 0.35], np.float32), 0.6)
+def _foggy(picture: Picture, grain: NDArray[np.float32], colours: tuple[str, ...]) -> Picture:
+    fog = np.clip(0.62 + 0.13 * _cloud(grain[..., 1], 3.5), 0.3, 0.85)[..., None]
+    soft = _blur(_saturate(picture, 0.8 if colours else 0.45), 1.4)
+    veil = _rgb(176, 186, 196)
+    if colours:
+        fog = fog * 0.8
+        veil = np.asarray(0.6 * veil + 0.4 * _stops(colours)[3], np.float32)
+    return _clip(soft * (1 - fog) + veil * fog)
 
 
-def _underwater(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    light = (1 + 0.16 * _cloud(grain[..., 1], 2.2))[..., None]
-    return np.clip(_grade(picture, np.array([0.12, 0.9, 1.1], np.float32), 0.72) * light, 0, 1)
-
-
-def _fire(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    stops = np.array([(10, 0, 0), (150, 14, 0), (255, 110, 0), (255, 240, 120)], np.float32) / 255
-    tone = np.clip(luminance(picture) * 1.05 + 0.06 * _cloud(grain[..., 1], 1.5), 0, 1)
-    return np.clip(_ramp(stops)[(tone * 255).astype(np.int32)] * 0.9 + picture * 0.1, 0, 1)
-
-
-def _pastel(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    return np.asarray(np.clip(_saturate(picture, 0.85) * 0.48 + 0.5, 0, 1), np.float32)
-
-
-def _vivid(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    return np.asarray(np.clip((_saturate(picture, 2.1) - 0.5) * 1.15 + 0.52, 0, 1), np.float32)
-
-
-def _dark(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    return np.asarray(picture**1.6 * 0.62, np.float32)
-
-
-def _bright(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    return np.asarray(np.clip(picture**0.65 * 1.05 + 0.08, 0, 1), np.float32)
-
-
-def _foggy(picture: Picture, grain: NDArray[np.float32]) -> Picture:
-    fog = np.clip(0.55 + 0.1 * _cloud(grain[..., 1], 3.0), 0.25, 0.8)[..., None]
-    return np.asarray(
-        _saturate(picture, 0.6) * (1 - fog) + np.array([0.8, 0.83, 0.86], np.float32) * fog,
-        np.float32,
-    )
-
-
-_MOODS: dict[str, Callable[[Picture, NDArray[np.float32]], Picture]] = {
+_MOODS: dict[str, Mood] = {
     "night": _night,
     "galaxy": _galaxy,
     "winter": _winter,
-    "sunset": _sunset,
+    "sunrise": _sunrise,
     "autumn": _autumn,
     "underwater": _underwater,
     "fire": _fire,
     "pastel": _pastel,
+    "faded": _faded,
     "vivid": _vivid,
     "dark": _dark,
-    "bright": _bright,
+    "light": _light,
     "foggy": _foggy,
 }
 MOODS = tuple(_MOODS)
@@ -543,10 +886,24 @@ def stylise(picture: Picture, grain: NDArray[np.float32], look: Look) -> Picture
 
     picture: H x W x 3 in 0..1, H and W multiples of 8; grain: H/4 x W/4 x 3, standard normal.
     """
-    out = _STYLES[look.style](_levels(picture), grain, look.colours)
+    out = _STYLES[look.style](_expose(picture), grain, look.colours)
     for mood in look.moods:
-        out = _MOODS[mood](np.clip(out, 0, 1).astype(np.float32), grain)
-    return np.clip(out, 0, 1).astype(np.float32)
+        out = _MOODS[mood](_clip(out), grain, look.colours)
+    return _clip(out)
+
+
+def abstract(picture: Picture, amount: float, grain: NDArray[np.float32]) -> Picture:
+    """The picture reduced to large shapes: untouched at 0, style over content at 1.
+
+    The way there is straight, so more is always further from the picture.
+    """
+    if amount <= 0:
+        return picture
+    shapes = _kuwahara(_kuwahara(_smooth(_blur(picture, 1.0), 1, 0.2), 7), 9)
+    shapes = _blur(_contrast(_saturate(shapes, 1.4), 1.2), 1.0)
+    clouds = np.dstack([_cloud(grain[..., c], 4.0) for c in range(3)])
+    shapes = _clip(shapes + 0.055 * clouds)
+    return _clip(picture + (shapes - picture) * min(float(amount), 1.0))
 
 
 def plasma(grain: NDArray[np.float32]) -> Picture:
@@ -554,4 +911,4 @@ def plasma(grain: NDArray[np.float32]) -> Picture:
     planes = [
         0.5 + 0.2 * _cloud(grain[..., c], 3.0) + 0.07 * _cloud(grain[..., c], 1.2) for c in range(3)
     ]
-    return np.asarray(np.clip(np.stack(planes, 2), 0, 1), np.float32)
+    return _clip(np.stack(planes, 2))

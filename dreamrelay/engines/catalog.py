@@ -1,13 +1,18 @@
-"""Names of engines to import strings."""
+"""Names of engines to import strings, and which one ``auto`` is."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
+from dreamrelay.engines import pocket, runtimes
 from dreamrelay.engines.ports import Engine, EngineSettings
-from dreamrelay.errors import ConfigError
+from dreamrelay.errors import ConfigError, MissingExtra
 from dreamrelay.importer import Entry
 
 ENGINES: dict[str, Entry] = {
     "stream-batch": Entry(
         "dreamrelay.engines.stream_batch:StreamBatchEngine", "the stream-batch engine", "worker"
     ),
+    "pocket": Entry("dreamrelay.engines.pocket_engine:PocketEngine", "the pocket engine", "pocket"),
 }
 
 
@@ -18,9 +23,30 @@ def open_engine(settings: EngineSettings) -> Engine:
         ConfigError: no engine has that name.
         MissingExtra: its packages are not installed.
     """
-    name = "stream-batch" if settings.engine == "auto" else settings.engine
+    name = _chosen(settings) if settings.engine == "auto" else settings.engine
     entry = ENGINES.get(name)
     if entry is None:
         raise ConfigError(f"engine: expected one of {', '.join(ENGINES)} or auto, got {name!r}")
     engine: Engine = entry.load()(settings)
     return engine
+
+
+def _chosen(settings: EngineSettings) -> str:
+    """What ``auto`` stands for: the pocket engine for its models, if it can run here."""
+    if settings.acceleration in runtimes.RUNTIMES:
+        return "pocket"
+    # What only torch can do: other models, other devices, LoRAs.
+    wants_torch = settings.device not in ("auto", "cpu") or settings.loras or settings.use_lcm_lora
+    if wants_torch or not has_graph(settings.model):
+        return "stream-batch"
+    if runtimes.installed() and find_spec("tokenizers") is not None:
+        return "pocket"
+    if find_spec("torch") is None:
+        raise MissingExtra("the pocket model", "pocket")
+    return "stream-batch"
+
+
+def has_graph(model: str) -> bool:
+    """Whether a model's folder has what the pocket engine runs; asks no hub."""
+    folder = pocket.model_folder() if model == "pocket" else Path(model).expanduser()
+    return (folder / "unet" / pocket.GRAPH).is_file()

@@ -31,6 +31,7 @@ class Predict(Protocol):
         """What the model says of ``noisy``.
 
         The first ``negatives`` rows are under the negative prompt, the others under the prompt.
+        The array returned may be one that the next call writes to.
         """
 
 
@@ -114,7 +115,14 @@ class Denoiser:
         ``residual`` is to the guidance what ``clean`` is to the picture: the clean latent of the
         counterpart, from the step before (None: nothing yet).
         """
-        noisy = rows.signal * clean + rows.added * rows.eps  # (B, C, h, w)
+        noisy = rows.signal * clean  # (B, C, h, w)
+        noisy += rows.added * rows.eps
+        if self._prediction == "sample" and not plan.guidance.active:
+            # What the steps below come to when nothing is guided, without the detour over noise.
+            said = self._predict(noisy, rows.timesteps, plan.condition, 0)
+            noisy *= rows.skip
+            noisy += rows.out * said
+            return noisy, None
         stock = rows.eps  # (B, C, h, w), the noise that the counterpart is taken to have seen
         if plan.guidance.remembers and residual is not None:
             stock = rows.eps + rows.signal / rows.noise * residual
@@ -220,7 +228,8 @@ class StreamBatch(Generic[Token]):
             # As if the first frames had always been there: no picture is made of an empty buffer.
             return self._fill(plan, fresh, tokens)
         clean, residual, waiting = self._fitted(plan)
-        clean = self._xp.concatenate([fresh, clean[:-m]])  # (n * m, C, h, w)
+        # (n * m, C, h, w); with one step nothing is in flight, and nothing is copied
+        clean = self._xp.concatenate([fresh, clean[:-m]]) if plan.steps > 1 else fresh
         if residual is not None:
             residual = self._xp.concatenate([self._xp.zeros_like(fresh), residual[:-m]])
         clean, residual = self._denoiser.step(plan, plan.rows, clean, residual)
@@ -231,7 +240,8 @@ class StreamBatch(Generic[Token]):
 
     def _fill(self, plan: Plan, fresh: Array, tokens: Sequence[Token]) -> tuple[Array, list[Token]]:
         latents, residuals = self._denoiser.through(plan, fresh)
-        self._steps, self._clean = plan.steps, self._xp.concatenate(latents)
+        self._steps = plan.steps
+        self._clean = self._xp.concatenate(latents) if plan.steps > 1 else latents[0]
         kept = [residual for residual in residuals if residual is not None]
         self._residual = self._xp.concatenate(kept) if kept else None
         self._tokens = [*tokens] * plan.steps

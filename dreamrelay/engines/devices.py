@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dreamrelay.engines.runtimes import available_cores
 from dreamrelay.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -80,9 +81,7 @@ def use_cores_sparingly() -> None:
     """Leave a core to the codecs and the sockets, unless the user has set a number of threads."""
     if "OMP_NUM_THREADS" in os.environ:
         return
-    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores - 1))
+    torch.set_num_threads(max(1, available_cores() - 1))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

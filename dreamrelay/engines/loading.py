@@ -4,13 +4,11 @@ The folder: ``model_index.json`` and ``unet/  vae/  text_encoder/  tokenizer/  s
 are read from safetensors only; a pickle can run code while it is read, so those are refused.
 """
 
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,12 +20,21 @@ from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dreamrelay.engines import model_hub, pocket
-from dreamrelay.engines.denoise import Prediction
+from dreamrelay.engines import model_hub, pixel_autoencoder, pocket
+from dreamrelay.engines.batch_engine import ModelForm, out_of_memory
 from dreamrelay.engines.devices import Device, is_out_of_memory
-from dreamrelay.engines.parameters import StreamBatchParameters
+from dreamrelay.engines.model_folder import (
+    check_safetensors,
+    existing,
+    known_parameters,
+    pixels,
+    read_defaults,
+    read_index,
+    read_json,
+    read_scheduler,
+    read_vocabulary,
+)
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
-from dreamrelay.engines.schedule import Vector, cumulative_alphas
 from dreamrelay.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -38,48 +45,22 @@ TINY_VAE = "madebyollin/taesd"
 AUTOENCODERS: Mapping[str, type[Any]] = {
     "AutoencoderKL": AutoencoderKL,
     "AutoencoderTiny": AutoencoderTiny,
-    "PixelAutoencoder": pocket.PixelAutoencoder,
+    pocket.AUTOENCODER: pixel_autoencoder.PixelAutoencoder,
 }
 
-_BROKEN_HEADER = (
-    UnicodeDecodeError,
-    JSONDecodeError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-)
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _FEW_STEPS = re.compile(r"turbo|lcm|lightning|hyper|schnell", re.IGNORECASE)
 
 
-@dataclass(slots=True)
-class LoadedModel:
-    """What a stream batch needs of a model.
+@dataclass(kw_only=True)
+class LoadedModel(ModelForm):
+    """A model and its torch modules."""
 
-    Attributes:
-        alphas: see :func:`schedule.cumulative_alphas`.
-        prediction: what the U-Net was trained to say.
-        channels, scale: of the latents; a latent is ``scale`` times smaller than the picture.
-        width, height: pixels of the pictures that the model was made for.
-        defaults: parameters that it looks best with.
-        vocabulary: the words that it knows, by kind; empty where it knows them all.
-    """
-
-    name: str
     unet: Any
     vae: Any
     vae_dtype: torch.dtype
     text_encoder: Any
     tokenizer: Any
-    alphas: Vector
-    prediction: Prediction
-    channels: int
-    scale: int
-    width: int
-    height: int
-    defaults: dict[str, Any] = field(default_factory=dict)
-    vocabulary: dict[str, Any] = field(default_factory=dict)
 
 
 def load_model(settings: EngineSettings, device: Device, report: Report) -> LoadedModel:
@@ -93,11 +74,11 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
         library.set_verbosity_error()
         library.disable_progress_bar()
     folder = find_folder(settings, device, report)
-    index = _read_index(folder)
-    defaults = _read_defaults(folder)
+    index = read_index(folder)
+    defaults = read_defaults(folder)
     _report(report, "tokenizer", 0.0)
     tokenizer = _load_part(folder, "tokenizer", CLIPTokenizer.from_pretrained)
-    alphas, prediction = _read_scheduler(folder)
+    alphas, prediction = read_scheduler(folder)
 
     _report(report, _sized(folder, "text_encoder"), 0.05)
     text_encoder = _load_part(folder, "text_encoder", CLIPTextModel.from_pretrained, device=device)
@@ -119,7 +100,9 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
             f"{settings.model}: the U-Net takes {unet.config.in_channels} channels and the "
             f"autoencoder makes {channels}: expected a text-to-image model, not one for inpainting"
         )
-    width, height = _pixels(unet.config.sample_size, scale)
+    width, height = pixels(unet.config.sample_size, scale)
+    of_cells = isinstance(vae, pixel_autoencoder.PixelAutoencoder)
+    halvings = len(unet.config.block_out_channels) - 1
     return LoadedModel(
         name=settings.model,
         unet=unet,
@@ -131,10 +114,13 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
         prediction=prediction,
         channels=channels,
         scale=scale,
+        # Other U-Nets are trained on ragged sizes, ours on whole ones only.
+        multiple=scale * 2**halvings if of_cells else scale,
+        straight=of_cells,
         width=defaults.get("width", width),
         height=defaults.get("height", height),
-        defaults=_known_parameters(defaults) or _usual_parameters(settings.model, unet),
-        vocabulary=_read_vocabulary(folder),
+        defaults=known_parameters(defaults) or _usual_parameters(settings.model, unet),
+        vocabulary=read_vocabulary(folder),
     )
 
 
@@ -167,79 +153,11 @@ def find_folder(settings: EngineSettings, device: Device, report: Report) -> Pat
 # What a folder says of itself --------------------------------------------------------------------
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
-    path = folder / "model_index.json"
-    if not path.is_file():
-        raise EngineError(
-            f"{folder} is no model in diffusers format: expected {path.name} in it, and the "
-            "folders unet, vae, text_encoder, tokenizer, scheduler"
-        )
-    index = _read_json(path)
-    pipeline = str(index.get("_class_name", ""))
-    if "XL" in pipeline or "text_encoder_2" in index or "unet" not in index:
-        raise EngineError(
-            f"{folder} is made for {pipeline or 'another pipeline'}, which this engine cannot run: "
-            "expected Stable Diffusion 1.x, 2.x or SD-Turbo"
-        )
-    return index
-
-
-def _read_vocabulary(folder: Path) -> dict[str, Any]:
-    path = folder / "vocabulary.json"
-    return _read_json(path) if path.is_file() else {}
-
-
-def _read_defaults(folder: Path) -> dict[str, Any]:
-    path = folder / "defaults.json"
-    defaults = _read_json(path) if path.is_file() else {}
-    for side in ("width", "height"):
-        value = defaults.get(side, 8)
-        if not isinstance(value, int) or value < 1:
-            raise EngineError(f"{path} says {side} {value!r}; expected a number of pixels")
-    return defaults
-
-
-def _read_scheduler(folder: Path) -> tuple[Vector, Prediction]:
-    path = folder / "scheduler" / "scheduler_config.json"
-    if not path.is_file():
-        raise EngineError(f"{folder} is not complete: expected scheduler/{path.name}")
-    config = _read_json(path)
-    prediction = config.get("prediction_type", "epsilon")
-    if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise EngineError(
-            f"{path} says prediction_type {prediction!r}; expected epsilon, v_prediction or sample"
-        )
-    return cumulative_alphas(config), cast(Prediction, prediction)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, JSONDecodeError) as error:
-        raise EngineError(f"{path} cannot be read ({error}): download the model again") from error
-    if not isinstance(content, dict):
-        raise EngineError(f"{path} is broken: expected a JSON object; download the model again")
-    return content
-
-
-def _known_parameters(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in defaults.items()
-        if name in StreamBatchParameters.model_fields
-    }
-
-
 def _usual_parameters(model: str, unet: Any) -> dict[str, Any]:
     """What suits models of this form that say nothing themselves."""
     if unet.config.cross_attention_dim == 1024 or "turbo" in model.lower():
         return {"num_inference_steps": 1, "cfg_type": "none", "guidance_scale": 1.0}
     return {}
-
-
-def _pixels(sample_size: Any, scale: int) -> tuple[int, int]:
-    height, width = sample_size if isinstance(sample_size, list | tuple) else (sample_size,) * 2
-    return int(width) * scale, int(height) * scale
 
 
 # Weights -----------------------------------------------------------------------------------------
@@ -286,28 +204,6 @@ def _checked_variant(place: Path, half: bool) -> str | None:
     return "fp16" if chosen is halves else None
 
 
-def check_safetensors(path: Path) -> None:
-    """See from its header whether a file of weights is whole.
-
-    Raises:
-        EngineError: it is broken or cut off.
-    """
-    again = "delete it and download the model again"
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 2 <= length <= size - 8:
-            raise EngineError(f"{path} is broken or cut off ({size} bytes): {again}")
-        try:
-            header: dict[str, Any] = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
-            expected = 8 + length + max(ends, default=0)
-        except _BROKEN_HEADER as error:
-            raise EngineError(f"{path} is broken (its header cannot be read): {again}") from error
-    if size != expected:
-        raise EngineError(f"{path} is cut off: expected {expected} bytes, got {size}; {again}")
-
-
 def _told(work: Callable[[], Any], what: object) -> Any:
     """Do a piece of loading; what it raises becomes one line."""
     try:
@@ -321,10 +217,6 @@ def _told(work: Callable[[], Any], what: object) -> Any:
         ) from error
 
 
-def out_of_memory(doing: str) -> str:
-    return f"out of memory while {doing}: choose a smaller size, fewer steps or a smaller model"
-
-
 def _pickled(what: str) -> str:
     return (
         f"{what} is a pickle, which can run code when it is read, and is refused: choose a model "
@@ -335,10 +227,10 @@ def _pickled(what: str) -> str:
 def _load_vae(
     settings: EngineSettings, folder: Path, index: Mapping[str, Any], device: Device, report: Report
 ) -> Any:
-    config = _read_json(_existing(folder, "vae/config.json"))
+    config = read_json(existing(folder, "vae/config.json"))
     kind = str(config.get("_class_name") or index["vae"][1])
-    if kind == "PixelAutoencoder":
-        return pocket.load_autoencoder(folder)
+    if kind == pocket.AUTOENCODER:
+        return pixel_autoencoder.load_autoencoder(folder)
     if kind not in AUTOENCODERS:
         raise EngineError(f"{folder}/vae is an {kind}; expected one of {', '.join(AUTOENCODERS)}")
     if kind == "AutoencoderKL" and settings.use_tiny_vae is not False:
@@ -346,12 +238,6 @@ def _load_vae(
         if tiny is not None:
             return _load_part(tiny, ".", AutoencoderTiny.from_pretrained, device=device)
     return _load_part(folder, "vae", AUTOENCODERS[kind].from_pretrained, device=device)
-
-
-def _existing(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
-        raise EngineError(f"{folder} is not complete: expected {name} in it")
-    return folder / name
 
 
 def _tiny_vae_folder(settings: EngineSettings, folder: Path, report: Report) -> Path | None:

@@ -10,13 +10,22 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 
 from dreamrelay.errors import ParameterError
 
 CfgType = Literal["none", "full", "self", "initialize"]
 
 MAX_STEPS = 8
+MAX_PROMPTS = 8
 SCHEDULE_LENGTH = 50
 """``t_index_list`` counts in a schedule of this many steps, as StreamDiffusion does."""
 
@@ -42,6 +51,21 @@ def _ui(group: str, widget: str, order: int, label: str) -> dict[str, Any]:
     return {"ui": {"group": group, "widget": widget, "order": order, "label": label}}
 
 
+class WeightedPrompt(BaseModel):
+    """One of several prompts that are blended."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    text: str = Field(max_length=2000, description="What the picture is to become, in words.")
+    weight: float = Field(
+        default=1.0, ge=0, le=10, description="Its share of the blend, beside the others'."
+    )
+
+
+# Its schema in place, not by reference: forms and other readers see one level.
+Weighted = Annotated[WeightedPrompt, WithJsonSchema(WeightedPrompt.model_json_schema())]
+
+
 class StreamBatchParameters(BaseModel):
     """What can be changed between two frames of a stream batch."""
 
@@ -57,10 +81,19 @@ class StreamBatchParameters(BaseModel):
         default="",
         max_length=2000,
         description=(
-            "What the picture is to keep away from; it acts with guidance above 1 and the "
-            "guidance type full or initialize."
+            "What the picture is to keep away from. The pocket model obeys at once; others with "
+            "guidance above 1 and the guidance type full or initialize."
         ),
         json_schema_extra=_ui("look", "text", 20, "Negative prompt"),
+    )
+    prompts: Annotated[list[Weighted], BeforeValidator(_as_list)] | None = Field(
+        default=None,
+        max_length=MAX_PROMPTS,
+        description=(
+            "Several prompts that are blended by their weights, in place of the one prompt; "
+            "empty leaves that one in force."
+        ),
+        json_schema_extra=_ui("advanced", "prompts", 5, "Prompt blend"),
     )
     strength: float = Field(
         default=0.5,
@@ -200,6 +233,8 @@ def _expected(schema: Mapping[str, Any]) -> str:
             return "null"
         case "array":
             most = schema["maxItems"]
+            if schema["items"]["type"] == "object":
+                return f"a list of at most {most} objects with a text and a weight 0..10"
             return f"1..{most} ascending whole numbers {_range(schema['items'])}"
     return "another value"
 

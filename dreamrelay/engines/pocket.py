@@ -1,65 +1,110 @@
-"""The pocket model that ships with the package: its folder, its words, its pixel autoencoder.
+"""The pocket model that ships with the package: its folder, its words, its pixels.
 
-The folder has the layout of any diffusers model; only the autoencoder is ours. It has no weights:
-a latent is a block of 4 x 4 pixels put into 48 channels, so nothing is lost on either way.
+The folder has the layout of any diffusers model; only the autoencoder is ours. It has no weights: a
+latent is a cell of pixels put into channels, so nothing is lost on either way. Nothing here needs
+torch; :mod:`pixel_autoencoder` is the same for torch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
+from numpy.typing import NDArray
 
+from dreamrelay.codec import Frame
 from dreamrelay.errors import EngineError
 
 CHECKSUMS = "SHA256SUMS"
+AUTOENCODER = "PixelAutoencoder"
+"""What ``vae/config.json`` of such a model says its class is."""
+
+GRAPH = "model.onnx"
+"""Beside the weights of the U-Net and of the text encoder: their arithmetic."""
+
+Latents = NDArray[np.float32]
 
 
-@dataclass
-class EncoderOutput:
-    """Latents of a picture, N x 48 x H/4 x W/4."""
+@dataclass(frozen=True, slots=True)
+class PixelCells:
+    """Pixels to latents and back: cells of ``downscale`` x ``downscale`` pixels, d for short.
 
-    latents: Tensor
+    A channel is ``colour * d * d + row in the cell * d + column in the cell``, values -1..1. With
+    ``phases`` two channels follow that say where a cell stands: ``phase_scale`` on even rows of
+    cells and its negative on odd ones, then the same for columns. The ``texture_channels`` after
+    those are empty: the noise put onto them is all that stands there, and what texture is made of.
+    """
 
+    downscale: int = 4
+    phases: bool = False
+    phase_scale: float = 2.0
+    scaling_factor: float = 1.0
+    texture_channels: int = 0
 
-@dataclass
-class DecoderOutput:
-    """A picture, N x 3 x H x W in -1..1."""
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> PixelCells:
+        """As ``vae/config.json`` describes them; EngineError where it cannot be read."""
+        try:
+            return cls(
+                int(config.get("downscale", 4)),
+                bool(config.get("phases", False)),
+                float(config.get("phase_scale", 2.0)),
+                float(config.get("scaling_factor", 1.0)),
+                int(config.get("texture_channels", 0)),
+            )
+        except (TypeError, ValueError) as error:
+            raise EngineError(f"vae/config.json cannot be read: {error}") from error
 
-    sample: Tensor
+    @property
+    def channels(self) -> int:
+        return self.pixel_channels + 2 * self.phases + self.texture_channels
 
+    @property
+    def pixel_channels(self) -> int:
+        return 3 * self.downscale**2
 
-class PixelAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Space to depth and back, behind the interface of diffusers' AutoencoderTiny."""
+    def empty(self, count: int, height: int, width: int) -> Latents:  # (count, C, h, w)
+        """Room for the latents of pictures of that size, the phases in it already."""
+        h, w = height // self.downscale, width // self.downscale
+        latents = np.zeros((count, self.channels, h, w), np.float32)
+        if self.phases:
+            scale = self.phase_scale * self.scaling_factor
+            rows = np.where(np.arange(h) % 2, -scale, scale)
+            columns = np.where(np.arange(w) % 2, -scale, scale)
+            latents[:, self.pixel_channels] = rows[:, None]
+            latents[:, self.pixel_channels + 1] = columns[None, :]
+        return latents
 
-    config_name = "config.json"
+    def encode(self, frames: Sequence[Frame], into: Latents) -> Latents:
+        """Write m frames (H, W, 3) into latents of :meth:`empty`, (m, C, h, w)."""
+        d = self.downscale
+        count, _, h, w = into.shape
+        cells = into[:, : self.pixel_channels].reshape(count, 3, d, d, h, w)
+        for frame, cell in zip(frames, cells, strict=True):
+            pixels = frame.reshape(h, d, w, d, 3).transpose(4, 1, 3, 0, 2)
+            np.multiply(pixels, np.float32(self.scaling_factor / 127.5), out=cell)
+            np.subtract(cell, np.float32(self.scaling_factor), out=cell)
+        return into
 
-    @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(self, scaling_factor: float = 1.0, downscale: int = 4) -> None:
-        super().__init__()
-
-    def encode(self, x: Tensor) -> EncoderOutput:
-        """Picture N x 3 x H x W in -1..1 to latents N x 48 x H/4 x W/4; H, W multiples of 4."""
-        return EncoderOutput(functional.pixel_unshuffle(x, int(self.config["downscale"])))
-
-    def decode(self, z: Tensor) -> DecoderOutput:
-        """Latents N x 48 x h x w to a picture N x 3 x 4h x 4w, not clamped."""
-        return DecoderOutput(functional.pixel_shuffle(z, int(self.config["downscale"])))
-
-
-def load_autoencoder(folder: Path) -> PixelAutoencoder:
-    """The autoencoder described by `vae/config.json` of a model folder; it has no weights."""
-    config = PixelAutoencoder.load_config(str(folder / "vae"), local_files_only=True)
-    return PixelAutoencoder.from_config(config)  # type: ignore[no-any-return]
+    def decode(self, latents: Latents) -> list[Frame]:  # of (m, C, h, w)
+        """Latents to frames (H, W, 3), clamped, each in memory of its own."""
+        d = self.downscale
+        count, _, h, w = latents.shape
+        scaled = latents[:, : self.pixel_channels] * np.float32(127.5 / self.scaling_factor)
+        scaled += np.float32(128)  # the half more rounds, where the cast cuts off
+        np.clip(scaled, 0, 255, out=scaled)
+        cells = scaled.astype(np.uint8).reshape(count, 3, d, d, h, w)
+        return [
+            np.ascontiguousarray(cell.transpose(3, 1, 4, 2, 0)).reshape(h * d, w * d, 3)
+            for cell in cells
+        ]
 
 
 def model_folder() -> Path:

@@ -55,7 +55,8 @@ class EngineSettings:
         model: ``pocket``, a hub id, or a local folder in diffusers format.
         width, height: pixels of the pictures made, multiples of 8; None: the model's own.
         device: ``auto``, ``cuda``, ``mps``, ``cpu``.
-        acceleration: ``auto``, ``none``, ``xformers``, ``tensorrt``, ...; what cannot work raises.
+        acceleration: ``auto``, ``none`` (full precision), ``openvino``, ``onnx``, ...; what cannot
+            work raises.
         frame_buffer_size: frames in one denoising batch, 1 or more.
         use_denoising_batch: the stream batch (True), or all steps of a frame after one another.
         loras: LoRA file or hub id to its scale.

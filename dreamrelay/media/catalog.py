@@ -25,6 +25,7 @@ _ROOM = "dreamrelay.media"
 SOURCES: dict[str, Entry] = {
     "camera": Entry(f"{_ROOM}.camera:open_camera", "a camera", "producer"),
     "directory": Entry(f"{_ROOM}.pictures:open_directory", "pictures of a folder", "producer"),
+    "dream": Entry(f"{_ROOM}.dream:open_dream", "a dream", "producer"),
     "file": Entry(f"{_ROOM}.pictures:open_picture", "a picture file", "producer"),
     "http": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
     "https": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),

@@ -170,6 +170,16 @@ class StatusChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AudienceChanged:
+    """To a worker: how many look at the output, and whether it is the one to paint from the prompt
+    alone, because no input comes.
+    """
+
+    watching: int
+    idle: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     packet: Packet
     track: Track
@@ -229,6 +239,7 @@ Notice = (
     | SchemaChanged
     | ParametersChanged
     | StatusChanged
+    | AudienceChanged
     | Delivery
     | Acknowledged
     | RequestOffered

@@ -18,6 +18,7 @@ from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track, inspect
 from dreamrelay.protocol.messages import (
     WORKER_STATES,
     Acknowledged,
+    AudienceChanged,
     CreditGiven,
     Delivery,
     Dialect,
@@ -312,6 +313,8 @@ class NativeDialect(Dialect):
                 ]
             case StatusChanged(status):
                 return [encode_text("status", **status)]
+            case AudienceChanged(watching, idle):
+                return [encode_text("audience", watching=watching, idle=idle)]
             case Acknowledged(seq, None, on_air):
                 return [encode_text("ack", seq=seq, accepted=True, on_air=on_air)]
             case Acknowledged(seq, refusal):

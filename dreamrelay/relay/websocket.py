@@ -20,6 +20,7 @@ from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
 from dreamrelay.hub import PRODUCER_CREDIT, Peer, Stream
 from dreamrelay.packet import TRACKS, Track
 from dreamrelay.protocol.messages import (
+    AudienceChanged,
     CreditGiven,
     Delivery,
     Dialect,
@@ -98,13 +99,15 @@ class WebSocketPeer(Peer):
 
     def notify(self, notice: Notice) -> None:
         match notice:
-            case SchemaChanged() | StatusChanged() | ParametersChanged(id=None):
+            case SchemaChanged() | StatusChanged() | AudienceChanged() | ParametersChanged(id=None):
                 self._post_latest(notice)
             case _:
                 for message in self._dialect.render(notice):
                     self._post(message)
 
-    def _post_latest(self, notice: SchemaChanged | StatusChanged | ParametersChanged) -> None:
+    def _post_latest(
+        self, notice: SchemaChanged | StatusChanged | AudienceChanged | ParametersChanged
+    ) -> None:
         """What says how things are replaces its like that still waits.
 
         So nobody who changes things a thousand times a second fills the outboxes of the others.

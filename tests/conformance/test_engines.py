@@ -15,7 +15,7 @@ from dreamrelay.codec import Frame
 from dreamrelay.engines import Engine, EngineSettings, open_engine
 from dreamrelay.errors import EngineError, ParameterError
 from tests.engines.pictures import moving_frames, noise_frame
-from tests.engines.tiny_models import save_model
+from tests.engines.tiny_models import pocket_folder, save_model
 
 SIDE = 64
 SLOW = settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -23,18 +23,26 @@ SLOW = settings(deadline=None, suppress_health_check=list(HealthCheck))
 Open = Callable[..., Engine]
 
 
-@pytest.fixture(scope="module", params=["tiny-sd15", "pocket"])
+@pytest.fixture(scope="module", params=["tiny-sd15", "tiny-pocket", "tiny-pocket-onnx", "pocket"])
 def open_loaded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Open]:
     """Open and load a fresh engine, with the given first parameters."""
     folder = tmp_path_factory.mktemp("conformance") / request.param
+    model, name, acceleration = "pocket", "auto", "none"
     if request.param == "tiny-sd15":
         model = str(save_model(folder, "sd15"))
-    else:
-        model = "pocket"
+    elif request.param.startswith("tiny-pocket"):
+        model, name = str(pocket_folder()), "pocket"
+        acceleration = "onnx" if request.param.endswith("onnx") else "none"
     base = EngineSettings(
-        model=model, device="cpu", acceleration="none", width=SIDE, height=SIDE, offline=True
+        engine=name,
+        model=model,
+        device="cpu",
+        acceleration=acceleration,
+        width=SIDE,
+        height=SIDE,
+        offline=True,
     )
     opened: list[Engine] = []
 
@@ -75,6 +83,12 @@ def values_of(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
             return st.booleans()
         case "string":
             return st.text(max_size=min(schema["maxLength"], 30))
+        case "object":
+            return st.fixed_dictionaries(
+                {name: values_of(rule) for name, rule in schema["properties"].items()}
+            )
+        case "array" if schema["items"]["type"] == "object":
+            return st.lists(values_of(schema["items"]), max_size=3)
         case "array":
             items = st.integers(schema["items"]["minimum"], schema["items"]["maximum"])
             return st.lists(items, min_size=1, max_size=3, unique=True).map(sorted)
@@ -371,4 +385,4 @@ def test_what_is_applied_before_loading_holds_after_it() -> None:
 def test_the_names_are_for_people(shared: Engine) -> None:
     assert shared.name
     assert shared.model_name
-    assert shared.device_name == "cpu"
+    assert shared.device_name.startswith("cpu")

@@ -95,6 +95,7 @@ def spout(stage: Stage) -> str:
 
 
 CASES: dict[str, Callable[[Stage], str]] = {
+    "dream": lambda stage: "dream://?width=192&height=128",
     "pattern": lambda stage: "pattern://bars?width=192&height=128",
     "path": picture_file,
     "file": picture_url,
@@ -107,6 +108,8 @@ CASES: dict[str, Callable[[Stage], str]] = {
     "spout": spout,
 }
 ENDING = {"directory": 3, "video": 4}
+NO_BARS = {"dream"}
+"""They choose their own pictures."""
 STORED = {"path", "file", "directory", "video"}
 ALIKE = {"https": "http", "rtsp": "http"}
 """Schemes that differ from a tested one in nothing of ours."""
@@ -151,6 +154,7 @@ def test_frames_are_uint8_rgb_and_contiguous(source: Source, stage: Stage) -> No
         assert frame.flags.c_contiguous
 
 
+@pytest.mark.parametrize("case", sorted(set(CASES) - NO_BARS))
 def test_red_is_red_left_is_left_and_up_is_up(source: Source, stage: Stage) -> None:
     frame = read(source, stage).frame
     height, width = frame.shape[:2]
@@ -217,7 +221,12 @@ def test_another_thread_may_read_what_this_one_opened(source: Source, stage: Sta
 
 @pytest.mark.parametrize("scheme", sorted(set(SOURCES) - {"http", "https", "rtsp"}))
 def test_unknown_options_are_named(scheme: str, tmp_path: Path) -> None:
-    target = {"pattern": "bars", "file": f"{tmp_path}/a.png", "directory": str(tmp_path)}
+    target = {
+        "dream": "",
+        "pattern": "bars",
+        "file": f"{tmp_path}/a.png",
+        "directory": str(tmp_path),
+    }
     with pytest.raises(ConfigError, match="unknown option 'bananas'") as caught:
         open_source(f"{scheme}://{target.get(scheme, '0')}?bananas=3")
     assert "\n" not in str(caught.value)

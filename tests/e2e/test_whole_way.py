@@ -60,6 +60,12 @@ class Show:
     def revision(self) -> int:
         return int(self.json("/streams/default/parameters")["revision"])
 
+    @property
+    def seq_in(self) -> int:
+        """Pictures so far; those from the prompt alone are numbered in the same row."""
+        streams = self.json("/streams")["streams"]
+        return int(streams[0]["seq_in"]) if streams else 0
+
     def output(self, revision: int) -> bytes:
         """The first snapshot made under ``revision`` or a later one."""
 
@@ -103,28 +109,66 @@ def show() -> Iterator[Show]:
 
 @pytest.fixture
 def bars(show: Show, programs: Callable[..., Program]) -> Program:
-    """A producer that sends the test card."""
-    return programs(
+    """A producer that sends the test card, and does so already."""
+    before = show.seq_in
+    program = programs(
         "client.py",
         "--mode=pattern",
         f"--websocket_uri={show.websocket}",
         "--fps=10",
         "--duration=none",
     )
+    until(lambda: show.seq_in > before, 60, f"pictures of the test card\n{program.output}")
+    return program
 
 
-async def watch(show: Show, count: int, track: str = "output") -> list[Packet]:
-    """What a viewer over WebSocket gets, ``count`` packets."""
+async def watch(
+    show: Show,
+    count: int,
+    track: str = "output",
+    *,
+    revision: int = 0,
+    made_from_input: bool = False,
+) -> list[Packet]:
+    """What a viewer over WebSocket gets, ``count`` packets: made under ``revision`` or a later one,
+    and, if wished, of an input.
+    """
     packets: list[Packet] = []
     uri = f"{show.websocket}/streams/default/viewer?track={track}"
     async with asyncio.timeout(120), connect(uri, compression=None) as websocket:
         async for message in websocket:
             if isinstance(message, bytes):
-                packets.append(decode_packet(message)[0])
+                packet = decode_packet(message)[0]
+                relayed = any(stamp.hop == Hop.RELAYED for stamp in packet.stamps)
+                if packet.revision >= revision and relayed >= made_from_input:
+                    packets.append(packet)
                 if len(packets) == count:
                     break
                 await websocket.send(encode_text("credit", count=1))
     return packets
+
+
+async def test_the_prompt_alone_is_painted_until_a_source_comes(
+    show: Show, programs: Callable[..., Program]
+) -> None:
+    """The studio is alive before a camera is connected."""
+    show.patch(prompt="blue", strength=0.7)
+    packets = await watch(show, 6)
+    assert len({packet.data for packet in packets}) == 6
+    assert all(stamp.hop != Hop.RECEIVED for packet in packets for stamp in packet.stamps)
+    blue = mean_colour(packets[-1].data)
+    assert blue[BLUE] > 1.1 * max(blue[RED], blue[GREEN])
+    revision = show.patch(prompt="red")
+    red = mean_colour((await watch(show, 3, revision=revision))[-1].data)
+    assert red[RED] > 1.1 * max(red[BLUE], red[GREEN])
+    programs(
+        "client.py",
+        "--source=dream://?width=256&height=256",
+        f"--websocket_uri={show.websocket}",
+        "--duration=none",
+    )
+    (made,) = await watch(show, 1, made_from_input=True)
+    assert Hop.RECEIVED in [stamp.hop for stamp in made.stamps]
 
 
 async def test_a_viewer_gets_results_in_order_with_their_whole_way(

@@ -12,6 +12,7 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from numpy.typing import NDArray
 
+from dreamrelay.engines import batch_engine
 from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.ports import EngineSettings
 from dreamrelay.engines.stream_batch import StreamBatchEngine
@@ -69,6 +70,19 @@ class Pair:
 def difference(ours: Latents, theirs: Latents) -> float:
     """The largest difference, in parts of the largest value."""
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def noise_of_torch() -> Iterator[None]:
+    """The package draws its noise with torch; ours comes from numpy."""
+
+    def draw(seed: int, shape: tuple[int, ...]) -> Latents:
+        noise: Latents = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).numpy()
+        return noise
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch_engine, "seeded_noise", draw)
+        yield
 
 
 @pytest.fixture(scope="module")

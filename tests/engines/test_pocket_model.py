@@ -1,81 +1,64 @@
-"""The pocket model: the folder that ships, and what it obeys on pictures it never saw."""
+"""The pocket model that ships: its folder, and what it obeys on pictures it never saw.
+
+The measures are those of `training/measure.py`, through the engine that a worker would choose, on
+few and small pictures. `python -m benchmarks pocket` takes them all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
-from numpy.typing import NDArray
-from skimage import data
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from dreamrelay.engines import pocket
+from dreamrelay.engines import Engine, EngineSettings, open_engine, pocket
+from dreamrelay.engines.clip_tokenizer import ClipTokenizer
 from dreamrelay.errors import EngineError
+from dreamrelay.media.dream import Dream
+from training import measure, scenes
+from training.figures import STEADY_GOAL
+from training.measure import Ask, Paint
+from training.prompts import COLOUR_WORDS, MOOD_WORDS, STYLE_WORDS, vocabulary
+from training.stylise import Picture
 
-Picture = NDArray[np.float32]
-Paint = Callable[[Picture | None, str, float], Picture]
 SIDE = 128  # enough to judge colour and texture, four times quicker than a whole frame
 
 
 @pytest.fixture(scope="module")
-def paint() -> Paint:
-    """picture (H x W x 3 in 0..1, or None), prompt, strength -> picture, as an engine does it."""
-    torch.set_num_threads(1)
-    folder = pocket.model_folder()
-    unet = UNet2DConditionModel.from_pretrained(
-        str(folder), subfolder="unet", local_files_only=True, use_safetensors=True
-    ).eval()
-    encoder = CLIPTextModel.from_pretrained(
-        str(folder / "text_encoder"), local_files_only=True, use_safetensors=True
-    ).eval()
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
-    scheduler = DDPMScheduler.from_pretrained(
-        str(folder), subfolder="scheduler", local_files_only=True
-    )
-    vae = pocket.load_autoencoder(folder)
-    assert scheduler.config["prediction_type"] == "sample"
-
-    def run(picture: Picture | None, prompt: str, strength: float) -> Picture:
-        generator = torch.Generator().manual_seed(3)
-        latents = torch.randn(1, 48, SIDE // 4, SIDE // 4, generator=generator)
-        step = round(999 * strength)
-        if picture is not None:
-            keep = float(scheduler.alphas_cumprod[step])
-            planes = torch.from_numpy(picture.transpose(2, 0, 1).copy())[None] * 2 - 1
-            latents = vae.encode(planes).latents * keep**0.5 + latents * (1 - keep) ** 0.5
-        ids = tokenizer(
-            prompt,
-            padding="max_length",
-            truncation=True,
-            max_length=tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids
-        with torch.no_grad():
-            clean = unet(latents, torch.tensor([step]), encoder(ids).last_hidden_state).sample
-        out = (vae.decode(clean).sample[0].clamp(-1, 1) + 1) / 2
-        return np.asarray(out.permute(1, 2, 0), np.float32)
-
-    return run
+def engine() -> Iterator[Engine]:
+    """The pocket model as a worker opens it, on one core."""
+    cv2.setNumThreads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        engine = open_engine(EngineSettings(width=SIDE, height=SIDE, device="cpu", offline=True))
+        engine.load(lambda progress: None)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="module")
-def cat() -> Picture:
-    """A photograph held out of the training, 128 x 128 x 3."""
-    photograph = np.asarray(data.chelsea()[20:276, 100:356], np.float32) / 255
-    return np.ascontiguousarray(photograph.reshape(SIDE, 2, SIDE, 2, 3).mean((1, 3)))
+def ask(engine: Engine) -> Ask:
+    """A picture under a patch of parameters."""
+    return measure.ask_engine(engine)
 
 
 @pytest.fixture(scope="module")
-def bars() -> Picture:
-    """Seven colour bars, 128 x 128 x 3."""
-    colours = np.array(
-        [(1, 1, 1), (1, 1, 0), (0, 1, 1), (0, 1, 0), (1, 0, 1), (1, 0, 0), (0, 0, 1)], np.float32
-    )
-    return np.repeat(colours[np.arange(SIDE) * 7 // SIDE][None] * 0.75, SIDE, 0)
+def paint(engine: Engine) -> Paint:
+    """A picture under a prompt, a strength and a seed."""
+    return measure.paint_engine(engine)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, Picture]:
+    """A photograph and a drawing, neither of them trained on."""
+    held_out = scenes.held_out(SIDE)
+    return {name: held_out[name] for name in ("cat", "scene")}
+
+
+# The folder --------------------------------------------------------------------------------------
 
 
 def test_folder_is_small_complete_and_matches_its_checksums() -> None:
@@ -102,30 +85,50 @@ def test_a_changed_file_is_found(tmp_path: Path) -> None:
         pocket.verify(tmp_path / "nowhere")
 
 
-def test_vocabulary_and_defaults() -> None:
+def test_vocabulary_is_what_it_was_trained_with(engine: Engine) -> None:
     known = pocket.vocabulary()
-    assert len(known["styles"]) >= 12
-    assert len(known["colours"]) + len(known["moods"]) >= 14
+    assert known == vocabulary()
+    assert len(known["styles"]) >= 16
+    assert len(known["colours"]) + len(known["moods"]) >= 20
+    assert engine.schema()["x-vocabulary"] == known
+
+
+def test_defaults_are_one_step_at_the_strength_of_the_measures() -> None:
     defaults = pocket.defaults()
-    assert 0 < defaults["strength"] <= 1
-    assert defaults["num_inference_steps"] >= 1
+    assert defaults["strength"] == measure.STRENGTH
+    assert defaults["num_inference_steps"] == 1
     assert (defaults["width"], defaults["height"]) == (256, 256)
 
 
-def test_known_words_are_one_token_and_unknown_ones_come_back() -> None:
-    folder = str(pocket.model_folder() / "tokenizer")
-    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    assert len(tokenizer.tokenize("blue neon watercolor at night")) == 5
-    ids = tokenizer("blue zyxqw", add_special_tokens=False).input_ids
-    assert tokenizer.decode(ids).strip() == "blue zyxqw"
+def test_known_words_are_one_token_each() -> None:
+    tokenizer = ClipTokenizer(pocket.model_folder())
+    for table in (STYLE_WORDS, COLOUR_WORDS, MOOD_WORDS):
+        for phrase in (phrase for words in table.values() for phrase in words):
+            if not phrase.replace(" ", "").isalpha():
+                continue  # "8 bit", "b&w"
+            ids = tokenizer(phrase)[0]
+            assert int((ids != ids[-1]).sum()) == 1 + len(phrase.split()), phrase
+    ids = tokenizer("zyxqw")[0]
+    assert int((ids != ids[-1]).sum()) == 1 + 5
 
 
-def test_autoencoder_loses_nothing() -> None:
-    vae = pocket.load_autoencoder(pocket.model_folder())
-    picture = torch.rand(2, 3, 64, 96) * 2 - 1
-    latents = vae.encode(picture).latents
-    assert latents.shape == (2, 48, 16, 24)
-    assert torch.equal(vae.decode(latents).sample, picture)
+# Obedience ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("axis", "goal"), [("styles", 0.75), ("colours", 0.9), ("moods", 0.75)])
+def test_what_is_asked_is_what_comes(
+    paint: Paint, pictures: dict[str, Picture], axis: str, goal: float
+) -> None:
+    found = measure.obedience(paint, axis, pictures=pictures)
+    assert found.top1 >= goal, found.table()
+    assert found.top1_lab >= goal, found.table()
+
+
+def test_words_are_obeyed_beside_each_other(paint: Paint) -> None:
+    found = measure.joint_obedience(paint, 8, side=SIDE)
+    right = sum(axis.right for axis in found.values())
+    asked = sum(axis.asked for axis in found.values())
+    assert right >= 0.7 * asked, "\n".join(axis.table() for axis in found.values())
 
 
 # Word, then the channel (0 red, 1 green, 2 blue) that must lead and the one it leads.
@@ -146,45 +149,104 @@ def test_autoencoder_loses_nothing() -> None:
         ("at night", 2, 0),
     ],
 )
-def test_colours_are_obeyed(
-    paint: Paint, cat: Picture, bars: Picture, prompt: str, high: int, low: int
+def test_colours_are_plain_to_see(
+    paint: Paint, pictures: dict[str, Picture], prompt: str, high: int, low: int
 ) -> None:
-    for picture in (cat, bars, None):
-        means = paint(picture, prompt, 0.5).mean((0, 1))
-        assert means[high] > means[low] + 0.08, (prompt, means)
+    # What a worker paints on while there is no camera.
+    dream: Picture = np.asarray(Dream(SIDE, SIDE, 1)(7.0), np.float32) / np.float32(255)
+    for picture in (pictures["cat"], dream):
+        means = paint(picture, prompt, 0.5, 3).mean((0, 1))
+        assert means[high] > means[low] + 0.06, (prompt, means)
 
 
-def test_unknown_words_leave_the_colour_alone(paint: Paint, cat: Picture) -> None:
-    plain = paint(cat, "blue", 0.5)
-    chatty = paint(cat, "wobblefax blue, zorp of the quuxly", 0.5)
-    assert np.abs(plain - chatty).mean() < 0.08
-
-
-def test_styles_differ_from_each_other_and_from_the_input(paint: Paint, cat: Picture) -> None:
-    styles = (
-        "pencil sketch",
-        "watercolor",
-        "neon",
-        "pixel art",
-        "blueprint",
-        "thermal",
-        "halftone",
-    )
-    painted = [paint(cat, style, 0.5) for style in styles]
+def test_styles_differ_from_each_other_and_from_the_input(
+    paint: Paint, pictures: dict[str, Picture]
+) -> None:
+    styles = ("pencil sketch", "watercolor", "neon", "pixel art", "blueprint", "thermal", "mosaic")
+    cat = pictures["cat"]
+    painted = [paint(cat, style, 0.5, 3) for style in styles]
     for index, one in enumerate(painted):
-        assert np.abs(one - cat).mean() > 0.04, styles[index]
+        assert measure.distance(one, cat) > 0.04, styles[index]
         for other in range(index):
-            assert np.abs(one - painted[other]).mean() > 0.05, (styles[index], styles[other])
+            assert measure.distance(one, painted[other]) > 0.05, (styles[index], styles[other])
 
 
-def test_strength_leads_from_the_input_to_the_style(paint: Paint, cat: Picture) -> None:
-    gaps = [np.abs(paint(cat, "blue neon", s) - cat).mean() for s in (0.0, 0.2, 0.5)]
-    assert gaps[0] < 0.03
-    assert gaps[0] < gaps[1] < gaps[2]
+def test_strange_words_do_nothing_and_synonyms_the_same(paint: Paint) -> None:
+    words = measure.grammar(paint, every=4, side=SIDE)
+    assert words.stranger < 0.3, words.table()
+    assert words.strangers_alone < 0.3, words.table()
+    assert words.order < 0.35, words.table()
+    assert words.synonyms_right >= 0.85 * words.synonyms_asked, words.table()
 
 
-def test_two_steps_keep_the_picture(paint: Paint, cat: Picture) -> None:
-    once = paint(cat, "blue", 0.5)
-    twice = paint(once, "blue", 0.25)
-    assert twice.mean((0, 1))[2] > twice.mean((0, 1))[0] + 0.08
-    assert np.abs(once - twice).mean() < 0.08
+def test_weights_negative_prompts_and_blends_pull_in_their_direction(ask: Ask) -> None:
+    for row in measure.pulls(ask, side=SIDE):
+        if row.patches[0].startswith("against"):
+            twice, once, plain, with_it = row.amounts
+            assert max(twice, once) < 0.05, row.line()
+            assert twice <= once + 0.1, row.line()
+            assert plain < 0.05 < 0.9 < with_it, row.line()
+        else:
+            assert abs(row.amounts[0]) < 0.25, row.line()
+            assert all(b > a - 0.02 for a, b in pairwise(row.amounts)), row.line()
+            assert row.amounts[-1] > 0.75, row.line()
+            assert row.amounts[0] < row.amounts[1] < 0.95, row.line()
+
+
+# What is kept and what is left behind ------------------------------------------------------------
+
+
+def test_structure_is_kept(paint: Paint, pictures: dict[str, Picture]) -> None:
+    rows = measure.structure_kept(paint, pictures={"cat": pictures["cat"]})
+    edges = np.mean([row.edges for row in rows])
+    assert edges > 0.85 * np.mean([row.edges_reference for row in rows])
+    assert next(row.ssim for row in rows if row.style == "photo") > 0.75
+    for row in rows:
+        assert row.edges > 0.6 * row.edges_reference, row.line()
+
+
+def test_a_moving_picture_does_not_flicker(paint: Paint) -> None:
+    rows = measure.steadiness(paint, measure.ALL_STYLES[::2], frames=4, side=SIDE)
+    for row in rows:
+        assert row.moving <= max(STEADY_GOAL, 1.1 * row.moving_reference), row.line()
+    assert np.mean([row.moving for row in rows]) <= 1.1
+    assert np.mean([row.still for row in rows]) <= 1.0
+
+
+def test_no_checkerboard_and_no_noise_is_left(paint: Paint) -> None:
+    for row in measure.artefacts(paint, side=SIDE):
+        if row.prompt == "":
+            assert max(row.grid8, row.grid16) < 1.5, row.line()
+            assert row.noise < 1.5, row.line()
+        assert row.grid8 < row.grid8_reference + 2.5, row.line()
+        assert row.grid16 < row.grid16_reference + 2.5, row.line()
+        assert row.noise < 1.5 * row.noise_reference + 1.5, row.line()
+        assert row.identity < 2.0, row.line()
+
+
+def test_strength_leads_from_the_input_to_the_style(paint: Paint) -> None:
+    for curve in measure.strength_curve(paint, ("oil painting", "neon", "blue"), side=SIDE):
+        assert curve.distances[0] < 0.02, curve.line()
+        assert curve.distances[0] < curve.distances[2] < curve.distances[4], curve.line()
+        assert curve.distances[5] > 0.05, curve.line()
+        assert curve.dip < 0.02, curve.line()
+
+
+def test_the_seed_varies_texture_and_not_content(paint: Paint) -> None:
+    rows = {row.prompt: row for row in measure.seeds_apart(paint, side=SIDE)}
+    assert rows[""].texture < 2.0
+    assert rows[""].content < 1.0
+    textured = [row for row in rows.values() if row.texture_reference > 3]
+    assert len(textured) >= 3
+    assert np.mean([row.texture / row.texture_reference for row in textured]) > 0.25
+    for row in rows.values():
+        assert row.content < 1.2 * row.content_reference + 2.0, row.line()
+
+
+def test_two_steps_keep_the_picture(ask: Ask, pictures: dict[str, Picture]) -> None:
+    cat = pictures["cat"]
+    once = ask(cat, {"prompt": "blue", "num_inference_steps": 1})
+    twice = ask(cat, {"prompt": "blue", "num_inference_steps": 2})
+    means = twice.mean((0, 1))
+    assert means[2] > means[0] + 0.06
+    assert measure.distance(once, twice) < 0.1

@@ -1,7 +1,11 @@
 """Models of the real classes and the real folder layout, small and with random weights."""
 
+import atexit
 import json
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -13,6 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 Kind = Literal["sd15", "sd21"]
 Vae = Literal["tiny", "full"]
 
+GOLDEN = Path(__file__).parent / "golden"
 PIXELS = 64
 WIDTH = 32  # of the prompts' embeddings
 WORDS = ("a", "cat", "dog", "red", "blue", "green", "city", "sea", "in", "the", "of", "painting")
@@ -41,6 +46,71 @@ def save_model(folder: Path, kind: Kind = "sd15", vae: Vae = "tiny", seed: int =
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
     return folder
+
+
+@cache
+def pocket_folder() -> Path:
+    """A small folder in the layout of the pocket model, graphs included; one for all tests.
+
+    Its U-Net is the pocket model's in small: cells of 8 pixels with their phases, three levels,
+    the prompt through the time embedding. To export its graphs takes long, so they lie in
+    ``golden/``; they refer to places in the files of weights, which are always the same.
+    ``python -m tests.engines.make_golden`` makes them anew.
+    """
+    place = TemporaryDirectory(prefix="tiny_pocket", ignore_cleanup_errors=True)
+    atexit.register(place.cleanup)
+    folder = save_pocket(Path(place.name))
+    for part in ("unet", "text_encoder"):
+        shutil.copyfile(GOLDEN / f"{part}.onnx", folder / part / "model.onnx")
+    return folder
+
+
+def save_pocket(folder: Path, levels: tuple[int, ...] = (16, 24, 32), seed: int = 0) -> Path:
+    """Write a model in the layout of the pocket model, without graphs, into ``folder``."""
+    torch.manual_seed(seed)
+    save_tokenizer(folder / "tokenizer")
+    model = UNet2DConditionModel(
+        sample_size=32,
+        in_channels=194,
+        out_channels=194,
+        block_out_channels=levels,
+        down_block_types=("DownBlock2D",) * len(levels),
+        mid_block_type="UNetMidBlock2D",
+        up_block_types=("UpBlock2D",) * len(levels),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        resnet_time_scale_shift="scale_shift",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
+    with torch.no_grad():
+        model.conv_out.weight.mul_(2)  # else all pictures are nearly grey
+    model.half().save_pretrained(folder / "unet")
+    text_encoder().half().save_pretrained(folder / "text_encoder")
+    cells = {"_class_name": "PixelAutoencoder", "downscale": 8, "phases": True, "phase_scale": 2.0}
+    _save_json(folder / "vae" / "config.json", cells)
+    betas = {"beta_start": 1e-5, "beta_end": 1.6e-3, "beta_schedule": "scaled_linear"}
+    schedule = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000, **betas}
+    _save_json(
+        folder / "scheduler" / "scheduler_config.json", {**schedule, "prediction_type": "sample"}
+    )
+    index = {
+        "_class_name": "DiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "vae": ["dreamrelay.engines.pixel_autoencoder", "PixelAutoencoder"],
+    }
+    _save_json(folder / "model_index.json", index)
+    return folder
+
+
+def _save_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2), encoding="utf-8")
 
 
 def unet(kind: Kind) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, Self
@@ -93,6 +94,7 @@ class FakeWorker:
     Attributes:
         patches: what the relay told of changes, in order: (changed, values, origin).
         inputs: the packets that came.
+        idle: whether the relay says that it may paint from the prompt alone.
     """
 
     def __init__(self, relay: str, *, colour: str = "blue", model: str = "pocket") -> None:
@@ -100,27 +102,33 @@ class FakeWorker:
         self.inputs: list[Packet] = []
         self.colour = colour
         self.answers = True
+        self.idle = False
         self._values = {n: p["default"] for n, p in SCHEMA["properties"].items()}
         self._revision = 0
         self._stack = ExitStack()
         self._socket: ClientConnection = self._stack.enter_context(
             connect(f"{relay}/streams/default/worker", compression=None, max_size=None)
         )
+        self._model = model
+        self.introduce(SCHEMA)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def introduce(self, schema: Mapping[str, Any]) -> None:
+        """Say hello, or say it again."""
         self.say(
             "hello",
             version=1,
             name="fake",
             credit=1,
             engine="fake",
-            model=model,
+            model=self._model,
             device="cpu",
             width=WORKER_SIZE,
             height=WORKER_SIZE,
-            schema=SCHEMA,
+            schema=schema,
             parameters=self._values,
         )
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
 
     def say(self, kind: str, **fields: Any) -> None:
         self._socket.send(json.dumps({"type": kind, **fields}))
@@ -149,21 +157,31 @@ class FakeWorker:
             if message["changed"]:
                 self.patches.append({n: message["values"][n] for n in message["changed"]})
 
+        elif message["type"] == "audience":
+            self.idle = message["idle"]
+
+    def paint(self) -> None:
+        """Send a picture made from no input."""
+        self._return(0, time.time_ns())
+
     def _answer(self, message: bytes) -> None:
         packet, _ = decode_packet(message)
         self.inputs.append(packet)
         if self.answers:
-            made = Packet(
-                picture(self.colour, (WORKER_SIZE, WORKER_SIZE)),
-                Codec.JPEG,
-                WORKER_SIZE,
-                WORKER_SIZE,
-                packet.seq,
-                packet.captured_ns,
-                self._revision,
-            )
-            self._socket.send(encode_packet(made, "output"))
+            self._return(packet.seq, packet.captured_ns)
         self.say("credit", count=1)
+
+    def _return(self, seq: int, captured_ns: int) -> None:
+        made = Packet(
+            picture(self.colour, (WORKER_SIZE, WORKER_SIZE)),
+            Codec.JPEG,
+            WORKER_SIZE,
+            WORKER_SIZE,
+            seq,
+            captured_ns,
+            self._revision,
+        )
+        self._socket.send(encode_packet(made, "output"))
 
     def close(self) -> None:
         self._stack.close()

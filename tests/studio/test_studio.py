@@ -5,7 +5,7 @@ import json
 import re
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,15 @@ from playwright.sync_api import Browser, Page, expect
 
 from dreamrelay.config import RelaySettings
 from dreamrelay.packet import Hop
-from tests.studio.support import WORKER_SIZE, FakeWorker, is_blue, pixel, quiet_page, shows
+from tests.studio.support import (
+    SCHEMA,
+    WORKER_SIZE,
+    FakeWorker,
+    is_blue,
+    pixel,
+    quiet_page,
+    shows,
+)
 from tests.support import ROOT, RunningRelay, mean_colour, picture, start_relay, until
 
 # One process runs these one after another, so that one browser is enough.
@@ -235,6 +243,58 @@ def test_a_word_of_the_model_is_one_touch(page: Page, worker: FakeWorker) -> Non
     expect(page.locator("#words [aria-pressed=true]")).to_have_text(["neon", "blue"])
 
 
+def test_all_that_the_model_knows_is_in_reach_of_the_keys(page: Page, worker: FakeWorker) -> None:
+    words = page.locator("#words .word")
+    button = page.get_by_role("button", name="What the model knows")
+    expect(button).to_have_attribute("aria-expanded", "false")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("w")
+    expect(button).to_have_attribute("aria-expanded", "true")
+    known = [word for kind in SCHEMA["x-vocabulary"].values() for word in kind]
+    expect(words).to_have_text(known)
+    for number in range(len(known)):
+        expect(words.nth(number)).to_be_in_viewport()
+    for kind in SCHEMA["x-vocabulary"]:
+        expect(page.get_by_role("group", name=kind.capitalize())).to_be_visible()
+    expect(page.locator("#words .word:focus")).to_have_text("watercolor")  # what holds now
+    for _ in known[1:]:
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#words .word:focus")).to_have_text(known[-1])
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#words .word:focus")).to_have_text(re.compile("red|blue|gold"))
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    until(lambda: worker.patches[-1:] == [{"prompt": "stormy watercolor"}], 15, "the word")
+    page.keyboard.press("Escape")
+    expect(page.locator("#prompt")).to_be_focused()
+    expect(button).to_have_attribute("aria-expanded", "false")
+    button.click()
+    page.click("#words >> text=gold")
+    expect(page.locator("#prompt")).to_have_value("stormy gold watercolor")
+    expect(words.first).to_be_visible()  # one may go on
+    button.click()
+    expect(page.locator("#words")).to_be_hidden()
+
+
+def test_a_model_that_knows_other_kinds_of_words_lists_those(
+    page: Page, relay: RunningRelay, worker: FakeWorker
+) -> None:
+    vocabulary = {"materials": ["wool"], "broken": "no list", "none": []}
+    worker.introduce({**SCHEMA, "x-vocabulary": vocabulary})
+    page.click("#all-words")
+    expect(page.get_by_role("group", name="Materials")).to_have_text("Materialswool")
+    expect(page.locator("#words [role=group]")).to_have_count(1)
+
+
+def test_without_words_there_is_nothing_to_open(page: Page, worker: FakeWorker) -> None:
+    expect(page.locator("#all-words")).to_be_visible()
+    worker.introduce({name: value for name, value in SCHEMA.items() if name != "x-vocabulary"})
+    expect(page.locator("#all-words")).to_be_hidden()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("w")
+    expect(page.locator("#words")).to_be_hidden()
+
+
 def test_a_prompt_from_elsewhere_is_shown_unless_one_is_being_typed(
     page: Page, worker: FakeWorker, relay: RunningRelay
 ) -> None:
@@ -378,6 +438,45 @@ def test_without_a_worker_the_page_says_what_to_type(
 @pytest.fixture
 def worker_command(relay: RunningRelay) -> str:
     return f"python main.py --websocket_uri={relay.websocket}"
+
+
+def painted_until(worker: FakeWorker, done: Callable[[], object], what: str) -> None:
+    """Have the worker paint from the prompt alone, as it may, until something is so."""
+
+    def look() -> object:
+        if worker.idle:
+            worker.paint()
+        return done()
+
+    until(look, 15, what)
+
+
+def test_before_a_source_is_connected_the_prompt_alone_is_painted(
+    page: Page, worker: FakeWorker
+) -> None:
+    chip, line = page.locator("#chip-text"), page.locator("#output-notice")
+    painted_until(worker, lambda: chip.inner_text() == "from the prompt", "a living stream")
+    assert is_blue(*pixel(page, "output")[:3])
+    expect(line).to_have_text(re.compile("No source yet.*painted from the prompt alone"))
+    expect(page.locator("#stage")).not_to_have_class("dim")
+    expect(page.locator("#age")).to_be_empty()  # no camera took it
+    expect(page.locator("#rates")).to_have_text(re.compile(r"^[\d.]+ fps$"))
+    page.keyboard.press("/")
+    page.keyboard.type("a gold fox")
+    page.keyboard.press("Enter")
+    until(lambda: worker.patches, 15, "the patch")
+    meter = page.locator("#meter")
+    painted_until(worker, lambda: meter.get_attribute("data-stage") == "", "the prompt to show")
+    # A source has the stream at once, and what is painted comes back when it goes.
+    page.click(".invite >> text=Test card")
+    says(page, "live")
+    expect(line).to_be_hidden()
+    expect(page.locator("#age")).to_have_text(re.compile("ms old"))
+    until(lambda: not worker.idle, 15, "the worker to be told")
+    send(page, "stop")
+    painted_until(worker, lambda: chip.inner_text() == "from the prompt", "it to come back")
+    expect(page.locator("#input-pane")).to_have_class(re.compile("empty"))
+    expect(page.locator(".invite")).to_be_visible()
 
 
 def test_loading_warming_paused_and_errors_have_words(page: Page, worker: FakeWorker) -> None:

@@ -45,13 +45,17 @@ def becomes(page: Page, like: Callable[[float, float, float], bool], what: str) 
     until(lambda: like(*page.evaluate(AVERAGE, "output")), 60, f"an output that is {what}")
 
 
-def test_the_camera_turns_blue_and_red_as_the_prompt_says(page: Page) -> None:
-    expect(page.locator("#chip-text")).to_have_text("no source", timeout=60_000)
-    page.click(".invite >> text=Camera")
+def test_the_prompt_and_then_the_camera_turn_blue_and_red_as_the_prompt_says(page: Page) -> None:
+    expect(page.locator("#chip-text")).to_have_text("from the prompt", timeout=60_000)
     page.keyboard.press("/")
     page.keyboard.type("blue neon")
     page.keyboard.press("Enter")
     becomes(page, lambda r, g, b: b > 1.2 * max(r, g) and b > 60, "blue")
+    page.screenshot(path="artefacts/studio/whole-way-no-source.png")
+    page.click(".invite >> text=Camera")
+    expect(page.locator("#chip-text")).to_have_text("live")
+    becomes(page, lambda r, g, b: b > 1.2 * max(r, g) and b > 60, "blue still")
+    page.keyboard.press("/")
     page.keyboard.press("Control+a")
     page.keyboard.type("a red oil painting")
     page.keyboard.press("Enter")

@@ -50,7 +50,7 @@ export class PromptBar {
 
   /**
    * @param {{ form: HTMLFormElement, input: HTMLTextAreaElement, apply: HTMLElement, meter: HTMLElement,
-   *   problem: HTMLElement, words: HTMLElement, bar: HTMLElement }} parts
+   *   problem: HTMLElement, words: HTMLElement, all: HTMLElement, bar: HTMLElement }} parts
    * @param {import("./dreamrelay.js").Parameters} parameters
    * @param {string} stream
    */
@@ -59,7 +59,7 @@ export class PromptBar {
     this.parameters = parameters;
     this.#history = readHistory();
     this.draftKey = `dreamrelay.draft.${stream}`;
-    const { form, input, words, bar } = parts;
+    const { form, input, words, all, bar } = parts;
     try {
       input.value = sessionStorage.getItem(this.draftKey) ?? "";
     } catch {
@@ -77,8 +77,10 @@ export class PromptBar {
     input.addEventListener("focus", () => this.#showWords());
     bar.addEventListener("focusout", (event) => {
       const to = /** @type {Node | null} */ (event.relatedTarget);
-      if (to !== input && !words.contains(to)) words.hidden = true;
+      if (to !== input && to !== all && !words.contains(to)) this.#hideWords();
     });
+    all.addEventListener("click", () => this.toggleAll());
+    words.addEventListener("keydown", (event) => this.#walkWords(event));
     words.addEventListener("wheel", (event) => {
       const row = /** @type {HTMLElement} */ (event.target).closest("span");
       if (row && row.scrollWidth > row.clientWidth && event.deltaX === 0) row.scrollLeft += event.deltaY;
@@ -177,8 +179,47 @@ export class PromptBar {
     this.parts.words.hidden = this.parts.words.childElementCount === 0;
   }
 
+  #hideWords() {
+    const { words, all } = this.parts;
+    words.hidden = true;
+    words.classList.remove("all");
+    all.setAttribute("aria-expanded", "false");
+  }
+
+  /** Every word that the model knows, by kind; and back. */
+  toggleAll() {
+    const { words, all, input } = this.parts;
+    if (this.#buttons.length === 0) return;
+    const open = !words.classList.contains("all") || words.hidden;
+    const within = words.contains(document.activeElement);
+    this.#hideWords();
+    if (!open) {
+      if (within) input.focus();
+      return;
+    }
+    words.hidden = false;
+    words.classList.add("all");
+    all.setAttribute("aria-expanded", "true");
+    const pressed = this.#buttons.find(({ button }) => button.getAttribute("aria-pressed") === "true");
+    (pressed ?? this.#buttons[0]).button.focus();
+  }
+
+  /** Arrows go from word to word, Escape back to the text. @param {KeyboardEvent} event */
+  #walkWords(event) {
+    const buttons = /** @type {HTMLElement[]} */ ([...this.parts.words.querySelectorAll("button")]);
+    const at = buttons.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1, ArrowDown: below(buttons, at, 1), ArrowUp: below(buttons, at, -1) }[event.key];
+    if (event.key === "Escape") {
+      this.parts.input.focus();
+      this.#hideWords();
+    } else if (to !== undefined && at >= 0) buttons[to]?.focus();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
   #makeWords() {
-    const { words, input } = this.parts;
+    const { words, all, input } = this.parts;
     const known = this.#schema?.["x-vocabulary"] ?? {};
     const styles = known.styles ?? [];
     const examples = this.#schema?.properties?.prompt?.examples ?? [];
@@ -198,19 +239,39 @@ export class PromptBar {
       return made;
     };
     this.#buttons = [];
-    const groups = [styles, known.colours ?? [], known.moods ?? []].map((group) =>
-      group.map((/** @type {string} */ word) => {
-        const made = button(word, () => toggleWord(input.value, word, group, styles));
-        this.#buttons.push({ button: made, word, group });
-        return made;
-      }),
-    );
-    if (this.#buttons.length === 0) groups.push(examples.slice(0, SHOWN_EXAMPLES).map((/** @type {string} */ text) => button(text, () => text)));
-    words.replaceChildren(...groups.filter((group) => group.length > 0).map((group) => make("span", {}, group)));
+    // Whatever kinds of words there are: a model may know others than ours.
+    const kinds = Object.entries(known).filter(([, group]) => Array.isArray(group) && group.length > 0);
+    const rows = kinds.map(([kind, group]) => {
+      const made = group.map((/** @type {string} */ word) => {
+        const pressed = button(word, () => toggleWord(input.value, word, group, styles));
+        this.#buttons.push({ button: pressed, word, group });
+        return pressed;
+      });
+      const name = kind[0].toUpperCase() + kind.slice(1).replaceAll("_", " ");
+      return make("span", { role: "group", "aria-label": name }, [make("h3", { "aria-hidden": "true" }, [name]), ...made]);
+    });
+    if (rows.length === 0 && examples.length > 0) {
+      rows.push(make("span", {}, examples.slice(0, SHOWN_EXAMPLES).map((/** @type {string} */ text) => button(text, () => text))));
+    }
+    words.replaceChildren(...rows);
+    all.hidden = this.#buttons.length === 0;
+    this.#hideWords();
     if (document.activeElement === input) this.#showWords();
-    else words.hidden = true;
     this.#edited();
   }
+}
+
+/**
+ * The button in the next row that lies nearest under (1) or over (-1) this one.
+ * @param {HTMLElement[]} buttons @param {number} at @param {1 | -1} way
+ */
+function below(buttons, at, way) {
+  if (at < 0) return undefined;
+  const boxes = buttons.map((button) => button.getBoundingClientRect());
+  const here = boxes[at];
+  const further = boxes.map((box, i) => ({ i, away: (box.top - here.top) * way, aside: Math.abs(box.left + box.width / 2 - here.left - here.width / 2) })).filter(({ away }) => away > 4);
+  const row = Math.min(...further.map(({ away }) => away));
+  return further.filter(({ away }) => away < row + 4).sort((a, b) => a.aside - b.aside)[0]?.i;
 }
 
 /** @returns {string[]} */

@@ -20,6 +20,7 @@
  * @property {number | null} [fraction] of a progress bar; null: nobody can say
  * @property {string} [details] on request
  * @property {boolean} [invite] offer the sources
+ * @property {boolean} [aside] one quiet line under the picture
  */
 
 /**
@@ -88,6 +89,13 @@ export function describe(facts) {
 /** @param {Facts} facts @param {(said: Partial<Said>) => Said} say */
 function live(facts, say) {
   const { status, hasInput, hasOutput, sending } = facts;
+  if (status?.dreaming && !sending) {
+    const title = status.producers ? "The source is silent" : "No source yet";
+    return say({
+      state: "dreaming", chip: "from the prompt", tone: "accent",
+      output: { title, text: "painted from the prompt alone", aside: true },
+    });
+  }
   if (!status?.producers && !sending) {
     const waiting = { title: "Waiting for a source", text: hasInput ? "The last producer is gone." : undefined };
     return say({ state: "waiting", chip: "no source", dim: hasOutput, output: hasOutput ? null : waiting });
@@ -97,7 +105,7 @@ function live(facts, say) {
 
 /** @param {Facts} facts @returns {Notice} */
 function inviteOf({ sending, status, commands }) {
-  if (sending || status?.producers) return { title: "Waiting for the first picture" };
+  if (sending || (status?.producers && !status.dreaming)) return { title: "Waiting for the first picture" };
   return { title: "What should go in?", invite: true, text: "Or from a terminal:", command: commands.producer };
 }
 

@@ -21,7 +21,7 @@ const stage = new Stage($("stage"), $("input-pane"), $("output-pane"));
 const full = new FullScreen();
 const form = new Form($("fields"), parameters, $("hint"), (field) => field.name === "prompt");
 const prompt = new PromptBar(
-  { form: $("prompt-form"), input: $("prompt"), apply: $("apply"), meter: $("meter"), problem: $("prompt-problem"), words: $("words"), bar: $("bar") },
+  { form: $("prompt-form"), input: $("prompt"), apply: $("apply"), meter: $("meter"), problem: $("prompt-problem"), words: $("words"), all: $("all-words"), bar: $("bar") },
   parameters,
   stream,
 );
@@ -65,6 +65,10 @@ for (const [track, painter] of Object.entries(painters)) {
     pane?.style.setProperty("--ratio", String(width / height));
     if (track !== "output" || !painter.packet) return;
     parameters.seen(painter.packet.revision);
+    if (status?.dreaming) {
+      ages.length = 0;
+      return;
+    }
     ages.push(ageOf(painter.packet));
     if (ages.length > 30) ages.shift();
   });
@@ -113,6 +117,8 @@ let saidState = "";
 const drawn = { input: "", output: "" };
 
 function show() {
+  // What the last camera left is no input any more.
+  if (status?.dreaming && source.kind === null) $("input-pane").classList.add("empty");
   const said = describe({
     link: viewer.state,
     retryIn: (viewer.retryAt - nowMs()) / 1000,
@@ -129,11 +135,11 @@ function show() {
   document.body.dataset.state = said.state;
   $("stage").classList.toggle("dim", said.dim);
   // With the input hidden or small, its invitation takes the output's place, unless that has something more urgent.
-  const aside = stage.layout !== "side" && said.input && (said.output === null || said.state === "waiting" || said.state === "live");
+  const beside = stage.layout !== "side" && said.input && (said.output === null || said.state === "waiting" || said.state === "live");
   showNotice("input", stage.layout === "side" ? said.input : null);
   const redundant = stage.layout === "side" && said.state === "waiting" && said.input; // the input's words are enough
-  showNotice("output", aside && !hasPicture("output") ? said.input : redundant ? null : said.output);
-  if (said.state !== "live") parameters.settle();
+  showNotice("output", beside && !hasPicture("output") ? said.input : redundant ? null : said.output);
+  if (said.state !== "live" && said.state !== "dreaming") parameters.settle();
   if (said.state !== saidState) {
     saidState = said.state;
     $("say").textContent = said.state === "reconnecting" ? "The relay is gone, trying again" : [said.chip, said.output?.title].filter(Boolean).join(". ");
@@ -156,6 +162,7 @@ function showNotice(track, notice) {
   }
   if (!notice) return box.replaceChildren();
   const { title, text: words, command, fraction, details, invite } = notice;
+  box.classList.toggle("whisper", notice.aside === true);
   box.replaceChildren(
     make("h2", {}, [title]),
     ...(invite ? [inviteButtons()] : []),
@@ -202,11 +209,12 @@ function showFigures() {
   const packet = painters.output.packet;
   const known = (viewer.state === "open" && status) || {};
   const moving = known.fps_in > 0 || known.fps_out > 0;
-  $("rates").textContent = moving ? `${number(known.fps_in)} in · ${number(known.fps_out)} out fps` : "";
+  const into = known.dreaming ? "" : `${number(known.fps_in ?? 0)} in · `;
+  $("rates").textContent = moving ? `${into}${number(known.fps_out)} ${into && "out "}fps` : "";
   const people = ["producer", "worker", "viewer"].filter((role) => known[`${role}s`] > 0);
   $("people").textContent = people.map((role) => count(known[`${role}s`], role)).join(" · ");
   let age = "";
-  if (packet) {
+  if (packet && !known.dreaming) { // no camera took what the prompt alone made
     const now = ageOf(packet);
     const usual = [...ages].sort((a, b) => a - b)[ages.length >> 1] ?? now;
     age = now > usual + 1000 ? `${duration(now / 1000)} old` : `${Math.round(usual)} ms old`;
@@ -368,6 +376,7 @@ function nextLayout() {
 /** @type {Record<string, () => void>} */
 const KEYS = {
   "/": () => prompt.parts.input.select(),
+  w: () => prompt.toggleAll(),
   p: toggleDrawer,
   f: () => full.toggle(),
   l: nextLayout,
