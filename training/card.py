@@ -7,6 +7,14 @@ from typing import Any
 from training.pictures import HELD_OUT, PHOTOGRAPHS
 from training.prompts import vocabulary
 
+# What this run did that a fresh one will not; empty for a run that was left alone.
+STEERED = """This version was steered while it learnt: for the first 3,276 steps the texture of a
+seed was a pattern in the noise of the pixels, since then it has had channels of its own; harder styles were
+shown more often from step 4,706 on. The script holds the final settings; a fresh run follows them
+from the start and gives a sibling of these weights, not a copy.
+
+"""
+
 
 def text(figures: dict[str, Any]) -> str:
     """README.md of the model folder, in Markdown."""
@@ -15,7 +23,7 @@ def text(figures: dict[str, Any]) -> str:
         f"| {p.path.rsplit('/', 1)[-1]} | {p.package} | {p.licence} |" for p in PHOTOGRAPHS
     )
     kept = ", ".join(f"{p.path.rsplit('/', 1)[-1]} ({p.licence})" for p in HELD_OUT)
-    missed = {axis: ", ".join(figures[f"{axis}_missed"]) or "none" for axis in known}
+    where = "a CUDA card" if figures["device"] == "cuda" else f"{figures['cores']} CPU cores"
     return f"""---
 library_name: diffusers
 license: mit
@@ -37,7 +45,8 @@ cannot draw a cat that is not there.
 | `scheduler` | DDPM, 1000 steps, betas 1e-6 to 6.5e-4 (scaled linear), prediction type `sample` |
 
 Two more channels say whether the row and the column of a cell are even, so that a pattern may
-repeat every 16 pixels. `model.onnx` in `unet` and `text_encoder` is the arithmetic alone: it reads
+repeat every 16 pixels; twelve are empty, and the noise that a seed puts there is what texture is
+made of. `model.onnx` in `unet` and `text_encoder` is the arithmetic alone: it reads
 its weights out of the safetensors file beside it.
 
 ## Words it knows
@@ -51,28 +60,15 @@ input, from about 0.42 on the style is complete.
 
 ## Figures
 
-Trained for {figures["minutes"]} minutes on two shared CPU cores ({figures["steps"]} steps of 24
-crops of 64 x 64, at the end 8 of 128 x 128). Two photographs it never saw, at strength 0.5: is
-the output nearer to the reference stylisation asked for than to any other of its kind?
+Trained for {figures["minutes"]} minutes on {where}: {figures["steps"]} steps, crops of 64, 96 and
+160 pixels in turn.
 
-| kind | top 1 | mean error (0..1) | taken for another |
-|---|---|---|---|
-| styles | {figures["styles"]} | {figures["styles_error"]} | {missed["styles"]} |
-| colours | {figures["colours"]} | {figures["colours_error"]} | {missed["colours"]} |
-| moods | {figures["moods"]} | {figures["moods_error"]} | {missed["moods"]} |
-
-Mean difference from the input at strength 0: {figures["identity_error"]}.
-
+{_measured(figures)}
 ## How it was trained
 
-This version was steered while it learnt: the first 1,078 steps saw 8 crops of 128 x 128, oil, comic
-and pixel art got plainer targets at step 6,400, and the learning rate was held longer than a cosine
-would have. The script holds the final settings; a fresh run follows them from the start and gives
-a sibling of these weights, not a copy.
-
-`python -m training --minutes 90 --out dreamrelay/engines/pocket_model` (see
-`requirements-training.txt`). Targets are classics of image processing (`training/stylise.py`).
-Pictures are drawn by the script, or come with installed Python packages:
+{STEERED}`python -m training --minutes 100` (see `requirements-training.txt`).
+Targets are classics of image processing (`training/stylise.py`). Pictures are drawn by the script,
+or come with installed Python packages:
 
 | picture | package | licence |
 |---|---|---|
@@ -85,4 +81,33 @@ Held out for checks: {kept}.
 Faces and fine print lose detail at 256 x 256; the picture decides the content, the prompt only its
 look. The training pictures are few: unusual scenes may come out plain. The weights are under the
 licence of this repository.
+"""
+
+
+def _measured(figures: dict[str, Any]) -> str:
+    """What `training.measure` found, if it was asked."""
+    if "styles" not in figures:
+        return "Not measured yet.\n"
+    rows = "\n".join(
+        f"| {axis} | {figures[axis]} | {figures[f'{axis}_error']:.3f} |"
+        f" {', '.join(figures[f'{axis}_missed']) or 'none'} |"
+        for axis in ("styles", "colours", "moods")
+    )
+    return f"""Pictures it never saw, at strength 0.5: is the output nearer to the reference
+stylisation asked for than to any other of its kind?
+
+| kind | top 1 | mean error (0..1) | taken for another |
+|---|---|---|---|
+{rows}
+
+| measure | figure |
+|---|---|
+| mean difference from the input at strength 0 (0..1) | {figures["identity_error"]:.3f} |
+| likeness of structure to the input (SSIM), and of the references | {figures["ssim"]:.2f}, {
+        figures["ssim_reference"]:.2f} |
+| change between frames over that of the input, mean and worst style | {
+        figures["steadiness"]:.2f}, {figures["steadiness_worst"]:.2f} |
+| synonyms that look like their word | {figures["synonyms"]} |
+
+`docs/pocket.md` has more, and the tables.
 """

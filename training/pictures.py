@@ -280,8 +280,8 @@ def _dream(rng: Rng, side: int) -> Picture:
     top, left = rng.integers(0, 257 - size, 2)
     part = whole[top : top + size, left : left + size].astype(np.float32) / 255
     if size < side:
-        part = np.asarray(cv2.resize(part, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
-    return part
+        part = cv2.resize(part, (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(part, np.float32)
 
 
 _DRAWINGS: tuple[tuple[Callable[[Rng, int], Picture], float], ...] = (
