@@ -10,8 +10,9 @@ from training.prompts import vocabulary
 # What this run did that a fresh one will not; empty for a run that was left alone.
 STEERED = """This version was steered while it learnt: for the first 3,276 steps the texture of a
 seed was a pattern in the noise of the pixels, since then it has had channels of its own; harder
-styles were shown more often from step 4,706 on. The script holds the final settings; a fresh run
-follows them from the start and gives a sibling of these weights, not a copy.
+styles were shown more often from step 4,706 on; the copy past the last block was faded out between
+steps 7,036 and 8,036. The script holds the final settings; a fresh run follows them from the start
+and gives a sibling of these weights, not a copy.
 
 """
 

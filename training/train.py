@@ -53,7 +53,7 @@ class Settings:
     # Small crops show more wishes in the same time; the last part of it sees more of a picture.
     stages: tuple[Stage, ...] = (Stage(0.3, 64, 40), Stage(0.75, 96, 24), Stage(1.0, 160, 10))
     rate: float = 8e-4
-    hold: float = 0.55  # share of the time at the full rate, a cosine to nearly nothing after it
+    hold: float = 0.62  # share of the time at the full rate, a cosine to nearly nothing after it
     seed: int = 7
     workers: int = 2
     export_minutes: float = 15.0
