@@ -28,6 +28,7 @@ SOURCES: dict[str, Entry] = {
     "file": Entry(f"{_ROOM}.pictures:open_picture", "a picture file", "producer"),
     "http": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
     "https": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
+    "ndi": Entry(f"{_ROOM}.ndi:open_ndi_source", "NDI", "ndi"),
     "pattern": Entry(f"{_ROOM}.pattern:open_pattern", "a test pattern", "producer"),
     "rtsp": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
     "screen": Entry(f"{_ROOM}.screen:open_screen", "screen capture", "producer"),
@@ -37,6 +38,7 @@ SOURCES: dict[str, Entry] = {
 }
 SINKS: dict[str, Entry] = {
     "file": Entry(f"{_ROOM}.pictures:open_snapshots", "picture files", "producer"),
+    "ndi": Entry(f"{_ROOM}.ndi:open_ndi_sink", "NDI", "ndi"),
     "null": Entry(f"{_ROOM}.null:open_null", "the null sink", "producer"),
     "spout": Entry(f"{_ROOM}.spout:open_spout_sink", "Spout", "spout"),
 }

@@ -23,6 +23,8 @@ from tests.fakes.devices import (
     running_xvfb,
     write_video,
 )
+from tests.fakes.ndi import shared_program
+from tests.fakes.network import own_network
 from tests.fakes.spoutgl import DXGI_BGRA8, Gpu
 
 
@@ -94,6 +96,13 @@ def spout(stage: Stage) -> str:
     return "spout://Stage"
 
 
+def ndi(stage: Stage) -> str:
+    stage.stack.enter_context(own_network())
+    program = shared_program()
+    program.say("show", 192, 128)
+    return f"ndi://{program.name}?timeout=60"
+
+
 CASES: dict[str, Callable[[Stage], str]] = {
     "pattern": lambda stage: "pattern://bars?width=192&height=128",
     "path": picture_file,
@@ -105,6 +114,7 @@ CASES: dict[str, Callable[[Stage], str]] = {
     "http": network_camera,
     "screen": screen,
     "spout": spout,
+    "ndi": ndi,
 }
 ENDING = {"directory": 3, "video": 4}
 STORED = {"path", "file", "directory", "video"}
