@@ -40,6 +40,7 @@ SINKS: dict[str, Entry] = {
     "file": Entry(f"{_ROOM}.pictures:open_snapshots", "picture files", "producer"),
     "ndi": Entry(f"{_ROOM}.ndi:open_ndi_sink", "NDI", "ndi"),
     "null": Entry(f"{_ROOM}.null:open_null", "the null sink", "producer"),
+    "record": Entry(f"{_ROOM}.record:open_record", "recording", "record"),
     "spout": Entry(f"{_ROOM}.spout:open_spout_sink", "Spout", "spout"),
 }
 

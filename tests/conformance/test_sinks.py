@@ -91,11 +91,17 @@ def ndi(stage: Stage) -> Case:
     return Case(f"ndi://{name}", watcher.look, lossy=True)
 
 
+def record(stage: Stage) -> Case:
+    # Looked into by its own tests: its last pictures are in the file when it is closed.
+    return Case(f"record://{stage.folder}/show.mp4", lambda: None)
+
+
 CASES: dict[str, list[Callable[[Stage], Case]]] = {
     "null": [null],
     "file": [numbered_files, one_file],
     "spout": [spout],
     "ndi": [ndi],
+    "record": [record],
 }
 MAKERS = [maker for makers in CASES.values() for maker in makers]
 
