@@ -42,6 +42,9 @@ SINKS: dict[str, Entry] = {
     "null": Entry(f"{_ROOM}.null:open_null", "the null sink", "producer"),
     "record": Entry(f"{_ROOM}.record:open_record", "recording", "record"),
     "spout": Entry(f"{_ROOM}.spout:open_spout_sink", "Spout", "spout"),
+    "virtualcam": Entry(
+        f"{_ROOM}.virtualcam:open_virtual_camera", "the virtual camera", "virtualcam"
+    ),
 }
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamrelay.codec import Frame, decode
+from dreamrelay.codec import Frame, decode, resize
 from dreamrelay.errors import ClosedError, ConfigError
 from dreamrelay.media import Sink, open_sink, sink_schemes
 from tests.fakes.devices import bars
 from tests.fakes.ndi import Watcher, unique_name
 from tests.fakes.network import own_network
 from tests.fakes.spoutgl import Gpu
+from tests.fakes.virtualcam import Driver
 from tests.support import until
 
 Seen = Callable[[], Frame | None]
@@ -29,12 +30,17 @@ class Case:
     seen: Seen
     lossy: bool = False
     """The other end sees it a moment later, and only nearly as it was."""
+    one_size: bool = False
+    """The other end cannot follow another size: frames are fitted into the first."""
 
     def arrived(self, frame: Frame) -> bool:
         """Is this what the other end sees? True where nobody can look."""
         seen = self.seen()
         if seen is None:
             return not self.lossy
+        if self.one_size:
+            height, width = seen.shape[:2]
+            frame = resize(frame, width, height, "contain")
         if not self.lossy:
             return np.array_equal(seen, frame)
         height, width = frame.shape[:2]
@@ -96,12 +102,21 @@ def record(stage: Stage) -> Case:
     return Case(f"record://{stage.folder}/show.mp4", lambda: None)
 
 
+def virtual_camera(stage: Stage) -> Case:
+    driver = Driver()
+    stage.patch.setitem(sys.modules, "pyvirtualcam", driver.module())
+    stage.patch.delitem(sys.modules, "dreamrelay.media.virtualcam", raising=False)
+    stage.stack.callback(sys.modules.pop, "dreamrelay.media.virtualcam", None)
+    return Case("virtualcam://", lambda: driver.seen, one_size=True)
+
+
 CASES: dict[str, list[Callable[[Stage], Case]]] = {
     "null": [null],
     "file": [numbered_files, one_file],
     "spout": [spout],
     "ndi": [ndi],
     "record": [record],
+    "virtualcam": [virtual_camera],
 }
 MAKERS = [maker for makers in CASES.values() for maker in makers]
 
