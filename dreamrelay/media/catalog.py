@@ -33,6 +33,7 @@ SOURCES: dict[str, Entry] = {
     "rtsp": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
     "screen": Entry(f"{_ROOM}.screen:open_screen", "screen capture", "producer"),
     "spout": Entry(f"{_ROOM}.spout:open_spout_source", "Spout", "spout"),
+    "syphon": Entry(f"{_ROOM}.syphon:open_syphon_source", "Syphon", "syphon"),
     "video": Entry(f"{_ROOM}.video:open_video", "a video file", "producer"),
     "webcam": Entry(f"{_ROOM}.camera:open_camera", "a camera", "producer"),
 }
@@ -42,6 +43,7 @@ SINKS: dict[str, Entry] = {
     "null": Entry(f"{_ROOM}.null:open_null", "the null sink", "producer"),
     "record": Entry(f"{_ROOM}.record:open_record", "recording", "record"),
     "spout": Entry(f"{_ROOM}.spout:open_spout_sink", "Spout", "spout"),
+    "syphon": Entry(f"{_ROOM}.syphon:open_syphon_sink", "Syphon", "syphon"),
     "virtualcam": Entry(
         f"{_ROOM}.virtualcam:open_virtual_camera", "the virtual camera", "virtualcam"
     ),

@@ -17,6 +17,7 @@ from tests.fakes.devices import bars
 from tests.fakes.ndi import Watcher, unique_name
 from tests.fakes.network import own_network
 from tests.fakes.spoutgl import Gpu
+from tests.fakes.syphon import Mac
 from tests.fakes.virtualcam import Driver
 from tests.support import until
 
@@ -89,6 +90,14 @@ def spout(stage: Stage) -> Case:
     return Case("spout://Dream", lambda: gpu.seen("Dream"))
 
 
+def syphon(stage: Stage) -> Case:
+    mac = Mac()
+    for name, module in mac.modules().items():
+        stage.patch.setitem(sys.modules, name, module)
+    stage.patch.setattr("platform.system", lambda: "Darwin")
+    return Case("syphon://Dream", lambda: mac.seen("Dream"))
+
+
 def ndi(stage: Stage) -> Case:
     stage.stack.enter_context(own_network())
     name = unique_name()
@@ -114,6 +123,7 @@ CASES: dict[str, list[Callable[[Stage], Case]]] = {
     "null": [null],
     "file": [numbered_files, one_file],
     "spout": [spout],
+    "syphon": [syphon],
     "ndi": [ndi],
     "record": [record],
     "virtualcam": [virtual_camera],
