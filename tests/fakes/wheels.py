@@ -5,6 +5,7 @@ that the fakes check every call against: ``spoutgl_contract.json`` and ``syphon_
 """
 
 import ast
+import bisect
 import json
 import re
 import subprocess
@@ -14,6 +15,12 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+try:
+    import capstone
+    import pefile
+except ModuleNotFoundError:  # then the tests that need them say so
+    capstone = pefile = None
 
 HERE = Path(__file__).parent
 PINNED = {"SpoutGL": ("0.1.1", "win_amd64"), "syphon-python": ("0.2.0", "macosx_14_0_universal2")}
@@ -43,29 +50,81 @@ def download(package: str, folder: Path) -> Path:
 
 # -- Spout: an extension module of pybind11 -------------------------------------------------------
 
-_SIGNATURE = re.compile(rb"\(\{[^\x00]{0,300}\) -> [^\x00]{1,40}\x00")
+_TEXT = re.compile(rb"[\x20-\x7e]{3,}")
+_NAME = re.compile(r"[A-Za-z_]\w+")
+_NEAR = 12
+"""Texts and calls to look at after a name for the signature it is registered with."""
 
 
-def pybind_signatures(wheel: Path) -> set[str]:
-    """The signatures pybind11 keeps as texts in the extension module.
+class Extension:
+    """An extension module for Windows, taken apart: which signature is registered with which name.
 
-    ``({%}, {str}) -> None``: its own notation, with ``%`` where it puts in a class's name.
+    pybind11 passes a method's name to a function that has its signature's text in it, or holds both
+    itself. The texts are in its own notation: ``({%}, {str}) -> None``, with ``%`` where it puts in
+    a class's name.
     """
-    with zipfile.ZipFile(wheel) as files:
-        name = next(name for name in files.namelist() if name.endswith(".pyd"))
-        binary = files.read(name)
-    found = set()
-    for match in _SIGNATURE.finditer(binary):
-        found.add(match[0][:-1].decode("latin-1"))
-    return found
 
+    def __init__(self, wheel: Path) -> None:
+        with zipfile.ZipFile(wheel) as files:
+            name = next(name for name in files.namelist() if name.endswith(".pyd"))
+            parsed = pefile.PE(data=files.read(name))
+        self._image: bytes = parsed.get_memory_mapped_image()
+        code = next(part for part in parsed.sections if part.Name.startswith(b".text"))
+        self._events = list(self._read(code.get_data(), code.VirtualAddress))
+        self._at = [at for at, _ in self._events]
+        self._starts = sorted({what for _, what in self._events if isinstance(what, int)})
+        self._known: dict[int, str | None] = {}
 
-def pybind_names(wheel: Path) -> set[str]:
-    """All texts in the extension module that could be a method's name."""
-    with zipfile.ZipFile(wheel) as files:
-        name = next(name for name in files.namelist() if name.endswith(".pyd"))
-        binary = files.read(name)
-    return {text.decode() for text in re.findall(rb"(?<=\x00)[A-Za-z_]\w{2,40}(?=\x00)", binary)}
+    def registered(self) -> set[tuple[str, str]]:
+        """Names with their signatures; of overloads only the first."""
+        found = set()
+        for number, (_, what) in enumerate(self._events):
+            if not isinstance(what, str) or not _NAME.fullmatch(what):
+                continue
+            for _, after in self._events[number + 1 : number + _NEAR]:
+                if isinstance(after, str) and _NAME.fullmatch(after):
+                    break
+                signature = self._signature_of(after)
+                if signature:
+                    found.add((what, signature))
+                    break
+        return found
+
+    def signatures(self) -> set[str]:
+        return {what for _, what in self._events if isinstance(what, str) and what[:2] == "({"}
+
+    def _read(self, code: bytes, start: int) -> Iterator[tuple[int, str | int]]:
+        """Addresses of texts that are loaded (the text) and of calls (the function's address)."""
+        engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+        engine.skipdata = True
+        for at, size, word, operands in engine.disasm_lite(code, start):
+            if word == "lea":
+                where = re.search(r"\[rip ([+-]) (0x[0-9a-f]+|\d+)\]", operands)
+                if where is not None:
+                    offset = int(where[2], 0) * (1 if where[1] == "+" else -1)
+                    target = at + size + offset
+                    text = self._image[target : self._image.find(b"\0", target, target + 400)]
+                    if _TEXT.fullmatch(text):
+                        yield at, text.decode()
+            elif word == "call" and operands.startswith("0x"):
+                yield at, int(operands, 16)
+
+    def _signature_of(self, what: str | int, depth: int = 3) -> str | None:
+        """The signature that is this, or is in this function or in one that it calls."""
+        if isinstance(what, str):
+            return what if what.startswith("({") else None
+        if what not in self._known:
+            self._known[what] = None
+            follower = bisect.bisect_right(self._starts, what)
+            end = self._starts[follower] if follower < len(self._starts) else sys.maxsize
+            body = slice(bisect.bisect_left(self._at, what), bisect.bisect_left(self._at, end))
+            for _, part in self._events[body]:
+                if isinstance(part, str) or depth:
+                    found = self._signature_of(part, depth - 1)
+                    if found:
+                        self._known[what] = found
+                        break
+        return self._known[what]
 
 
 # -- Syphon: Python source ------------------------------------------------------------------------
