@@ -13,7 +13,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -353,7 +353,7 @@ class Stream:
             return
         self._hand_out(packet, "output")
         if seat is not None and seat.status.state not in ("live", "paused"):
-            seat.status = StatusReceived("live")
+            seat.status = StatusReceived("live", counters=seat.status.counters)
             self._tell_status()
 
     def _hand_out(self, packet: Packet, track: Track) -> None:
@@ -507,6 +507,12 @@ class Stream:
         return problems
 
     # -- status -----------------------------------------------------------------------------------
+
+    def counters(self) -> Iterator[tuple[str, str, float]]:
+        """The totals of each worker's engine: the worker, the total's name, the total."""
+        for seat in self._seats:
+            for name, total in seat.status.counters.items():
+                yield seat.peer.id, name, total
 
     def report(self, peer: Peer, status: StatusReceived) -> None:
         """A worker says how it is."""
