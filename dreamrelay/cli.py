@@ -25,6 +25,7 @@ from fire.decorators import SetParseFn
 
 from dreamrelay import __version__
 from dreamrelay.config import (
+    LOG_LEVELS,
     BridgeSettings,
     DemoSettings,
     ProducerSettings,
@@ -94,6 +95,10 @@ def _work(settings: WorkerSettings) -> int:
             say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
             if program.osc_port:
                 say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
+                if not program.started:
+                    say("  it waits for OSC /start or /trigger (--start=on begins at once)")
+            if settings.streamdiffusion_path:
+                say("  --streamdiffusion-path is not needed: the engines are in the package")
         with status_line(lambda: _work_report(program), settings.verbose):
             program.run()
     return 0
@@ -330,9 +335,8 @@ def say(text: str) -> None:
 
 def set_up_logging(verbose: int) -> None:
     """Log to standard error: 0 errors, 1 warnings, 2 what happens, 3 everything."""
-    level = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)[verbose]
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", force=True)
-    logging.getLogger("dreamrelay").setLevel(level)
+    logging.getLogger("dreamrelay").setLevel(LOG_LEVELS[verbose])
 
 
 @contextmanager

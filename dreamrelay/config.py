@@ -8,6 +8,7 @@ default.
 
 import ast
 import difflib
+import logging
 import os
 import re
 import tomllib
@@ -31,6 +32,8 @@ from dreamrelay.errors import ConfigError
 
 FILE_NAME = "dreamrelay.toml"
 DEFAULT_PORT = 8765
+LOG_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+"""What ``verbose`` 0 to 3 lets through."""
 
 
 def _literal(value: Any) -> Any:
@@ -320,6 +323,18 @@ class WorkerSettings(Settings):
     spout_out: OptionalText = Field(None, description="Also send results as this Spout sender.")
     osc_ip: str = Field("127.0.0.1", description="Address for OSC messages.")
     osc_port: Port | None = Field(7000, description="UDP port for OSC; 0 for any, empty for none.")
+    osc_out: Texts = Field(
+        default_factory=list, description="Who is told each change by OSC: host:port,host:port."
+    )
+    osc_presets: OptionalText = Field(
+        None, description="File that OSC presets are kept in; empty: in the user's state folder."
+    )
+    start: Literal["auto", "on", "off"] = Field(
+        "auto", description="Generate at once. auto: not with --spout-in, which waits for /start."
+    )
+    streamdiffusion_path: OptionalText = Field(
+        None, description="Not needed: the engines are in the package. For old start scripts."
+    )
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 starts and stops, 2 and 3 more.")
 
 

@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dreamrelay.codec import Frame, decode, encode_bytes, resize
-from dreamrelay.config import WorkerSettings, spout_url
+from dreamrelay.config import LOG_LEVELS, WorkerSettings, spout_url
 from dreamrelay.engines import Engine, EngineSettings, Progress, Result, open_engine
 from dreamrelay.errors import (
     ClosedError,
@@ -34,11 +35,12 @@ from dreamrelay.errors import (
 from dreamrelay.jobs import Asked, Batch, Done, Intake, Job, Patch, encode_within, to_packet
 from dreamrelay.link import Link, Listener, whole
 from dreamrelay.mailbox import Mailbox
-from dreamrelay.media import Sink, Source, open_sink, open_source
+from dreamrelay.media import Source, open_sink, open_source
 from dreamrelay.media.pacing import Pacer
-from dreamrelay.osc import OscServer
+from dreamrelay.osc import OscServer, Standing, Steered, Word
 from dreamrelay.packet import Hop, Packet, Track
 from dreamrelay.protocol.native import encode_packet, encode_text
+from dreamrelay.stage import Gate, Outlet
 from dreamrelay.telemetry import RateMeter
 from dreamrelay.viewer import Closed, Snapshot, Viewer, viewer_available
 
@@ -77,25 +79,6 @@ PARAMETER_FLAGS = (
 
 
 @dataclass(slots=True)
-class _Outlet:
-    """A sink, and what it complained of last: said once, not for every frame."""
-
-    url: str
-    sink: Sink
-    trouble: str = ""
-
-    def write(self, frame: Frame) -> None:
-        trouble = ""
-        try:
-            self.sink.write(frame)
-        except DeviceError as error:
-            trouble = str(error)
-        if trouble and trouble != self.trouble:
-            logger.warning("%s: %s", self.url, trouble)
-        self.trouble = trouble
-
-
-@dataclass(slots=True)
 class WorkerStatistics:
     """Totals since the start; written by the worker's threads, read by whoever reports."""
 
@@ -124,8 +107,12 @@ class Worker(Listener):
         self.link: Link | None = None
         self.viewer: Viewer | None = None
         self._source: Source | None = None
-        self._sinks: list[_Outlet] = []
+        self._source_url = ""
+        self._sinks: list[Outlet] = []
         self._osc: OscServer | None = None
+        self._renew_source, self._renew_sinks = threading.Event(), threading.Event()
+        self._verbosity = settings.verbose
+        self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
         self._stopped = threading.Event()
         self._failure: BaseException | None = None
         self._packets: Mailbox[Batch[Intake]] = Mailbox(Batch.merge_packets)
@@ -149,6 +136,8 @@ class Worker(Listener):
             self.engine = engine or open_engine(engine_settings(settings))
             if engine is None:
                 self._open_things.callback(self.engine.close)
+            if self._osc is not None:
+                self._osc.introduce(self.engine.schema())
             if self.link is not None:
                 self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
         except BaseException:  # Ctrl-C too: what is open already must not stay open
@@ -162,8 +151,8 @@ class Worker(Listener):
         if local is not None:
             if settings.websocket_port is not None:
                 raise ConfigError("choose one: --websocket_port (a relay) or a local source")
-            self._source = open_source(local)
-            self._open_things.callback(self._source.close)
+            self._source, self._source_url = open_source(local), local
+            self._open_things.callback(self._close_source)
         else:
             self.link = Link(
                 settings.websocket_uri,
@@ -177,10 +166,23 @@ class Worker(Listener):
         sinks = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]
         for url in sinks:
             sink = open_sink(url)
-            self._open_things.callback(sink.close)
-            self._sinks.append(_Outlet(url, sink))
+            outlet = Outlet(url, sink)
+            self._open_things.callback(outlet.close)
+            self._sinks.append(outlet)
+        waits = settings.spout_in is not None and settings.osc_port is not None
+        started = settings.start == "on" or (settings.start == "auto" and not waits)
+        self._gate = Gate(
+            started=started, keeps_all=self._source is not None and not self._source.live
+        )
         if settings.osc_port is not None:
-            self._osc = OscServer(settings.osc_ip, settings.osc_port, self._on_osc)
+            presets = Path(settings.osc_presets).expanduser() if settings.osc_presets else None
+            self._osc = OscServer(
+                settings.osc_ip,
+                settings.osc_port,
+                self._steered(),
+                out=settings.osc_out,
+                presets=presets,
+            )
             self._open_things.callback(self._osc.close)
         if settings.viewer != "off":
             problem = viewer_available()
@@ -190,10 +192,19 @@ class Worker(Listener):
             elif settings.viewer == "on":
                 raise ConfigError(f"--viewer=on: {problem}")
 
+    def _close_source(self) -> None:
+        if self._source is not None:  # perhaps another one than at first
+            self._source.close()
+
     @property
     def osc_port(self) -> int | None:
         """Where OSC is listened to, if at all."""
         return self._osc.port if self._osc else None
+
+    @property
+    def started(self) -> bool:
+        """Does it generate, or wait for OSC to say so?"""
+        return self._gate.open
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -267,6 +278,11 @@ class Worker(Listener):
 
     def _look_around(self) -> None:
         """Four times a second: the window's events, and how we are."""
+        counted, when = self._counted
+        if self.link is not None and time.monotonic() - when >= 1.0:
+            self._counted = self.engine.counters(), time.monotonic()
+            if self._counted[0] != counted:
+                self._tell_status()
         if self.viewer is not None:
             for event in self.viewer.events():
                 match event:
@@ -278,13 +294,21 @@ class Worker(Listener):
                         logger.info("snapshot %s: %s", path, problem or "saved")
 
     def _say(self, state: str, text: str = "", fraction: float | None = None) -> None:
+        if state == "live" and not self._gate.open:
+            state, text = "paused", text or self._gate.reason
         self.state = state
         self._said = (state, text, fraction)
-        if self.link is not None:
-            fps = round(self.statistics.results.rate, 1)
-            self.link.tell("status", state=state, text=text, fraction=fraction, fps=fps)
+        self._tell_status()
         if self.viewer is not None and text:
             self.viewer.status(text)
+
+    def _tell_status(self) -> None:
+        if self.link is not None:
+            state, text, fraction = self._said
+            fps, counters = round(self.statistics.results.rate, 1), self.engine.counters()
+            self.link.tell(
+                "status", state=state, text=text, fraction=fraction, fps=fps, counters=counters
+            )
 
     def _complain(self, text: str) -> None:
         """Have the stream show what is wrong while we go on; once, and "" when it is over."""
@@ -319,6 +343,8 @@ class Worker(Listener):
             self._announced = (whole(fields, "seq", 0), asked)
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
+            if self._osc is not None:
+                self._osc.feedback.error("", str(fields.get("message")))
 
     def received(self, packet: Packet, track: Track) -> None:
         session = self.link.session if self.link else 0
@@ -340,12 +366,56 @@ class Worker(Listener):
         except ClosedError:
             return  # stopping
 
+    # -- from OSC, in its threads -----------------------------------------------------------------
+
+    def _steered(self) -> Steered:
+        return Steered(
+            change=self._on_osc,
+            command=self._on_word,
+            values=lambda: self.engine.parameters,
+            standing=lambda: Standing(
+                self.state,
+                self._said[1],
+                self.statistics.results.rate,
+                self.statistics.age_ms,
+                self._trouble,
+            ),
+            set_verbosity=self._set_verbosity,
+            verbosity=lambda: self._verbosity,
+        )
+
     def _on_osc(self, patch: dict[str, Any]) -> None:
         if self.link is not None:
             # The relay checks it like any other patch and tells everybody.
             self.link.patch(patch, "osc")
-        if self.link is None or not self.link.connected:
+        if self.link is None or not self.link.connected or not self._gate.open:
+            # Stopped, it holds at once: the next message may be a trigger.
             self._put_patch(Patch(patch))
+
+    def _on_word(self, word: Word) -> None:
+        was = self._gate.open
+        match word:
+            case "start" | "stop":
+                self._gate.start(word == "start")
+            case "p" | "P":
+                self._gate.output(word == "p")
+            case "trigger":
+                self._gate.trigger()
+            case "x":
+                self._renew_source.set()
+                self._renew_sinks.set()
+        if self._gate.open != was and self._loaded.is_set():
+            logger.info("OSC: %s", self._gate.reason or "generating")
+            self._say("live", self._trouble)
+        try:
+            self._jobs.put(Batch())
+            self._results.put(Batch())
+        except ClosedError:
+            return  # stopping
+
+    def _set_verbosity(self, level: int) -> None:
+        self._verbosity = level
+        logging.getLogger("dreamrelay").setLevel(LOG_LEVELS[level])
 
     # -- intake -----------------------------------------------------------------------------------
 
@@ -392,7 +462,16 @@ class Worker(Listener):
         pacer = Pacer(rate) if rate else None
         wait = 0.5
         while not self._stopped.is_set():
+            if not self._gate.may_read():
+                self._stopped.wait(0.02)
+                if pacer is not None:
+                    pacer.restart()
+                continue
             try:
+                if self._renew_source.is_set() and source.live:
+                    source.close()
+                    source = self._source = open_source(self._source_url)
+                self._renew_source.clear()
                 captured = source.read()
             except DeviceError as error:
                 self._complain(str(error))
@@ -438,7 +517,8 @@ class Worker(Listener):
                 if batch is None:
                     continue
                 self._apply_patches()
-                for job in batch.items():
+                session = self.link.session if self.link else 0
+                for job in self._gate.due(batch.items(), session):
                     self._infer(job)
         except ClosedError:
             self._results.close()  # the outlet hands out what lies there, then ends
@@ -461,6 +541,8 @@ class Worker(Listener):
             engine.height,
             engine.device_name,
         )
+        if self._osc is not None:
+            self._osc.introduce(engine.schema())
         if self.link is None:
             return
         hello = {
@@ -523,6 +605,8 @@ class Worker(Listener):
             if job.asked is not None:
                 frame = self.engine.infer_once(job.frame, job.asked.patch)
                 result: Result[Job] | None = Result(frame, job)
+            elif job.alone:
+                result = Result(self.engine.infer_once(job.frame, {}), job)
             else:
                 result = self.engine.infer(job.frame, job)
         except (EngineError, ParameterError) as error:
@@ -553,6 +637,10 @@ class Worker(Listener):
         try:
             while True:
                 batch = self._results.take()
+                if self._renew_sinks.is_set():
+                    self._renew_sinks.clear()
+                    for outlet in self._sinks:
+                        outlet.reconnect()
                 if batch is None:
                     continue
                 for done in batch.items():
