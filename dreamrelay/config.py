@@ -417,6 +417,27 @@ class DemoSettings(Settings):
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
 
 
+class ListSettings(Settings):
+    """What is there now: cameras, screens, Spout and NDI senders, Syphon servers."""
+
+    section = "list"
+    aliases = {"json": "as_json"}
+
+    as_json: bool = Field(False, description="For programs.")
+    seconds: float = Field(1.5, gt=0, le=60, description="For senders on the network to answer.")
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
+
+
+class SelftestSettings(Settings):
+    """Try a technology that we have no machine for, and print a report to send us."""
+
+    section = "selftest"
+
+    what: Literal["spout"] = Field("spout", description="What to try; also as the first word.")
+    seconds: float = Field(3.0, gt=0, le=60, description="To measure rate and delay.")
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
+
+
 SECTIONS: tuple[type[Settings], ...] = (
     RelaySettings,
     WorkerSettings,

@@ -230,6 +230,16 @@ def _create_context(end: Any) -> None:
         raise DeviceError("Spout got no OpenGL context; is there a graphics driver?")
 
 
+def senders() -> list[tuple[str, str]]:
+    """Names of the senders there are, and their sizes."""
+    receiver = Spout.load().receiver()
+    there = []
+    for name in receiver.getSenderList():
+        info = receiver.getSenderInfo(name)
+        there.append((name, "" if info is None else f"{info.width}x{info.height}"))
+    return there
+
+
 def open_spout_source(address: Address) -> SpoutSource:
     options = address.options(SpoutSourceOptions)
     name = address.target.strip("/")

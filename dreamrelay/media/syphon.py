@@ -242,6 +242,16 @@ def best_match(servers: Sequence[Any], wanted: str) -> Any:
     return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
+def servers() -> list[str]:
+    """What the servers there are are called. Ask in the main thread."""
+    directory = Syphon.load().directory()
+    directory.run_loop_interval = _RUN_LOOP_S
+    try:
+        return [label(server) for server in directory.servers]
+    finally:
+        directory.close()
+
+
 def open_syphon_source(address: Address) -> SyphonSource:
     options = address.options(SyphonSourceOptions)
     name = address.target.strip("/")

@@ -21,6 +21,7 @@ try:
     import pefile
 except ModuleNotFoundError:  # then the tests that need them say so
     capstone = pefile = None
+CAN_TAKE_APART = pefile is not None
 
 HERE = Path(__file__).parent
 PINNED = {"SpoutGL": ("0.1.1", "win_amd64"), "syphon-python": ("0.2.0", "macosx_14_0_universal2")}

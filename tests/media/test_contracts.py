@@ -35,7 +35,7 @@ def test_syphon_is_as_published(tmp_path: Path) -> None:
 
 def test_spout_is_as_published(tmp_path: Path) -> None:
     """Every method of the extension module with its signature, and no others."""
-    if wheels.capstone is None or wheels.pefile is None:
+    if not wheels.CAN_TAKE_APART:
         pytest.skip("needs capstone and pefile to take the extension module apart")
     published = wheels.Extension(wheel("SpoutGL", tmp_path))
     ours = set(flat(contract("SpoutGL")))
