@@ -179,16 +179,9 @@ def _with_query(uri: str, settings: ProducerSettings) -> str:
 def bridge(settings: BridgeSettings) -> int:
     """Bridge until Ctrl-C."""
     program = PROGRAMS["bridge"].load()(settings)
-
-    def report() -> str:
-        sent = program.producer.statistics if program.producer else None
-        out = program.statistics
-        into = f"in {sent.acked} at {sent.rate.rate:.1f} fps, " if sent else ""
-        return f"{into}out {out.written.count} at {out.written.rate:.1f} fps"
-
     if settings.verbose:
         say(f"dreamrelay {__version__} bridge: {settings.websocket_uri}")
-    with stop_on_signal() as calls, status_line(report, settings.verbose):
+    with stop_on_signal() as calls, status_line(program.report, settings.verbose):
         calls(program.stop)
         program.run()
     return 0

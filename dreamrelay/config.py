@@ -396,8 +396,19 @@ class BridgeSettings(Settings):
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
     fps: float = Field(30.0, gt=0, le=240, description="Frames a second to send at most.")
     quality: int = Field(90, ge=1, le=95, description="JPEG quality of what is sent.")
-    width: int | None = Field(None, ge=1, le=8192, description="Shrink to this width.")
-    height: int | None = Field(None, ge=1, le=8192, description="Shrink to this height.")
+    width: int | None = Field(None, ge=1, le=8192, description="Of what is sent; empty: its own.")
+    height: int | None = Field(None, ge=1, le=8192, description="Of what is sent; empty: its own.")
+    out_width: int | None = Field(None, ge=1, le=8192, description="Of results; empty: their own.")
+    out_height: int | None = Field(None, ge=1, le=8192, description="Of results; empty: their own.")
+    fit: Literal["cover", "contain", "stretch"] = Field(
+        "cover", description="How another shape is made to fit a width and height."
+    )
+    flip: Literal["none", "in", "out", "both"] = Field(
+        "none", description="Turn upside down what is sent (in), the results (out) or both."
+    )
+    notice: bool = Field(
+        False, description="While the source gives nothing, send a card that says why."
+    )
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
 
 
