@@ -1,14 +1,18 @@
-"""What a performer switches on a worker: the gate before its engine, and the sinks behind it."""
+"""What a performer has of a worker: OSC, the gate before its engine, the sinks behind it."""
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from dreamrelay.codec import Frame
-from dreamrelay.errors import DeviceError
+from dreamrelay.config import LOG_LEVELS, WorkerSettings
+from dreamrelay.errors import ConfigError, DeviceError
 from dreamrelay.jobs import Job
 from dreamrelay.media import Sink, open_sink
+from dreamrelay.osc import OscServer, Standing, Steered, Word
 
 logger = logging.getLogger(__name__)
 
@@ -132,3 +136,101 @@ class Outlet:
 
     def close(self) -> None:
         self.sink.close()
+
+
+class Stage:
+    """OSC at a worker, and what it switches: the gate, the log's level, the connections.
+
+    Args:
+        keeps_all: each frame counts (those of a folder).
+        change: brings values of parameters into force; called in OSC's thread, as the others.
+        turned: a word was acted on; True if the gate was opened or shut by it.
+        values, standing: the parameters in force, and how the worker is.
+
+    Raises:
+        ConfigError: OSC cannot be listened to, or told, as the settings say.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        keeps_all: bool,
+        change: Callable[[dict[str, Any]], None],
+        turned: Callable[[bool], None],
+        values: Callable[[], Mapping[str, Any]],
+        standing: Callable[[], Standing],
+    ) -> None:
+        # The Spout service does nothing until it is told to; everybody else expects pictures.
+        waits = settings.spout_in is not None and settings.osc_port is not None
+        started = settings.start == "on" or (settings.start == "auto" and not waits)
+        self.gate = Gate(started=started, keeps_all=keeps_all)
+        self.renew_source = threading.Event()
+        """The live source is to be closed and opened again, by the thread that reads it."""
+        self._renew_sinks = threading.Event()
+        self._turned = turned
+        self._verbosity = settings.verbose
+        self._osc: OscServer | None = None
+        if settings.osc_port is None:
+            if settings.osc_out:
+                raise ConfigError("--osc-out needs OSC: give --osc-port too, 0 for any")
+            return
+        steered = Steered(
+            change, self._act, values, standing, self._set_verbosity, lambda: self._verbosity
+        )
+        presets = Path(settings.osc_presets).expanduser() if settings.osc_presets else None
+        self._osc = OscServer(
+            settings.osc_ip, settings.osc_port, steered, out=settings.osc_out, presets=presets
+        )
+
+    @property
+    def osc_port(self) -> int | None:
+        """Where OSC is listened to, if at all."""
+        return self._osc.port if self._osc else None
+
+    def introduce(self, schema: Mapping[str, Any]) -> None:
+        """Each parameter of the engine is an address from now on."""
+        if self._osc is not None:
+            self._osc.introduce(schema)
+
+    def tell_error(self, text: str) -> None:
+        """Have everybody who is told by OSC hear of it."""
+        if self._osc is not None:
+            self._osc.feedback.error("", text)
+
+    def start(self) -> None:
+        if self._osc is not None:
+            self._osc.start()
+
+    def close(self) -> None:
+        if self._osc is not None:
+            self._osc.close()
+
+    def renew(self, outlets: Sequence[Outlet]) -> None:
+        """Reconnect the sinks if somebody asked for it. In the thread that writes to them."""
+        if self._renew_sinks.is_set():
+            self._renew_sinks.clear()
+            for outlet in outlets:
+                outlet.reconnect()
+
+    # -- in OSC's thread --------------------------------------------------------------------------
+
+    def _act(self, word: Word) -> None:
+        gate, was = self.gate, self.gate.open
+        match word:
+            case "start" | "stop":
+                gate.start(word == "start")
+            case "p" | "P":
+                gate.output(word == "p")
+            case "trigger":
+                gate.trigger()
+            case "x":
+                self.renew_source.set()
+                self._renew_sinks.set()
+        if gate.open != was:
+            logger.info("OSC: %s", gate.reason or "generating")
+        self._turned(gate.open != was)
+
+    def _set_verbosity(self, level: int) -> None:
+        self._verbosity = level
+        logging.getLogger("dreamrelay").setLevel(LOG_LEVELS[level])

@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dreamrelay.codec import Frame, decode, encode_bytes, resize
-from dreamrelay.config import LOG_LEVELS, WorkerSettings, spout_url
+from dreamrelay.config import WorkerSettings, spout_url
 from dreamrelay.engines import Engine, EngineSettings, Progress, Result, open_engine
 from dreamrelay.errors import (
     ClosedError,
@@ -37,10 +36,10 @@ from dreamrelay.link import Link, Listener, whole
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Source, open_sink, open_source
 from dreamrelay.media.pacing import Pacer
-from dreamrelay.osc import OscServer, Standing, Steered, Word
+from dreamrelay.osc import Standing
 from dreamrelay.packet import Hop, Packet, Track
 from dreamrelay.protocol.native import encode_packet, encode_text
-from dreamrelay.stage import Gate, Outlet
+from dreamrelay.stage import Outlet, Stage
 from dreamrelay.telemetry import RateMeter
 from dreamrelay.viewer import Closed, Snapshot, Viewer, viewer_available
 
@@ -109,9 +108,6 @@ class Worker(Listener):
         self._source: Source | None = None
         self._source_url = ""
         self._sinks: list[Outlet] = []
-        self._osc: OscServer | None = None
-        self._renew_source, self._renew_sinks = threading.Event(), threading.Event()
-        self._verbosity = settings.verbose
         self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
         self._stopped = threading.Event()
         self._failure: BaseException | None = None
@@ -136,8 +132,7 @@ class Worker(Listener):
             self.engine = engine or open_engine(engine_settings(settings))
             if engine is None:
                 self._open_things.callback(self.engine.close)
-            if self._osc is not None:
-                self._osc.introduce(self.engine.schema())
+            self._stage.introduce(self.engine.schema())
             if self.link is not None:
                 self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
         except BaseException:  # Ctrl-C too: what is open already must not stay open
@@ -169,21 +164,15 @@ class Worker(Listener):
             outlet = Outlet(url, sink)
             self._open_things.callback(outlet.close)
             self._sinks.append(outlet)
-        waits = settings.spout_in is not None and settings.osc_port is not None
-        started = settings.start == "on" or (settings.start == "auto" and not waits)
-        self._gate = Gate(
-            started=started, keeps_all=self._source is not None and not self._source.live
+        self._stage = Stage(
+            settings,
+            keeps_all=self._source is not None and not self._source.live,
+            change=self._on_osc,
+            turned=self._on_word,
+            values=lambda: self.engine.parameters,
+            standing=self._standing,
         )
-        if settings.osc_port is not None:
-            presets = Path(settings.osc_presets).expanduser() if settings.osc_presets else None
-            self._osc = OscServer(
-                settings.osc_ip,
-                settings.osc_port,
-                self._steered(),
-                out=settings.osc_out,
-                presets=presets,
-            )
-            self._open_things.callback(self._osc.close)
+        self._open_things.callback(self._stage.close)
         if settings.viewer != "off":
             problem = viewer_available()
             if problem is None:
@@ -199,12 +188,12 @@ class Worker(Listener):
     @property
     def osc_port(self) -> int | None:
         """Where OSC is listened to, if at all."""
-        return self._osc.port if self._osc else None
+        return self._stage.osc_port
 
     @property
     def started(self) -> bool:
         """Does it generate, or wait for OSC to say so?"""
-        return self._gate.open
+        return self._stage.gate.open
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -232,8 +221,7 @@ class Worker(Listener):
         try:
             if self.viewer is not None:
                 self.viewer.start()
-            if self._osc is not None:
-                self._osc.start()
+            self._stage.start()
             if self.link is not None:
                 self.link.start()
             for thread in threads:
@@ -294,8 +282,9 @@ class Worker(Listener):
                         logger.info("snapshot %s: %s", path, problem or "saved")
 
     def _say(self, state: str, text: str = "", fraction: float | None = None) -> None:
-        if state == "live" and not self._gate.open:
-            state, text = "paused", text or self._gate.reason
+        gate = self._stage.gate
+        if state == "live" and not gate.open:
+            state, text = "paused", text or gate.reason
         self.state = state
         self._said = (state, text, fraction)
         self._tell_status()
@@ -343,8 +332,7 @@ class Worker(Listener):
             self._announced = (whole(fields, "seq", 0), asked)
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
-            if self._osc is not None:
-                self._osc.feedback.error("", str(fields.get("message")))
+            self._stage.tell_error(str(fields.get("message")))
 
     def received(self, packet: Packet, track: Track) -> None:
         session = self.link.session if self.link else 0
@@ -368,54 +356,27 @@ class Worker(Listener):
 
     # -- from OSC, in its threads -----------------------------------------------------------------
 
-    def _steered(self) -> Steered:
-        return Steered(
-            change=self._on_osc,
-            command=self._on_word,
-            values=lambda: self.engine.parameters,
-            standing=lambda: Standing(
-                self.state,
-                self._said[1],
-                self.statistics.results.rate,
-                self.statistics.age_ms,
-                self._trouble,
-            ),
-            set_verbosity=self._set_verbosity,
-            verbosity=lambda: self._verbosity,
-        )
+    def _standing(self) -> Standing:
+        statistics = self.statistics
+        rate, age = statistics.results.rate, statistics.age_ms
+        return Standing(self.state, self._said[1], rate, age, self._trouble)
 
     def _on_osc(self, patch: dict[str, Any]) -> None:
         if self.link is not None:
             # The relay checks it like any other patch and tells everybody.
             self.link.patch(patch, "osc")
-        if self.link is None or not self.link.connected or not self._gate.open:
+        if self.link is None or not self.link.connected or not self.started:
             # Stopped, it holds at once: the next message may be a trigger.
             self._put_patch(Patch(patch))
 
-    def _on_word(self, word: Word) -> None:
-        was = self._gate.open
-        match word:
-            case "start" | "stop":
-                self._gate.start(word == "start")
-            case "p" | "P":
-                self._gate.output(word == "p")
-            case "trigger":
-                self._gate.trigger()
-            case "x":
-                self._renew_source.set()
-                self._renew_sinks.set()
-        if self._gate.open != was and self._loaded.is_set():
-            logger.info("OSC: %s", self._gate.reason or "generating")
+    def _on_word(self, turned: bool) -> None:
+        if turned and self._loaded.is_set():
             self._say("live", self._trouble)
         try:
             self._jobs.put(Batch())
             self._results.put(Batch())
         except ClosedError:
             return  # stopping
-
-    def _set_verbosity(self, level: int) -> None:
-        self._verbosity = level
-        logging.getLogger("dreamrelay").setLevel(LOG_LEVELS[level])
 
     # -- intake -----------------------------------------------------------------------------------
 
@@ -462,16 +423,16 @@ class Worker(Listener):
         pacer = Pacer(rate) if rate else None
         wait = 0.5
         while not self._stopped.is_set():
-            if not self._gate.may_read():
+            if not self._stage.gate.may_read():
                 self._stopped.wait(0.02)
                 if pacer is not None:
                     pacer.restart()
                 continue
             try:
-                if self._renew_source.is_set() and source.live:
+                if self._stage.renew_source.is_set() and source.live:
                     source.close()
                     source = self._source = open_source(self._source_url)
-                self._renew_source.clear()
+                self._stage.renew_source.clear()
                 captured = source.read()
             except DeviceError as error:
                 self._complain(str(error))
@@ -518,7 +479,7 @@ class Worker(Listener):
                     continue
                 self._apply_patches()
                 session = self.link.session if self.link else 0
-                for job in self._gate.due(batch.items(), session):
+                for job in self._stage.gate.due(batch.items(), session):
                     self._infer(job)
         except ClosedError:
             self._results.close()  # the outlet hands out what lies there, then ends
@@ -541,8 +502,7 @@ class Worker(Listener):
             engine.height,
             engine.device_name,
         )
-        if self._osc is not None:
-            self._osc.introduce(engine.schema())
+        self._stage.introduce(engine.schema())
         if self.link is None:
             return
         hello = {
@@ -637,10 +597,7 @@ class Worker(Listener):
         try:
             while True:
                 batch = self._results.take()
-                if self._renew_sinks.is_set():
-                    self._renew_sinks.clear()
-                    for outlet in self._sinks:
-                        outlet.reconnect()
+                self._stage.renew(self._sinks)
                 if batch is None:
                     continue
                 for done in batch.items():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dreamrelay.config import RelaySettings, WorkerSettings
+from dreamrelay.errors import ConfigError
 from dreamrelay.media import Captured, Source
 from dreamrelay.media.catalog import SOURCES
 from dreamrelay.osc.wire import encode
@@ -488,6 +489,12 @@ def test_one_process_without_a_relay(programs: Callable[..., Program], tmp_path:
     until(lambda: (tmp_path / "presets.json").exists())
     program.interrupt()
     assert program.wait() == 0
+
+
+def test_who_is_to_be_told_needs_osc() -> None:
+    settings = WorkerSettings(osc_port=None, osc_out=["127.0.0.1:9000"])
+    with pytest.raises(ConfigError, match="--osc-port"):
+        Worker(settings, engine=ScriptedEngine())
 
 
 def test_levels_of_the_log(relay: RunningRelay, restored_logging: None) -> None:
