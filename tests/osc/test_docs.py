@@ -92,6 +92,13 @@ def test_a_tools_page_names_what_there_is(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def test_the_batch_file_starts_the_spout_service() -> None:
+    (line,) = [row for row in (ROOT / "start.bat").read_text().splitlines() if "python" in row]
+    flags = dict(re.findall(r"--([a-z-]+)=(\S+)", line))
+    settings = WorkerSettings.load(flags, environ={})
+    assert (settings.spout_in, settings.spout_out) == ("SourceImage", "StreamDiffusion")
+
+
 def test_every_tool_has_its_page() -> None:
     names = {page.stem for page in PAGES}
     assert names == {"touchdesigner", "resolume", "obs", "processing", "openframeworks", "max"}
