@@ -131,8 +131,11 @@ class Outlet:
     def reconnect(self) -> None:
         """Close a connection; the next frame opens it again. In the thread that writes."""
         if self.url.lower().startswith(RECONNECTED) and not self.gone:
-            self.sink.close()
             self.gone = True
+            try:
+                self.sink.close()
+            except DeviceError as error:
+                logger.warning("%s: %s", self.url, error)
 
     def close(self) -> None:
         self.sink.close()

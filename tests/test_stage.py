@@ -136,6 +136,8 @@ class Connection(Sink):
     def close(self) -> None:
         super().close()
         self.closed += 1
+        if Connection.refuses:
+            raise DeviceError("it hangs")
 
 
 class Row:
@@ -161,6 +163,19 @@ def test_a_connection_is_opened_anew_by_the_next_frame(
     outlet.write(FRAME)
     assert outlet.sink is not first
     assert Connection.opened == 2
+
+
+def test_one_that_cannot_be_closed_is_named_and_opened_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(SINKS, "ndi", Row())
+    outlet = Outlet("ndi://Name", Connection())
+    monkeypatch.setattr(Connection, "refuses", True)
+    outlet.reconnect()
+    assert "it hangs" in caplog.text
+    monkeypatch.setattr(Connection, "refuses", False)
+    outlet.write(FRAME)
+    assert not outlet.gone
 
 
 @pytest.mark.parametrize("url", ["file:///a.png", "record://show.mp4", "null://", "/tmp/a.png"])

@@ -150,13 +150,12 @@ class OscServer:
 
     def _take(self, datagram: bytes, sender: Sender) -> None:
         self.statistics.datagrams += 1
-        self._budget.take()
         for item in decode(datagram):
+            self._budget.take()
             if isinstance(item, Broken):
                 self._refuse(sender, "", item.reason)
                 continue
             self.statistics.messages += 1
-            self._budget.take()
             self._do(item, sender)
 
     def _do(self, message: Message, sender: Sender) -> None:

@@ -247,7 +247,7 @@ def test_answers_and_lines_of_the_log_have_an_end(
 def test_more_than_a_second_holds_waits_for_the_next(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "MAX_PER_SECOND", 60)
+    monkeypatch.setattr(server_module, "MAX_PER_SECOND", 30)
     with serving(scene, tmp_path) as server:
         wire = Wire(server.port)
         for number in range(50):
