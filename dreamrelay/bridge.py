@@ -1,5 +1,8 @@
 """The bridge: a local source to the relay, and the relay's results to a local sink; either or
 both.
+
+It goes on while the relay is restarted, while the sender or the camera is away, and while the sink
+fails; its one status line says which of them it waits for.
 """
 
 import logging
@@ -13,6 +16,7 @@ from dreamrelay.errors import ClosedError, ConfigError, DeviceError, DreamRelayE
 from dreamrelay.link import Link, Listener
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Sink, open_sink
+from dreamrelay.media.steady import Fitting, SteadySource
 from dreamrelay.packet import Packet, Track
 from dreamrelay.producer import Producer
 from dreamrelay.telemetry import RateMeter
@@ -66,7 +70,17 @@ class Bridge:
             raise ConfigError("give --from=URL, --to=URL or both (--spout-in, --spout-out)")
         self.statistics = BridgeStatistics()
         self.producer: Producer | None = None
+        self._incoming: SteadySource | None = None
+        flip_in, flip_out = (settings.flip in (way, "both") for way in ("in", "out"))
+        self._fit_result = Fitting(
+            settings.out_width, settings.out_height, settings.fit, flip=flip_out
+        )
         if source:
+            self._incoming = SteadySource(
+                source,
+                Fitting(settings.width, settings.height, settings.fit, flip=flip_in),
+                notice=settings.notice,
+            )
             self.producer = Producer(
                 ProducerSettings(
                     source=source,
@@ -75,10 +89,9 @@ class Bridge:
                     token=settings.token,
                     fps=settings.fps,
                     quality=settings.quality,
-                    width=settings.width,
-                    height=settings.height,
                     duration=None,
-                )
+                ),
+                source=self._incoming,
             )
         self._sink: Sink | None = open_sink(sink) if sink else None
         self._failure: BaseException | None = None
@@ -92,12 +105,33 @@ class Bridge:
             name="bridge",
         )
         self._stopped = threading.Event()
+        self._sink_trouble = ""
+
+    def report(self) -> str:
+        """One line: what went in and out, and what is waited for."""
+        words = []
+        if self.producer is not None:
+            sent = self.producer.statistics
+            words.append(f"in {sent.acked} at {sent.rate.rate:.1f} fps")
+            if not sent.on_air:
+                words.append("not on air")
+        words.append(
+            f"out {self.statistics.written.count} at {self.statistics.written.rate:.1f} fps"
+        )
+        connected = self.producer.statistics.connected if self.producer else self._link.connected
+        if not connected:
+            words.append("no relay")
+        trouble = self._incoming.trouble if self._incoming is not None else ""
+        words.extend(text for text in (trouble, self._sink_trouble) if text)
+        return ", ".join(words)
 
     def stop(self) -> None:
         """End ``run``; from any thread, or a signal handler."""
         self._stopped.set()
         if self.producer is not None:
             self.producer.stop()
+        if self._incoming is not None:
+            self._incoming.stop()
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
@@ -111,6 +145,8 @@ class Bridge:
         """
         writer = threading.Thread(target=self._write, name="sink", daemon=True)
         try:
+            if self._incoming is not None:
+                self._incoming.open()  # in the thread that reads
             if self._sink is not None:
                 self._link.start()
                 writer.start()
@@ -139,20 +175,19 @@ class Bridge:
 
     def _write_all(self) -> None:
         assert self._sink is not None
-        trouble = ""
         while not self._stopped.is_set():
             packet = self._results.packets.take(0.5)
             if packet is None:
                 continue
             self._link.tell("credit", count=1)
             try:
-                self._sink.write(decode(packet.data))
+                self._sink.write(self._fit_result(decode(packet.data)))
                 self.statistics.written.tick()
-                trouble = ""
+                self._sink_trouble = ""
             except ProtocolError as error:
                 self.statistics.broken += 1
                 logger.warning("result %d cannot be decoded: %s", packet.seq, error)
             except DeviceError as error:
-                if str(error) != trouble:  # once, not for every picture
+                if str(error) != self._sink_trouble:  # once, not for every picture
                     logger.warning("%s", error)
-                trouble = str(error)
+                self._sink_trouble = str(error)

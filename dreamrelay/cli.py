@@ -1,4 +1,4 @@
-"""The command line: four scripts and ``dreamrelay relay|worker|producer|bridge|demo``.
+"""The command line: four scripts and ``dreamrelay COMMAND``.
 
 python-fire reads the arguments; the settings check them before anything starts, because fire itself
 would complain of an unknown flag only after the program has ended. The only place that prints.
@@ -25,10 +25,14 @@ from fire.decorators import SetParseFn
 
 from dreamrelay import __version__
 from dreamrelay.config import (
+    LOG_LEVELS,
+    SECTIONS,
     BridgeSettings,
     DemoSettings,
+    ListSettings,
     ProducerSettings,
     RelaySettings,
+    SelftestSettings,
     Settings,
     WorkerSettings,
 )
@@ -43,10 +47,12 @@ PROGRAMS = {
     "producer": Entry("dreamrelay.producer:Producer", "the producer", "producer"),
     "bridge": Entry("dreamrelay.bridge:Bridge", "the bridge", "producer"),
     "demo": Entry("dreamrelay.demo:run_demo", "the demo", "relay,pocket"),
+    "list": Entry("dreamrelay.media.present:look", "the list", "producer"),
+    "selftest": Entry("dreamrelay.media.selftest:spout", "the self-test", "spout"),
 }
 """What each command runs, imported when it is asked for."""
 
-SWITCHES = ("--binary", "--quiet")
+SWITCHES = ("--binary", "--quiet", "--json")
 
 
 # -- what the commands do -------------------------------------------------------------------------
@@ -94,6 +100,10 @@ def _work(settings: WorkerSettings) -> int:
             say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
             if program.osc_port:
                 say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
+                if not program.started:
+                    say("  it waits for OSC /start or /trigger (--start=on begins at once)")
+            if settings.streamdiffusion_path:
+                say("  --streamdiffusion-path is not needed: the engines are in the package")
         with status_line(lambda: _work_report(program), settings.verbose):
             program.run()
     return 0
@@ -169,16 +179,9 @@ def _with_query(uri: str, settings: ProducerSettings) -> str:
 def bridge(settings: BridgeSettings) -> int:
     """Bridge until Ctrl-C."""
     program = PROGRAMS["bridge"].load()(settings)
-
-    def report() -> str:
-        sent = program.producer.statistics if program.producer else None
-        out = program.statistics
-        into = f"in {sent.acked} at {sent.rate.rate:.1f} fps, " if sent else ""
-        return f"{into}out {out.written.count} at {out.written.rate:.1f} fps"
-
     if settings.verbose:
         say(f"dreamrelay {__version__} bridge: {settings.websocket_uri}")
-    with stop_on_signal() as calls, status_line(report, settings.verbose):
+    with stop_on_signal() as calls, status_line(program.report, settings.verbose):
         calls(program.stop)
         program.run()
     return 0
@@ -193,12 +196,28 @@ def demo(settings: DemoSettings) -> int:
     return code
 
 
+def list_(settings: ListSettings) -> int:
+    """Say what there is to open."""
+    from dreamrelay.media.present import as_json, as_text
+
+    kinds = PROGRAMS["list"].load()(settings.seconds)
+    say(as_json(kinds) if settings.as_json else as_text(kinds))
+    return 0
+
+
+def selftest(settings: SelftestSettings) -> int:
+    """Try a technology; 0 only if all of it works."""
+    return 0 if PROGRAMS["selftest"].load()(say, seconds=settings.seconds) else 1
+
+
 COMMANDS: dict[str, tuple[type[Settings], Callable[..., int], str]] = {
     "relay": (RelaySettings, relay, "python server.py"),
     "worker": (WorkerSettings, worker, "python main.py"),
     "producer": (ProducerSettings, producer, "python client.py"),
     "bridge": (BridgeSettings, bridge, "python spout_bridge.py"),
     "demo": (DemoSettings, demo, "dreamrelay demo"),
+    "list": (ListSettings, list_, "dreamrelay list"),
+    "selftest": (SelftestSettings, selftest, "dreamrelay selftest spout"),
 }
 
 
@@ -285,6 +304,8 @@ def _start(
             raise ConfigError(
                 "--binary goes with a picture: client.py image.png 'a prompt' --binary"
             )
+    if positional and settings_type is SelftestSettings and "what" not in flags:
+        flags["what"], positional = positional[0], positional[1:]
     if positional and settings_type is not ProducerSettings:
         raise ConfigError(f"expected flags like --name=value, got {positional[0]!r}")
     if flags.pop("quiet", "False") != "False":
@@ -306,7 +327,8 @@ def help_text(settings_type: type[Settings], usage: str) -> str:
         text = f"{field.description or ''}{choices and ' ' + choices}{shown}{also}"
         lines.append(f"  --{name:<36}{text}")
     section = settings_type.section
-    lines += ["", f"Also as [{section}] in dreamrelay.toml, or DREAMRELAY_{section.upper()}_NAME."]
+    file = f"[{section}] in dreamrelay.toml, or " if settings_type in SECTIONS else ""
+    lines += ["", f"Also as {file}DREAMRELAY_{section.upper()}_NAME."]
     return "\n".join(lines)
 
 
@@ -330,9 +352,8 @@ def say(text: str) -> None:
 
 def set_up_logging(verbose: int) -> None:
     """Log to standard error: 0 errors, 1 warnings, 2 what happens, 3 everything."""
-    level = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)[verbose]
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", force=True)
-    logging.getLogger("dreamrelay").setLevel(level)
+    logging.getLogger("dreamrelay").setLevel(LOG_LEVELS[verbose])
 
 
 @contextmanager

@@ -8,6 +8,7 @@ default.
 
 import ast
 import difflib
+import logging
 import os
 import re
 import tomllib
@@ -31,6 +32,8 @@ from dreamrelay.errors import ConfigError
 
 FILE_NAME = "dreamrelay.toml"
 DEFAULT_PORT = 8765
+LOG_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+"""What ``verbose`` 0 to 3 lets through."""
 
 
 def _literal(value: Any) -> Any:
@@ -326,6 +329,18 @@ class WorkerSettings(Settings):
     spout_out: OptionalText = Field(None, description="Also send results as this Spout sender.")
     osc_ip: str = Field("127.0.0.1", description="Address for OSC messages.")
     osc_port: Port | None = Field(7000, description="UDP port for OSC; 0 for any, empty for none.")
+    osc_out: Texts = Field(
+        default_factory=list, description="Who is told each change by OSC: host:port,host:port."
+    )
+    osc_presets: OptionalText = Field(
+        None, description="File that OSC presets are kept in; empty: in the user's state folder."
+    )
+    start: Literal["auto", "on", "off"] = Field(
+        "auto", description="Generate at once. auto: not with --spout-in, which waits for /start."
+    )
+    streamdiffusion_path: OptionalText = Field(
+        None, description="Not needed: the engines are in the package. For old start scripts."
+    )
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 starts and stops, 2 and 3 more.")
 
 
@@ -387,8 +402,19 @@ class BridgeSettings(Settings):
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
     fps: float = Field(30.0, gt=0, le=240, description="Frames a second to send at most.")
     quality: int = Field(90, ge=1, le=95, description="JPEG quality of what is sent.")
-    width: int | None = Field(None, ge=1, le=8192, description="Shrink to this width.")
-    height: int | None = Field(None, ge=1, le=8192, description="Shrink to this height.")
+    width: int | None = Field(None, ge=1, le=8192, description="Of what is sent; empty: its own.")
+    height: int | None = Field(None, ge=1, le=8192, description="Of what is sent; empty: its own.")
+    out_width: int | None = Field(None, ge=1, le=8192, description="Of results; empty: their own.")
+    out_height: int | None = Field(None, ge=1, le=8192, description="Of results; empty: their own.")
+    fit: Literal["cover", "contain", "stretch"] = Field(
+        "cover", description="How another shape is made to fit a width and height."
+    )
+    flip: Literal["none", "in", "out", "both"] = Field(
+        "none", description="Turn upside down what is sent (in), the results (out) or both."
+    )
+    notice: bool = Field(
+        False, description="While the source gives nothing, send a card that says why."
+    )
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
 
 
@@ -405,6 +431,27 @@ class DemoSettings(Settings):
     fps: float = Field(20.0, gt=0, le=240, description="Pictures a second of the source.")
     browser: Literal["auto", "on", "off"] = Field("auto", description="Open the studio.")
     viewer: Literal["auto", "on", "off"] = Field("auto", description="Open the window.")
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
+
+
+class ListSettings(Settings):
+    """What is there now: cameras, screens, Spout and NDI senders, Syphon servers."""
+
+    section = "list"
+    aliases = {"json": "as_json"}
+
+    as_json: bool = Field(False, description="For programs.")
+    seconds: float = Field(1.5, gt=0, le=60, description="For senders on the network to answer.")
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
+
+
+class SelftestSettings(Settings):
+    """Try a technology that we have no machine for, and print a report to send us."""
+
+    section = "selftest"
+
+    what: Literal["spout"] = Field("spout", description="What to try; also as the first word.")
+    seconds: float = Field(3.0, gt=0, le=60, description="To measure rate and delay.")
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
 
 

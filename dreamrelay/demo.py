@@ -1,6 +1,5 @@
 """The demo: a relay, a worker and a moving picture in one command, and a count of what came out."""
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -218,8 +217,6 @@ def _relay(port: int) -> Relay:
 
 def _osc_port() -> str:
     """The default OSC port goes to whoever has it already."""
-    if importlib.util.find_spec("pythonosc") is None:
-        return "none"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind(("127.0.0.1", 7000))

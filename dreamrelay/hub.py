@@ -13,7 +13,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -378,7 +378,8 @@ class Stream:
             return
         painted = packet.seq == 0  # made from no input
         if painted:
-            if seat is not None and not self._idle:
+            # A worker that was stopped sends one on request (a trigger), also over an input.
+            if seat is not None and not self._idle and seat.status.state != "paused":
                 self.late += 1  # an input has come since: its result is what people wait for
                 return
             self._seq += 1
@@ -393,7 +394,7 @@ class Stream:
             self._painted = painted
             self._tell_status()
         if seat is not None and seat.status.state not in ("live", "paused"):
-            seat.status = StatusReceived("live")
+            seat.status = StatusReceived("live", counters=seat.status.counters)
             self._tell_status()
 
     def _hand_out(self, packet: Packet, track: Track, *, measured: bool = True) -> None:
@@ -570,6 +571,12 @@ class Stream:
                 seat.peer.notify(told)
 
     # -- status -----------------------------------------------------------------------------------
+
+    def counters(self) -> Iterator[tuple[str, str, float]]:
+        """The totals of each worker's engine: the worker, the total's name, the total."""
+        for seat in self._seats:
+            for name, total in seat.status.counters.items():
+                yield seat.peer.id, name, total
 
     def report(self, peer: Peer, status: StatusReceived) -> None:
         """A worker says how it is."""

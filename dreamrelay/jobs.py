@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from dreamrelay.codec import Frame, encode_bytes, resize
@@ -62,7 +62,10 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A frame to be computed; of its packet only the header is kept."""
+    """A frame to be computed; of its packet only the header is kept.
+
+    ``alone``: not as a part of the stream, but as one picture for a trigger.
+    """
 
     frame: Frame
     seq: int
@@ -70,11 +73,11 @@ class Job:
     session: int
     stamps: tuple[Stamp, ...] = ()
     asked: Asked | None = None
+    alone: bool = False
 
     def but(self, hop: Hop) -> "Job":
         """The same, one hop further."""
-        stamps = (*self.stamps, Stamp(hop, time.time_ns()))
-        return Job(self.frame, self.seq, self.captured_ns, self.session, stamps, self.asked)
+        return replace(self, stamps=(*self.stamps, Stamp(hop, time.time_ns())))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,13 @@ from dreamrelay.errors import (
 from dreamrelay.jobs import Asked, Batch, Done, Intake, Job, Patch, encode_within, to_packet
 from dreamrelay.link import Link, Listener, whole
 from dreamrelay.mailbox import Mailbox
-from dreamrelay.media import Sink, Source, open_sink, open_source
+from dreamrelay.media import Source, open_sink, open_source
 from dreamrelay.media.dream import Dream
 from dreamrelay.media.pacing import Pacer
-from dreamrelay.osc import OscServer
+from dreamrelay.osc import Standing
 from dreamrelay.packet import Hop, Packet, Track
 from dreamrelay.protocol.native import encode_packet, encode_text
+from dreamrelay.stage import Outlet, Stage
 from dreamrelay.telemetry import RateMeter
 from dreamrelay.viewer import Closed, Snapshot, Viewer, viewer_available
 
@@ -93,25 +94,6 @@ PARAMETER_FLAGS = (
 
 
 @dataclass(slots=True)
-class _Outlet:
-    """A sink, and what it complained of last: said once, not for every frame."""
-
-    url: str
-    sink: Sink
-    trouble: str = ""
-
-    def write(self, frame: Frame) -> None:
-        trouble = ""
-        try:
-            self.sink.write(frame)
-        except DeviceError as error:
-            trouble = str(error)
-        if trouble and trouble != self.trouble:
-            logger.warning("%s: %s", self.url, trouble)
-        self.trouble = trouble
-
-
-@dataclass(slots=True)
 class WorkerStatistics:
     """Totals since the start; written by the worker's threads, read by whoever reports."""
 
@@ -140,8 +122,9 @@ class Worker(Listener):
         self.link: Link | None = None
         self.viewer: Viewer | None = None
         self._source: Source | None = None
-        self._sinks: list[_Outlet] = []
-        self._osc: OscServer | None = None
+        self._source_url = ""
+        self._sinks: list[Outlet] = []
+        self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
         self._stopped = threading.Event()
         self._failure: BaseException | None = None
         self._packets: Mailbox[Batch[Intake]] = Mailbox(Batch.merge_packets)
@@ -170,6 +153,7 @@ class Worker(Listener):
             self.engine = engine or open_engine(engine_settings(settings))
             if engine is None:
                 self._open_things.callback(self.engine.close)
+            self._stage.introduce(self.engine.schema())
             if self.link is not None:
                 self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
         except BaseException:  # Ctrl-C too: what is open already must not stay open
@@ -183,8 +167,8 @@ class Worker(Listener):
         if local is not None:
             if settings.websocket_port is not None:
                 raise ConfigError("choose one: --websocket_port (a relay) or a local source")
-            self._source = open_source(local)
-            self._open_things.callback(self._source.close)
+            self._source, self._source_url = open_source(local), local
+            self._open_things.callback(self._close_source)
         else:
             self.link = Link(
                 settings.websocket_uri,
@@ -198,11 +182,18 @@ class Worker(Listener):
         sinks = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]
         for url in sinks:
             sink = open_sink(url)
-            self._open_things.callback(sink.close)
-            self._sinks.append(_Outlet(url, sink))
-        if settings.osc_port is not None:
-            self._osc = OscServer(settings.osc_ip, settings.osc_port, self._on_osc)
-            self._open_things.callback(self._osc.close)
+            outlet = Outlet(url, sink)
+            self._open_things.callback(outlet.close)
+            self._sinks.append(outlet)
+        self._stage = Stage(
+            settings,
+            keeps_all=self._source is not None and not self._source.live,
+            change=self._on_osc,
+            turned=self._on_word,
+            values=lambda: self.engine.parameters,
+            standing=self._standing,
+        )
+        self._open_things.callback(self._stage.close)
         if settings.viewer != "off":
             problem = viewer_available()
             if problem is None:
@@ -211,10 +202,19 @@ class Worker(Listener):
             elif settings.viewer == "on":
                 raise ConfigError(f"--viewer=on: {problem}")
 
+    def _close_source(self) -> None:
+        if self._source is not None:  # perhaps another one than at first
+            self._source.close()
+
     @property
     def osc_port(self) -> int | None:
         """Where OSC is listened to, if at all."""
-        return self._osc.port if self._osc else None
+        return self._stage.osc_port
+
+    @property
+    def started(self) -> bool:
+        """Does it generate, or wait for OSC to say so?"""
+        return self._stage.gate.open
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -242,8 +242,7 @@ class Worker(Listener):
         try:
             if self.viewer is not None:
                 self.viewer.start()
-            if self._osc is not None:
-                self._osc.start()
+            self._stage.start()
             if self.link is not None:
                 self.link.start()
             for thread in threads:
@@ -288,6 +287,11 @@ class Worker(Listener):
 
     def _look_around(self) -> None:
         """Four times a second: the window's events, and how we are."""
+        counted, when = self._counted
+        if self.link is not None and time.monotonic() - when >= 1.0:
+            self._counted = self.engine.counters(), time.monotonic()
+            if self._counted[0] != counted:
+                self._tell_status()
         if self.viewer is not None:
             for event in self.viewer.events():
                 match event:
@@ -299,13 +303,22 @@ class Worker(Listener):
                         logger.info("snapshot %s: %s", path, problem or "saved")
 
     def _say(self, state: str, text: str = "", fraction: float | None = None) -> None:
+        gate = self._stage.gate
+        if state == "live" and not gate.open:
+            state, text = "paused", text or gate.reason
         self.state = state
         self._said = (state, text, fraction)
-        if self.link is not None:
-            fps = round(self.statistics.results.rate, 1)
-            self.link.tell("status", state=state, text=text, fraction=fraction, fps=fps)
+        self._tell_status()
         if self.viewer is not None and text:
             self.viewer.status(text)
+
+    def _tell_status(self) -> None:
+        if self.link is not None:
+            state, text, fraction = self._said
+            fps, counters = round(self.statistics.results.rate, 1), self.engine.counters()
+            self.link.tell(
+                "status", state=state, text=text, fraction=fraction, fps=fps, counters=counters
+            )
 
     def _complain(self, text: str) -> None:
         """Have the stream show what is wrong while we go on; once, and "" when it is over."""
@@ -347,6 +360,7 @@ class Worker(Listener):
             self._wake_engine()
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
+            self._stage.tell_error(str(fields.get("message")))
 
     def received(self, packet: Packet, track: Track) -> None:
         session = self.link.session if self.link else 0
@@ -373,12 +387,29 @@ class Worker(Listener):
         except ClosedError:
             return  # stopping
 
+    # -- from OSC, in its threads -----------------------------------------------------------------
+
+    def _standing(self) -> Standing:
+        statistics = self.statistics
+        rate, age = statistics.results.rate, statistics.age_ms
+        return Standing(self.state, self._said[1], rate, age, self._trouble)
+
     def _on_osc(self, patch: dict[str, Any]) -> None:
         if self.link is not None:
             # The relay checks it like any other patch and tells everybody.
             self.link.patch(patch, "osc")
-        if self.link is None or not self.link.connected:
+        if self.link is None or not self.link.connected or not self.started:
+            # Stopped, it holds at once: the next message may be a trigger.
             self._put_patch(Patch(patch))
+
+    def _on_word(self, turned: bool) -> None:
+        if turned and self._loaded.is_set():
+            self._say("live", self._trouble)
+        try:
+            self._jobs.put(Batch())
+            self._results.put(Batch())
+        except ClosedError:
+            return  # stopping
 
     # -- intake -----------------------------------------------------------------------------------
 
@@ -425,7 +456,16 @@ class Worker(Listener):
         pacer = Pacer(rate) if rate else None
         wait = 0.5
         while not self._stopped.is_set():
+            if not self._stage.gate.may_read():
+                self._stopped.wait(0.02)
+                if pacer is not None:
+                    pacer.restart()
+                continue
             try:
+                if self._stage.renew_source.is_set() and source.live:
+                    source.close()
+                    source = self._source = open_source(self._source_url)
+                self._stage.renew_source.clear()
                 captured = source.read()
             except DeviceError as error:
                 self._complain(str(error))
@@ -472,7 +512,8 @@ class Worker(Listener):
             while True:
                 batch = self._jobs.take(wait)
                 self._apply_patches()
-                for job in batch.items() if batch else ():
+                session = self.link.session if self.link else 0
+                for job in self._stage.gate.due(batch.items() if batch else (), session):
                     self._infer(job)
                 if not dreams:
                     continue
@@ -506,6 +547,7 @@ class Worker(Listener):
             engine.height,
             engine.device_name,
         )
+        self._stage.introduce(engine.schema())
         if self.link is None:
             return
         hello = {
@@ -568,6 +610,8 @@ class Worker(Listener):
             if job.asked is not None:
                 frame = self.engine.infer_once(job.frame, job.asked.patch)
                 result: Result[Job] | None = Result(frame, job)
+            elif job.alone:
+                result = Result(self.engine.infer_once(job.frame, {}), job)
             else:
                 result = self.engine.infer(job.frame, job)
         except (EngineError, ParameterError) as error:
@@ -590,6 +634,8 @@ class Worker(Listener):
 
     def _may_dream(self) -> bool:
         """Whether to paint from the prompt alone: nothing comes in, and somebody looks."""
+        if not self.started:
+            return False
         now, alone_since = time.monotonic(), self._alone_since
         idle = self._idle if alone_since is None else now - alone_since > DREAM_PATIENCE
         if not idle or now < self._dreams_from:
@@ -635,6 +681,7 @@ class Worker(Listener):
         try:
             while True:
                 batch = self._results.take()
+                self._stage.renew(self._sinks)
                 if batch is None:
                     continue
                 for done in batch.items():

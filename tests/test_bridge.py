@@ -4,13 +4,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from dreamrelay.bridge import Bridge
-from dreamrelay.codec import Frame
+from dreamrelay.codec import Frame, decode
 from dreamrelay.config import BridgeSettings, RelaySettings, WorkerSettings
 from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError
 from dreamrelay.media import Sink
@@ -19,6 +20,8 @@ from dreamrelay.packet import Packet
 from dreamrelay.protocol.native import encode_packet
 from dreamrelay.worker import Worker
 from tests.fakes.engines import ScriptedEngine
+from tests.fakes.ndi import shared_program
+from tests.fakes.network import own_network
 from tests.fakes.peers import Person
 from tests.fakes.relays import Peer, scripted_relay
 from tests.fakes.running import Running
@@ -189,6 +192,80 @@ def test_it_comes_back_when_the_relay_is_started_again(bridge: Start, sink: Kept
     with start_relay(RelaySettings(port=port)) as relay:
         show(relay)
     assert running.stop() is None
+
+
+def test_it_goes_on_through_restarts_of_the_relay_and_of_the_sender(
+    bridge: Start, tmp_path: Path
+) -> None:
+    """Over NDI, from another process; what comes out lies in a file."""
+    out = tmp_path / "latest.png"
+
+    def arrives(width: int, height: int) -> bool:
+        if not out.exists():
+            return False
+        frame = decode(out.read_bytes())
+        out.unlink(missing_ok=True)
+        # The engine inverts: where the sender has red there is cyan.
+        red_side = frame[height // 2, width // 2 - height // 3].astype(int)
+        return frame.shape == (height, width, 3) and np.abs(red_side - CYAN).max() < 60
+
+    with ExitStack() as stack:
+        stack.enter_context(own_network())
+        sender = shared_program()
+        sender.say("show", 128, 128)
+        stack.callback(sender.say, "vanish")
+        relay = stack.enter_context(ExitStack())
+        running = relay.enter_context(start_relay(RelaySettings(port=0)))
+        settings = WorkerSettings(websocket_uri=running.websocket, osc_port=None, viewer="off")
+        worker = Running(Worker(settings, engine=ScriptedEngine()))
+        stack.callback(worker.stop)
+        program = bridge(
+            running.websocket,
+            source=f"ndi://{sender.name}?timeout=2",
+            sink=f"file://{out}",
+            width=64,
+            height=48,
+            out_width=160,
+            out_height=90,
+            fit="contain",
+        )
+        until(lambda: arrives(160, 90), 90)
+
+        relay.close()
+        until(lambda: "no relay" in program.program.report())
+        port = int(running.websocket.rpartition(":")[2])
+        relay.enter_context(start_relay(RelaySettings(port=port)))
+        out.unlink(missing_ok=True)
+        until(lambda: arrives(160, 90), 90)
+        assert "no relay" not in program.program.report()
+
+        sender.say("vanish")
+        until(lambda: "found none for 2 s" in program.program.report(), 60)
+        out.unlink(missing_ok=True)
+        sender.say("show", 192, 192)
+        until(lambda: arrives(160, 90), 90)
+        assert "found none" not in program.program.report()
+        assert program.stop() is None
+
+
+@pytest.mark.usefixtures("worker")
+def test_sizes_and_flips_of_both_ways(relay: RunningRelay, bridge: Start, sink: Kept) -> None:
+    with Person(relay.websocket, track="input") as viewer:
+        running = bridge(
+            relay.websocket,
+            source="pattern://bars?width=128&height=128",
+            sink="kept://",
+            width=64,
+            height=48,
+            out_height=100,
+            flip="in",
+        )
+        until(lambda: len(sink.frames) >= 4)
+        first = decode(viewer.packets[0][0].data)
+        assert running.stop() is None
+    assert first.shape == (48, 64, 3)
+    assert first[-3, 5, 0] > 150  # the bars are at the bottom now
+    assert sink.frames[0].shape[0] == 100
 
 
 @pytest.mark.parametrize("way", ["source", "sink"])

@@ -28,7 +28,7 @@ from tests.support import ROOT, RunningRelay
 
 pytestmark = pytest.mark.usefixtures("restored_logging", "elsewhere")
 
-COMMANDS = ("relay", "worker", "producer", "bridge", "demo")
+COMMANDS = ("relay", "worker", "producer", "bridge", "demo", "list", "selftest")
 
 
 @pytest.fixture

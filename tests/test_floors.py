@@ -17,6 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("packet", "mailbox", "importer"),
     ("config", "codec", "telemetry", "protocol", "schema"),
     ("hub", "link", "osc", "jobs", "media", "engines", "viewer"),
+    ("stage",),  # the worker's, composed of floor 3
     ("relay", "worker", "producer", "img2img"),
     ("bridge", "demo"),  # floor 4 too, but they compose programs
     ("cli", "integrations"),
@@ -89,7 +90,7 @@ def test_the_lowest_floors_need_the_standard_library_only(name: str) -> None:
     ("module", "without"),
     [
         ("dreamrelay", "pydantic numpy websockets"),
-        ("dreamrelay.relay.app", "numpy torch PySide6 cv2 PIL diffusers mss pythonosc"),
+        ("dreamrelay.relay.app", "numpy torch PySide6 cv2 PIL diffusers mss"),
         ("dreamrelay.hub", "numpy uvicorn starlette websockets"),
         ("dreamrelay.protocol.native", "numpy uvicorn starlette websockets jsonschema"),
         ("dreamrelay.protocol.websocket_example", "numpy uvicorn starlette websockets"),

@@ -29,17 +29,25 @@ SOURCES: dict[str, Entry] = {
     "file": Entry(f"{_ROOM}.pictures:open_picture", "a picture file", "producer"),
     "http": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
     "https": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
+    "ndi": Entry(f"{_ROOM}.ndi:open_ndi_source", "NDI", "ndi"),
     "pattern": Entry(f"{_ROOM}.pattern:open_pattern", "a test pattern", "producer"),
     "rtsp": Entry(f"{_ROOM}.video:open_stream", "a video stream", "producer"),
     "screen": Entry(f"{_ROOM}.screen:open_screen", "screen capture", "producer"),
     "spout": Entry(f"{_ROOM}.spout:open_spout_source", "Spout", "spout"),
+    "syphon": Entry(f"{_ROOM}.syphon:open_syphon_source", "Syphon", "syphon"),
     "video": Entry(f"{_ROOM}.video:open_video", "a video file", "producer"),
     "webcam": Entry(f"{_ROOM}.camera:open_camera", "a camera", "producer"),
 }
 SINKS: dict[str, Entry] = {
     "file": Entry(f"{_ROOM}.pictures:open_snapshots", "picture files", "producer"),
+    "ndi": Entry(f"{_ROOM}.ndi:open_ndi_sink", "NDI", "ndi"),
     "null": Entry(f"{_ROOM}.null:open_null", "the null sink", "producer"),
+    "record": Entry(f"{_ROOM}.record:open_record", "recording", "record"),
     "spout": Entry(f"{_ROOM}.spout:open_spout_sink", "Spout", "spout"),
+    "syphon": Entry(f"{_ROOM}.syphon:open_syphon_sink", "Syphon", "syphon"),
+    "virtualcam": Entry(
+        f"{_ROOM}.virtualcam:open_virtual_camera", "the virtual camera", "virtualcam"
+    ),
 }
 
 

@@ -121,6 +121,20 @@ class ScreenSource(Source):
                 grabber.close()
 
 
+def monitors() -> list[Region]:
+    """Where the monitors are on the desktop, in the order of their numbers.
+
+    Raises:
+        DeviceError: there is no display.
+    """
+    try:
+        with mss.MSS() as grabber:
+            found = grabber.monitors[1:]
+            return [(one["left"], one["top"], one["width"], one["height"]) for one in found]
+    except _FAILURES as error:
+        raise DeviceError(f"no display can be captured: {error}") from error
+
+
 def _clamp(wanted: Region | None, left: int, top: int, width: int, height: int) -> Region:
     """The part of a monitor that is wanted and there."""
     if wanted is None:

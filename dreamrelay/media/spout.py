@@ -77,9 +77,15 @@ class Spout:
         return cls(*(Entry(f"SpoutGL{name}", "Spout", "spout").load() for name in _USED))
 
 
-class SpoutOptions(Options):
+class SpoutSourceOptions(Options):
     timeout: float = Field(5.0, gt=0, le=3600)
     """Seconds to wait for a picture before ``read`` says that there is none."""
+    flip: bool = False
+    """For senders that send upside down, as OpenGL's textures are."""
+
+
+class SpoutSinkOptions(Options):
+    flip: bool = False
 
 
 class SpoutSource(Source):
@@ -87,10 +93,13 @@ class SpoutSource(Source):
 
     live = True
 
-    def __init__(self, name: str, spout: Spout, *, timeout: float = 5.0) -> None:
+    def __init__(
+        self, name: str, spout: Spout, *, timeout: float = 5.0, flip: bool = False
+    ) -> None:
         self._name = name
         self._spout = spout
         self._timeout = timeout
+        self._flip = flip
         self._clock = CaptureClock()
         self._closed = threading.Event()
         self._receiver: Any = None
@@ -103,7 +112,7 @@ class SpoutSource(Source):
         give_up = time.monotonic() + self._timeout
         while not self._closed.is_set():
             receiver = self._opened()
-            connected = receiver.receiveImage(self._pixels, self._gl_format, False, 0)
+            connected = receiver.receiveImage(self._pixels, self._gl_format, self._flip, 0)
             if connected and self._is_picture(receiver):
                 assert self._pixels is not None
                 swapped = self._gl_format == self._spout.bgra
@@ -177,10 +186,11 @@ class SpoutSource(Source):
 class SpoutSink(Sink):
     """Sends as a name. If another program has that name, Spout adds a number to ours."""
 
-    def __init__(self, name: str, spout: Spout) -> None:
+    def __init__(self, name: str, spout: Spout, *, flip: bool = False) -> None:
         super().__init__()
         self._name = name
         self._spout = spout
+        self._flip = flip
         self._sender: Any = None
         self._thread = 0
         self._pixels = np.empty((0, 0, 4), np.uint8)
@@ -193,7 +203,7 @@ class SpoutSink(Sink):
         if self._pixels.shape[:2] != (height, width):
             self._pixels = np.empty((height, width, 4), np.uint8)
         cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA, dst=self._pixels)
-        if not self._sender.sendImage(self._pixels, width, height, self._spout.rgba, False, 0):
+        if not self._sender.sendImage(self._pixels, width, height, self._spout.rgba, self._flip, 0):
             raise DeviceError(f"Spout did not take a picture of {width}x{height} as {self._name!r}")
         # Receivers that wait for us, and do not poll, are woken by this.
         self._sender.setFrameSync(self._name)
@@ -220,11 +230,23 @@ def _create_context(end: Any) -> None:
         raise DeviceError("Spout got no OpenGL context; is there a graphics driver?")
 
 
+def senders() -> list[tuple[str, str]]:
+    """Names of the senders there are, and their sizes."""
+    receiver = Spout.load().receiver()
+    there = []
+    for name in receiver.getSenderList():
+        info = receiver.getSenderInfo(name)
+        there.append((name, "" if info is None else f"{info.width}x{info.height}"))
+    return there
+
+
 def open_spout_source(address: Address) -> SpoutSource:
-    options = address.options(SpoutOptions)
-    return SpoutSource(address.target.strip("/"), Spout.load(), timeout=options.timeout)
+    options = address.options(SpoutSourceOptions)
+    name = address.target.strip("/")
+    return SpoutSource(name, Spout.load(), timeout=options.timeout, flip=options.flip)
 
 
 def open_spout_sink(address: Address) -> SpoutSink:
-    address.options(Options)
-    return SpoutSink(address.target.strip("/") or "dreamrelay", Spout.load())
+    options = address.options(SpoutSinkOptions)
+    name = address.target.strip("/") or "dreamrelay"
+    return SpoutSink(name, Spout.load(), flip=options.flip)

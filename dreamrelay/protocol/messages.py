@@ -96,10 +96,13 @@ class RequestReceived:
 
 @dataclass(frozen=True, slots=True)
 class StatusReceived:
+    """How a worker is. ``counters`` are its engine's running totals, for the metrics page."""
+
     state: WorkerState
     text: str = ""
     fraction: float | None = None
     fps: float = 0.0
+    counters: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ codec functions serve both ends; :class:`NativeDialect` is the relay's end, ``dr
 other.
 """
 
+import re
 import struct
 import time
 from collections.abc import Callable, Mapping
@@ -48,10 +49,12 @@ MAX_CREDIT = 1024
 MAX_TEXT = 256 * 1024
 """Characters of a text message to the relay; the largest is a worker's hello with its schema."""
 MAX_ID = 200
+MAX_COUNTERS = 32
 
 _HEADER = struct.Struct("<2sBBHBBQQIHHB3x")
 _STAMP = struct.Struct("<B3xQ")
 _MAGIC = b"DR"
+_COUNTER = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _HOPS = {int(hop): hop for hop in Hop}
 _PRIVATE = 1
 
@@ -265,7 +268,8 @@ class NativeDialect(Dialect):
         fraction = fields.get("fraction")
         if fraction is not None:
             fraction = min(1.0, max(0.0, _real(fields, "fraction")))
-        return [StatusReceived(state, _text(fields, "text", 500), fraction, _real(fields, "fps"))]
+        text, fps = _text(fields, "text", 500), _real(fields, "fps")
+        return [StatusReceived(state, text, fraction, fps, _counters(fields))]
 
     def _failed(self, fields: dict[str, Any]) -> list[Event]:
         if self._role != "worker":
@@ -353,6 +357,22 @@ def _id(fields: Mapping[str, Any]) -> str | int | float | None:
     raise ProtocolError(
         f"{fields['type']}: expected a number or a text of at most {MAX_ID} characters as id"
     )
+
+
+def _counters(fields: Mapping[str, Any]) -> dict[str, float]:
+    """Totals by name; what is none is left out, since no picture depends on it."""
+    counters = fields.get("counters")
+    if not isinstance(counters, dict):
+        return {}
+    named = {
+        name: float(value)
+        for name, value in counters.items()
+        if _COUNTER.fullmatch(name)
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value < 1e18
+    }
+    return dict(list(named.items())[:MAX_COUNTERS])
 
 
 def _number(

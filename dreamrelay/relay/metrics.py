@@ -40,6 +40,11 @@ class HubCollector(Collector):
         revision = GaugeMetricFamily(
             "dreamrelay_parameters_revision", "Patches applied", labels=["stream"]
         )
+        engine = CounterMetricFamily(
+            "dreamrelay_engine",
+            "Totals of a worker's engine: prompts encoded, prompts found encoded, frames computed",
+            labels=["stream", "worker", "what"],
+        )
         for name, stream in self._hub.streams.items():
             status = stream.status()
             for role in ("producers", "workers", "viewers"):
@@ -55,7 +60,9 @@ class HubCollector(Collector):
             replaced.add_metric([name, "worker"], status["dropped"])
             replaced.add_metric([name, "late"], stream.late)
             revision.add_metric([name], stream.revision)
-        yield from (peers, packets, rate, age, hops, replaced, revision)
+            for worker, what, total in stream.counters():
+                engine.add_metric([name, worker, what], total)
+        yield from (peers, packets, rate, age, hops, replaced, revision, engine)
 
 
 def render(hub: Hub) -> bytes:

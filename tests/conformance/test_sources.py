@@ -23,7 +23,10 @@ from tests.fakes.devices import (
     running_xvfb,
     write_video,
 )
+from tests.fakes.ndi import shared_program
+from tests.fakes.network import own_network
 from tests.fakes.spoutgl import DXGI_BGRA8, Gpu
+from tests.fakes.syphon import BGRA8, Mac
 
 
 @dataclass
@@ -94,6 +97,27 @@ def spout(stage: Stage) -> str:
     return "spout://Stage"
 
 
+def syphon(stage: Stage) -> str:
+    mac = Mac()
+    for name, module in mac.modules().items():
+        stage.patch.setitem(sys.modules, name, module)
+    stage.patch.setattr("platform.system", lambda: "Darwin")
+
+    def send() -> None:
+        mac.show("Stage", bars(1)[0], BGRA8)
+
+    send()
+    stage.after_read.append(send)
+    return "syphon://Stage"
+
+
+def ndi(stage: Stage) -> str:
+    stage.stack.enter_context(own_network())
+    program = shared_program()
+    program.say("show", 192, 128)
+    return f"ndi://{program.name}?timeout=60"
+
+
 CASES: dict[str, Callable[[Stage], str]] = {
     "dream": lambda stage: "dream://?width=192&height=128",
     "pattern": lambda stage: "pattern://bars?width=192&height=128",
@@ -106,6 +130,8 @@ CASES: dict[str, Callable[[Stage], str]] = {
     "http": network_camera,
     "screen": screen,
     "spout": spout,
+    "syphon": syphon,
+    "ndi": ndi,
 }
 ENDING = {"directory": 3, "video": 4}
 NO_BARS = {"dream"}

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,13 @@ class _End:
             self.context = threading.get_ident()
             self.gpu.open_contexts += 1
         return self.gpu.has_driver
+
+    def getSenderInfo(self, name: str) -> Any:
+        shared = self.gpu.senders.get(name)
+        if shared is None:
+            return None
+        height, width = shared.pixels.shape[:2]
+        return SimpleNamespace(name="", width=width, height=height)  # the name is never filled in
 
     def closeOpenGL(self) -> bool:
         assert self.context == threading.get_ident(), "closed on another thread than opened"

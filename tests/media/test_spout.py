@@ -191,6 +191,16 @@ def test_what_one_end_sends_the_other_receives(gpu: Gpu) -> None:
             assert np.array_equal(read(source), colour(level, 17, 13))
 
 
+def test_flip_is_for_those_that_are_upside_down(gpu: Gpu) -> None:
+    upright = colour(1)
+    upright[0] = 255
+    gpu.show("A", upright[::-1])
+    with open_source("spout://A?flip=true") as source, open_sink("spout://B?flip=true") as sink:
+        assert np.array_equal(read(source), upright)
+        sink.write(upright[::-1])
+        assert np.array_equal(gpu.seen("B"), upright)
+
+
 def test_a_sink_without_a_name_is_called_dreamrelay(gpu: Gpu) -> None:
     with open_sink("spout://") as sink:
         sink.write(colour(1))

@@ -1,0 +1,175 @@
+"""``record://show.mp4``: a video file of what was shown, as it was shown.
+
+Each picture is stamped with the time at which it came, so that the video plays at the speed of the
+show whatever its rate was. The file is written in fragments: when the program is killed, or the
+power goes, what was written until two seconds before can still be played.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from pydantic import Field
+
+from dreamrelay.codec import Frame, resize
+from dreamrelay.errors import ConfigError, DeviceError
+from dreamrelay.media.address import Address, Options
+from dreamrelay.media.ports import Sink
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 5.0
+"""After a failure (a full disk) a new file is begun so much later, not at every picture."""
+
+_TICKS = Fraction(1, 1000)
+_KEYFRAME_EVERY = 60
+_FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+"""Whole when cut anywhere, and on the disk as soon as a fragment is complete."""
+
+
+_SUFFIXES = (".mp4", ".mov")
+_ENCODER = {"preset": "veryfast", "tune": "zerolatency"}
+
+
+class RecordOptions(Options):
+    quality: int = Field(20, ge=0, le=51)
+    """H.264's CRF: 0 loses nothing, 51 is the worst."""
+    overwrite: bool = False
+    """Else a file that is there is kept, and the new one gets a number."""
+
+
+class RecordSink(Sink):
+    """Writes a video. Its first picture decides the size; others are fitted into that.
+
+    Args:
+        path: of an MP4 or QuickTime file.
+        clock: the time in seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        quality: int = 20,
+        overwrite: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        if path.suffix.lower() not in _SUFFIXES:
+            raise ConfigError(
+                f"expected a name that ends in {' or '.join(_SUFFIXES)}, got {path.name!r}"
+            )
+        self.path = path
+        """Of the file that is written, or was last."""
+        self.written = 0
+        """Pictures in that file."""
+        self._quality = quality
+        self._overwrite = overwrite
+        self._wanted = path
+        self._clock = clock
+        self._file: Any = None
+        self._stream: Any = None
+        self._size = (0, 0)
+        self._began = 0.0
+        self._last = -1
+        self._not_before = float("-inf")
+        self._trouble = ""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DeviceError(f"cannot write to {str(path.parent)!r}: {error.strerror}") from error
+
+    def write(self, frame: Frame) -> None:
+        self.check(frame)
+        now = self._clock()
+        if now < self._not_before:
+            raise DeviceError(self._trouble)
+        try:
+            if self._file is None:
+                self._begin(frame, now)
+            self._encode(frame, now)
+        except OSError as error:  # libav's errors are, too
+            self._give_up(error, now)
+            raise DeviceError(self._trouble) from error
+
+    def close(self) -> None:
+        super().close()
+        if self._file is None:
+            return
+        try:
+            for packet in self._stream.encode(None):
+                self._file.mux(packet)
+            self._file.close()
+        except OSError as error:
+            # What came before is in the file.
+            log.warning("%s: its last pictures are lost: %s", self.path, _reason(error))
+        else:
+            log.info("recorded %d pictures to %s", self.written, self.path)
+        self._file = self._stream = None
+
+    def _begin(self, frame: Frame, now: float) -> None:
+        height, width = frame.shape[:2]
+        # Colours have half the resolution, so a video of an odd size is none.
+        self._size = (width + width % 2, height + height % 2)
+        self.path = self._wanted if self._overwrite else _free(self._wanted)
+        self.written, self._last, self._began = 0, -1, now
+        self._file = av.open(str(self.path), "w", options=_FRAGMENTS)
+        options = {**_ENCODER, "crf": str(self._quality)}
+        stream = self._file.add_stream("libx264", rate=30, options=options)
+        stream.width, stream.height = self._size
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = _TICKS
+        stream.codec_context.gop_size = _KEYFRAME_EVERY
+        self._stream = stream
+        log.info("recording to %s", self.path)
+
+    def _encode(self, frame: Frame, now: float) -> None:
+        height, width = frame.shape[:2]
+        if (width + width % 2, height + height % 2) != self._size:
+            frame = resize(frame, *self._size, "contain")
+        elif (width, height) != self._size:
+            frame = resize(frame, *self._size, "stretch")
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+        self._last = picture.pts = max(self._last + 1, round((now - self._began) / _TICKS))
+        picture.time_base = _TICKS
+        for packet in self._stream.encode(picture):
+            self._file.mux(packet)
+        self.written += 1
+
+    def _give_up(self, error: OSError, now: float) -> None:
+        self._trouble = (
+            f"recording to {str(self.path)!r} stopped after {self.written} pictures:"
+            f" {_reason(error)}; the show goes on, trying again every {RETRY_S:g} s"
+        )
+        self._not_before = now + RETRY_S
+        file, self._file, self._stream = self._file, None, None
+        if file is None:
+            return
+        try:
+            file.close()
+        except OSError as closing:  # it has no room for its end either
+            log.debug("closing %s: %s", self.path, closing)
+        if not self.written and self.path.is_file():
+            self.path.unlink(missing_ok=True)
+
+
+def _free(path: Path) -> Path:
+    """The path, or with the first number that is free: no take is ever lost."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_stem(f"{path.stem}_{number}")
+    return free
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def open_record(address: Address) -> RecordSink:
+    options = address.options(RecordOptions)
+    return RecordSink(address.path, quality=options.quality, overwrite=options.overwrite)

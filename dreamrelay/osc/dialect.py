@@ -1,0 +1,375 @@
+"""What an OSC message means for whoever is steered. No sockets; clocks are arguments.
+
+Values are gathered until :meth:`Dialect.flush`: of a flood the newest value of each parameter goes
+on. What must happen in order (a prompt, then a trigger) does.
+"""
+
+import difflib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dreamrelay.errors import ProtocolError
+from dreamrelay.osc.fitting import (
+    LONGEST_TEXT,
+    Unfit,
+    bounds,
+    fit,
+    kind_of,
+    number,
+    shown,
+    text,
+    truth,
+    weighted,
+)
+from dreamrelay.osc.presets import Presets
+from dreamrelay.osc.table import BY_ADDRESS, FIGURE_NAMES, LONG, SUFFIXES, Address, address_of
+from dreamrelay.osc.wire import Message
+
+HELD_SECONDS = 0.25
+"""A button that says 1 again within so long is still held down: patch cables repeat their value."""
+
+ASKED_SECONDS = 1.0
+"""A value that was asked for counts as the one in force for so long, if it is not yet."""
+
+MAX_BUTTONS = 512
+
+Sender = tuple[str, int]
+Reply = tuple[str, list[Any]]
+Word = Literal["start", "stop", "trigger", "p", "P", "x"]
+
+# Before an engine has said what it takes, these two are known.
+_UNKNOWN_YET: Mapping[str, Any] = {
+    name: {"type": "string", "maxLength": LONGEST_TEXT} for name in ("prompt", "negative_prompt")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the steered one is: what ``/state``, ``/fps``, ``/age`` and ``/error`` tell."""
+
+    state: str
+    text: str = ""
+    fps: float = 0.0
+    age_ms: float = 0.0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """What OSC steers. All are called in OSC's threads and return at once.
+
+    Attributes:
+        change: brings values of parameters into force.
+        command: acts on a word.
+        values: the values in force.
+        standing: how it is.
+        set_verbosity, verbosity: 0..3.
+    """
+
+    change: Callable[[dict[str, Any]], None]
+    command: Callable[[Word], None] = lambda _: None
+    values: Callable[[], Mapping[str, Any]] = dict
+    standing: Callable[[], Standing] = lambda: Standing("live")
+    set_verbosity: Callable[[int], None] = lambda _: None
+    verbosity: Callable[[], int] = lambda: 1
+
+
+class Dialect:
+    """Messages in; replies out, and calls to the steered one. Used by one thread."""
+
+    def __init__(
+        self,
+        steered: Steered,
+        presets: Presets,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._steered = steered
+        self._presets = presets
+        self._clock = clock
+        self._rules: Mapping[str, Any] = _UNKNOWN_YET
+        self._pending: dict[str, Any] = {}
+        self._asked: dict[str, tuple[Any, float]] = {}
+        self._held: OrderedDict[tuple[Sender, str], float] = OrderedDict()
+
+    def introduce(self, schema: Mapping[str, Any]) -> None:
+        """Take each parameter of the schema for an address. From any thread."""
+        definitions = schema.get("$defs", {})
+        self._rules = {
+            name: _resolved(rule, definitions)
+            for name, rule in schema.get("properties", {}).items()
+        }
+
+    @property
+    def rules(self) -> Mapping[str, Any]:
+        """The parameters that there are, each with its rule."""
+        return self._rules
+
+    @property
+    def waiting(self) -> bool:
+        """Are there values that were not handed on yet?"""
+        return bool(self._pending)
+
+    def flush(self) -> None:
+        """Hand on the values that were gathered."""
+        if self._pending:
+            values, self._pending = self._pending, {}
+            now = self._clock()
+            self._asked.update((name, (value, now)) for name, value in values.items())
+            self._steered.change(values)
+
+    def receive(self, message: Message, sender: Sender) -> list[Reply]:
+        """Act on a message.
+
+        Returns:
+            What the sender asked to be told.
+
+        Raises:
+            ProtocolError: it means nothing here; nothing was changed by it.
+            DeviceError: the presets cannot be read or written.
+        """
+        address = BY_ADDRESS.get(message.address)
+        try:
+            if address is not None:
+                return self._known(address, message, sender)
+            if message.address in FIGURE_NAMES:
+                return self._figure(message)
+            if message.address.startswith("/preset/"):
+                return self._preset_button(message, sender)
+            return self._parameter(message, sender)
+        except Unfit as error:
+            raise ProtocolError(str(error)) from None
+
+    # -- the addresses of the table ---------------------------------------------------------------
+
+    def _known(self, address: Address, message: Message, sender: Sender) -> list[Reply]:
+        match address.kind:
+            case "prompt":
+                return self._prompt(message.arguments)
+            case "button":
+                if self._pressed(message, sender):
+                    self._button(address.word)
+                return []
+            case "verbosity":
+                return self._verbosity(message.arguments)
+            case "preset":
+                return self._preset(address.name, message.arguments)
+            case _:
+                return self.everything() if self._pressed(message, sender) else []
+
+    def _prompt(self, arguments: Sequence[Any]) -> list[Reply]:
+        if _is_question(arguments):
+            return [self._tell("prompt")]
+        if not arguments:
+            return []
+        if not all(isinstance(a, str | int | float) for a in arguments):
+            raise Unfit(f"expected a text, got {list(arguments)!r:.80}")
+        blend = len(arguments) > 1 and isinstance(arguments[0], str)
+        if blend and not isinstance(arguments[1], str):
+            if "prompts" not in self._rules:
+                raise Unfit("this engine blends no prompts: expected a text [and a negative one]")
+            values = {"prompts": fit(self._rules["prompts"], [weighted(arguments)])}
+        else:
+            names = ("prompt", "negative_prompt")
+            values = {name: text(a) for name, a in zip(names, arguments, strict=False)}
+            for name, value in values.items():
+                if name not in self._rules:
+                    raise Unfit(f"this engine has no {name}")
+                fit(self._rules[name], [value])
+            if self._now("prompts"):
+                values["prompts"] = None  # a blend would hide it
+        self._change(values)
+        return []
+
+    def _button(self, word: str) -> None:
+        # In order: what was set before holds before.
+        self.flush()
+        match word:
+            case "v":
+                self._steered.set_verbosity((self._steered.verbosity() + 1) % 4)
+            case "von" | "voff":
+                self._steered.set_verbosity(2 if word == "von" else 0)
+            case "start" | "stop" | "trigger" | "p" | "P" | "x":
+                self._steered.command(word)
+
+    def _verbosity(self, arguments: Sequence[Any]) -> list[Reply]:
+        if not arguments or _is_question(arguments):
+            return [("/verbose", [self._steered.verbosity()])]
+        self._steered.set_verbosity(
+            fit({"type": "integer", "minimum": 0, "maximum": 3}, arguments[:1])
+        )
+        return []
+
+    # -- presets ----------------------------------------------------------------------------------
+
+    def _preset(self, address: str, arguments: Sequence[Any]) -> list[Reply]:
+        if _is_question(arguments) or not arguments:
+            return [("/preset", list(self._presets.names()))]
+        name = arguments[0]
+        if isinstance(name, float) and name.is_integer():
+            name = int(name)
+        self._use_preset(address, text(name).strip())
+        return []
+
+    def _preset_button(self, message: Message, sender: Sender) -> list[Reply]:
+        address, _, name = message.address.rpartition("/")
+        if address not in ("/preset", "/preset/save"):
+            raise Unfit("expected /preset/4 or /preset/save/4")
+        if self._pressed(message, sender):
+            self._use_preset(address, name)
+        return []
+
+    def _use_preset(self, address: str, name: str) -> None:
+        if address == "/preset/save":
+            self.flush()
+            values = {n: self._now(n) for n in self._rules}
+            if not values or self._rules is _UNKNOWN_YET:
+                raise Unfit("nothing to save yet: the engine has not said what it takes")
+            self._presets.save(name, values)
+            return
+        values = self._presets.recall(name)
+        # Another engine may know fewer parameters than the one it was saved with.
+        self._change({n: v for n, v in values.items() if n in self._rules})
+
+    # -- parameters -------------------------------------------------------------------------------
+
+    def _parameter(self, message: Message, sender: Sender) -> list[Reply]:
+        path = message.address
+        path = path.removeprefix(LONG) if path.startswith(LONG) else path[1:]
+        name, _, suffix = path.partition("/")
+        rule = self._rules.get(name)
+        if rule is None or (suffix and suffix != "?" and suffix not in SUFFIXES):
+            raise ProtocolError(self._no_such(message.address))
+        arguments = message.arguments
+        if suffix == "?" or not (arguments or suffix) or _is_question(arguments):
+            return [self._tell(name)]
+        if suffix == "toggle":
+            if kind_of(rule) != "boolean":
+                raise Unfit(f"only a switch can be toggled, {name} is a {kind_of(rule)}")
+            if self._pressed(message, sender):
+                self._change({name: not truth(self._now(name))})
+        elif suffix:
+            self._change({name: self._by(suffix, name, rule, arguments)})
+        elif _is_relative(rule, arguments):
+            self._change({name: self._by("add", name, rule, arguments)})
+        else:
+            self._change({name: fit(rule, arguments)})
+        return []
+
+    def _by(self, suffix: str, name: str, rule: Any, arguments: Sequence[Any]) -> float:
+        kind = kind_of(rule)
+        if kind not in ("number", "integer") or len(arguments) != 1:
+            raise Unfit(f"expected one number for {suffix}, {name} is a {kind}")
+        low, high = bounds(rule)
+        amount = number(arguments[0])
+        if suffix == "unit":
+            if low is None or high is None:
+                raise Unfit(f"{name} has no bounds: set it itself")
+            value = low + (high - low) * max(0.0, min(1.0, amount))
+        else:
+            value = number(self._now(name)) + amount
+            value = value if low is None else max(low, value)
+            value = value if high is None else min(high, value)
+        # Ten times 0.1 is 1, not 0.9999999.
+        value = float(f"{value:.9g}") if kind == "number" else round(value)
+        fitted: float = fit(rule, [value])
+        return fitted
+
+    def _change(self, values: Mapping[str, Any]) -> None:
+        self._pending.update(values)
+
+    def _now(self, name: str) -> Any:
+        """The value that was asked for last, else the one in force."""
+        if name in self._pending:
+            return self._pending[name]
+        value, when = self._asked.get(name, (None, 0.0))
+        if name in self._asked and self._clock() - when < ASKED_SECONDS:
+            return value
+        self._asked.pop(name, None)
+        return self._steered.values().get(name)
+
+    # -- answers ----------------------------------------------------------------------------------
+
+    def everything(self) -> list[Reply]:
+        """All figures and all parameters."""
+        figures = [(name, figure_arguments(name, self._steered.standing())) for name in _ANSWERED]
+        return [*figures, *(self._tell(name) for name in self._rules)]
+
+    def _figure(self, message: Message) -> list[Reply]:
+        """Figures are asked for, or come from another of our kind: those are no errors."""
+        if message.address in _ANSWERED and _is_question(message.arguments):
+            arguments = figure_arguments(message.address, self._steered.standing())
+            return [(message.address, arguments)]
+        return []
+
+    def _tell(self, name: str) -> Reply:
+        rule = self._rules.get(name, {"type": "string"})
+        return address_of(name), shown(rule, self._now(name))
+
+    def _no_such(self, address: str) -> str:
+        if any(character in address for character in "*?[]{}"):
+            return "expected one address, patterns are not taken"
+        known = [*BY_ADDRESS, *map(address_of, self._rules)]
+        near = difflib.get_close_matches(address, known, 1)
+        return f"no such address{f' (did you mean {near[0]}?)' if near else ''}"
+
+    # -- buttons ----------------------------------------------------------------------------------
+
+    def _pressed(self, message: Message, sender: Sender) -> bool:
+        """Whether a button goes down: 1 after 0, or no number at all.
+
+        A release says 0. A cable says 1 again and again while the button is held.
+        """
+        if not message.arguments:
+            return True
+        try:
+            value = number(message.arguments[0])
+        except Unfit:
+            return True
+        key, now = (sender, message.address), self._clock()
+        before = self._held.pop(key, None)
+        if value < 0.5:
+            return False
+        self._held[key] = now
+        if len(self._held) > MAX_BUTTONS:
+            self._held.popitem(last=False)
+        return before is None or now - before > HELD_SECONDS
+
+
+_ANSWERED = ("/state", "/fps", "/age")
+
+
+def figure_arguments(name: str, standing: Standing) -> list[Any]:
+    """What a figure's message says."""
+    if name == "/state":
+        return [standing.state, standing.text]
+    return [float(standing.fps if name == "/fps" else standing.age_ms)]
+
+
+def _is_question(arguments: Sequence[Any]) -> bool:
+    return len(arguments) == 1 and arguments[0] == "?"
+
+
+def _is_relative(rule: Any, arguments: Sequence[Any]) -> bool:
+    """``"+0.1"`` as text; numbers are values, whatever their sign."""
+    one = arguments[0] if len(arguments) == 1 else None
+    number_like = kind_of(rule) in ("number", "integer")
+    return number_like and isinstance(one, str) and one.startswith(("+", "-"))
+
+
+def _resolved(rule: Any, definitions: Mapping[str, Any]) -> Any:
+    """A rule with the definitions that it refers to in their places, one level deep."""
+    if not isinstance(rule, Mapping):
+        return {}
+    name = str(rule.get("$ref", "")).removeprefix("#/$defs/")
+    if name in definitions:
+        rule = {**definitions[name], **{k: v for k, v in rule.items() if k != "$ref"}}
+    if "anyOf" in rule:
+        options = [_resolved(option, definitions) for option in rule["anyOf"]]
+        return {**rule, "anyOf": options}
+    if isinstance(rule.get("items"), Mapping) and "$ref" in rule["items"]:
+        return {**rule, "items": _resolved(rule["items"], definitions)}
+    return rule

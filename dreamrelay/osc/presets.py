@@ -1,0 +1,101 @@
+"""Presets: the values of all parameters under a number or a name, in one small JSON file.
+
+Where the file lies is the operator's choice; from OSC come names of presets only, and no name is
+ever part of a path.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dreamrelay.errors import DeviceError, ProtocolError
+
+logger = logging.getLogger(__name__)
+
+MAX_PRESETS = 128
+MAX_NAME = 64
+MAX_BYTES = 2 * 1024 * 1024
+
+
+def default_path(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """Where a user's state lies on this system."""
+    if platform == "win32":
+        base = Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return base / "dreamrelay" / "presets.json"
+
+
+class Presets:
+    """The presets of a file. It is read when the first is asked for, written when one is saved."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._kept: dict[str, dict[str, Any]] | None = None
+
+    def names(self) -> list[str]:
+        return sorted(self._load(), key=lambda name: (not name.isdecimal(), name.zfill(8)))
+
+    def recall(self, name: str) -> dict[str, Any]:
+        """The values of a preset.
+
+        Raises:
+            ProtocolError: there is none of that name.
+        """
+        values = self._load().get(name)
+        if values is None:
+            known = ", ".join(self.names()[:12]) or "none yet"
+            raise ProtocolError(f"no such preset: {name} (there are: {known})")
+        return dict(values)
+
+    def save(self, name: str, values: Mapping[str, Any]) -> None:
+        """Keep values under a name, over those that it had.
+
+        Raises:
+            ProtocolError: the name is none, or there are too many.
+            DeviceError: the file cannot be read or written.
+        """
+        kept = self._load()
+        if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+            raise ProtocolError(f"expected a preset's name of 1 to {MAX_NAME} characters")
+        if name not in kept and len(kept) >= MAX_PRESETS:
+            raise ProtocolError(f"there are {MAX_PRESETS} presets already: save over one of them")
+        if kept.get(name) == dict(values):
+            return
+        changed = {**kept, name: dict(values)}
+        self._write(changed)
+        self._kept = changed
+
+    def _load(self) -> dict[str, dict[str, Any]]:
+        if self._kept is None:
+            self._kept = self._read()
+        return self._kept
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            if self.path.stat().st_size > MAX_BYTES:
+                raise ValueError(f"larger than {MAX_BYTES} bytes")
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            presets = content["presets"]
+            return {str(name): dict(values) for name, values in presets.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            # It stays as it is: somebody may want to mend it.
+            raise DeviceError(f"the presets cannot be read: {self.path}: {error}") from None
+
+    def _write(self, presets: Mapping[str, Any]) -> None:
+        text = json.dumps({"version": 1, "presets": presets}, indent=1, ensure_ascii=False)
+        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(self.path)  # whole, so that no power cut leaves half a file
+        except OSError as error:
+            raise DeviceError(f"the presets cannot be written: {self.path}: {error}") from None

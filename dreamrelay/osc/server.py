@@ -1,0 +1,228 @@
+"""The OSC server: one UDP port, one thread. Nothing that comes in can end it.
+
+A thread of its own with a large socket buffer takes a burst of 2,000 messages whole and in order,
+where an event loop's server loses half of it. Bundles hold at once: a time stamp in the future must
+not stop the show.
+"""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dreamrelay.errors import ConfigError, DreamRelayError
+from dreamrelay.osc.dialect import Dialect, Reply, Sender, Steered
+from dreamrelay.osc.feedback import Feedback
+from dreamrelay.osc.presets import Presets, default_path
+from dreamrelay.osc.wire import Broken, Message, decode, encode
+
+logger = logging.getLogger(__name__)
+
+RECEIVE_BUFFER = 4 * 1024 * 1024
+LARGEST_DATAGRAM = 65_535
+BETWEEN_PATCHES = 0.01
+"""Seconds: the values of a flood go on a hundred times a second, the newest of each."""
+
+MAX_PER_SECOND = 20_000
+"""Messages; what comes beyond waits in the socket's buffer, or is lost there."""
+
+MAX_REPLIES = 200
+MAX_REPLY_BYTES = 64 * 1024
+"""In one second, to all senders: an address can be forged, and nobody shall drown in answers."""
+
+MAX_LOG_LINES = 10
+MAX_COMPLAINTS = 1000
+LONGEST_PROBLEM = 200
+
+
+@dataclass(slots=True)
+class OscStatistics:
+    """Totals since the start."""
+
+    datagrams: int = 0
+    messages: int = 0
+    refused: int = 0
+    patches: int = 0
+    replies: int = 0
+
+
+class _PerSecond:
+    """So much in a second, and no more."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._second = self._spent = 0
+
+    def take(self, amount: int = 1) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._spent = second, 0
+        self._spent += amount
+        return self._spent <= self._most
+
+
+class OscServer:
+    """Listen for OSC, have ``steered`` act on it, and tell others what holds.
+
+    The addresses are those of ``docs/osc.md``.
+
+    Args:
+        out: ``host:port`` of whoever is to be told each change.
+        presets: the file that presets are kept in; else one in the user's state folder.
+
+    Raises:
+        ConfigError: the port is in use, or an address is none.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        steered: Steered,
+        *,
+        out: Sequence[str] = (),
+        presets: Path | None = None,
+    ) -> None:
+        self.statistics = OscStatistics()
+        self._steered = steered
+        self._dialect = Dialect(steered, Presets(presets or default_path()))
+        self._closing = threading.Event()
+        self._replies, self._reply_bytes = _PerSecond(MAX_REPLIES), _PerSecond(MAX_REPLY_BYTES)
+        self._budget, self._lines = _PerSecond(MAX_PER_SECOND), _PerSecond(MAX_LOG_LINES)
+        self._flushed = 0.0
+        self._complained: set[tuple[str, str]] = set()
+        self._socket = _bound(host, port)
+        try:
+            self.feedback = Feedback(out, steered, lambda: self._dialect.rules)
+        except ConfigError:
+            self._socket.close()
+            raise
+        self._thread = threading.Thread(target=self._listen, name="osc", daemon=True)
+
+    @property
+    def port(self) -> int:
+        return int(self._socket.getsockname()[1])
+
+    def introduce(self, schema: Mapping[str, Any]) -> None:
+        """Take each parameter of an engine's schema for an address. From any thread."""
+        self._dialect.introduce(schema)
+
+    def start(self) -> None:
+        """Begin to listen, and to tell."""
+        self._thread.start()
+        self.feedback.start()
+
+    def close(self) -> None:
+        """Stop listening; idempotent."""
+        self._closing.set()
+        self.feedback.close()
+        if self._thread.is_alive():
+            self._thread.join(2)
+        self._socket.close()
+
+    # -- in the server's thread -------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        while not self._closing.is_set():
+            self._socket.settimeout(BETWEEN_PATCHES if self._dialect.waiting else 0.1)
+            try:
+                datagram, sender = self._socket.recvfrom(LARGEST_DATAGRAM)
+            except TimeoutError:
+                self._flush()
+                continue
+            except OSError as error:
+                # Windows says so when somebody whom we answered has gone; or we are closing.
+                logger.debug("OSC: %s", error)
+                self._closing.wait(0.01)
+                continue
+            self._take(datagram, (sender[0], sender[1]))
+            # The first value of a flood goes on at once, the others together a little later.
+            if self._dialect.waiting and time.monotonic() - self._flushed >= BETWEEN_PATCHES:
+                self._flush()
+            while not self._budget.take(0):
+                self._flush()
+                if self._closing.wait(0.05):
+                    return
+
+    def _take(self, datagram: bytes, sender: Sender) -> None:
+        self.statistics.datagrams += 1
+        for item in decode(datagram):
+            self._budget.take()
+            if isinstance(item, Broken):
+                self._refuse(sender, "", item.reason)
+                continue
+            self.statistics.messages += 1
+            self._do(item, sender)
+
+    def _do(self, message: Message, sender: Sender) -> None:
+        try:
+            replies = self._dialect.receive(message, sender)
+        except DreamRelayError as error:
+            self._refuse(sender, message.address, str(error))
+        except Exception:
+            # A mistake of ours costs this message, not the show.
+            logger.exception("OSC: %s failed", message.address)
+            self._refuse(sender, message.address, "it failed")
+        else:
+            self._log(logging.DEBUG, "%s %.200r", message.address, message.arguments)
+            self._answer(sender, replies)
+
+    def _flush(self) -> None:
+        if self._dialect.waiting:
+            self._flushed = time.monotonic()
+            self.statistics.patches += 1
+            try:
+                self._dialect.flush()
+            except Exception:
+                logger.exception("OSC: a change of parameters failed")
+
+    def _refuse(self, sender: Sender, address: str, reason: str) -> None:
+        self.statistics.refused += 1
+        reason = reason[:LONGEST_PROBLEM]
+        # A tool that sends all it has says the same a thousand times; it is logged once.
+        level = logging.DEBUG if (address, reason) in self._complained else logging.WARNING
+        if len(self._complained) < MAX_COMPLAINTS:
+            self._complained.add((address, reason))
+        self._log(level, "OSC: %s: %s (from %s)", address or "?", reason, sender[0])
+        self._answer(sender, [("/error", [address, reason])])
+        self.feedback.error(address, reason)
+
+    def _answer(self, sender: Sender, replies: Sequence[Reply]) -> None:
+        for address, arguments in replies:
+            datagram = encode(address, *arguments)
+            if not (self._replies.take() and self._reply_bytes.take(len(datagram))):
+                return
+            try:
+                self._socket.sendto(datagram, sender)
+            except OSError as error:
+                logger.debug("OSC: no answer to %s:%d: %s", *sender, error)
+                return
+            self.statistics.replies += 1
+
+    def _log(self, level: int, text: str, *arguments: object) -> None:
+        if logger.isEnabledFor(level) and self._lines.take():
+            logger.log(level, text, *arguments)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind)
+    except OSError as error:
+        raise ConfigError(f"--osc-ip: expected an address, got {host!r}: {error}") from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise ConfigError(
+            f"cannot listen for OSC on {host}:{port}: {error.strerror or error}"
+            " (7000 is Resolume's own port too; try --osc-port=7001, or --osc-port=none)"
+        ) from None
+    return bound

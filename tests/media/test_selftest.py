@@ -1,0 +1,84 @@
+"""The self-test of Spout, against the fake: it must see what is wrong, and say so."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dreamrelay.errors import DeviceError, MissingExtra
+from dreamrelay.media import selftest
+from tests.fakes.spoutgl import Gpu
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    gpu = Gpu(zeros_first=1)
+    for name, module in gpu.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("platform.system", lambda: "Windows")
+    monkeypatch.setattr(selftest, "WAIT_S", 1.0)
+    return gpu
+
+
+def run() -> tuple[bool, str]:
+    lines: list[str] = []
+    good = selftest.spout(lines.append, seconds=0.3)
+    return good, "\n".join(lines)
+
+
+def test_where_spout_works_all_is_well(gpu: Gpu) -> None:
+    gpu.show("Resolume", np.zeros((48, 64, 3), np.uint8))
+    good, report = run()
+    assert good, report
+    assert "senders before: Resolume 64x48" in report
+    assert "all is well" in report
+    assert "FAIL" not in report
+    assert "of 60 pictures a second, delay" in report
+    assert report.count("ok    another size") == 3
+    assert report.rstrip().endswith("also when all is well.")
+    assert list(gpu.senders) == ["Resolume"]
+
+
+def test_without_a_graphics_driver_it_says_so(gpu: Gpu) -> None:
+    gpu.has_driver = False
+    good, report = run()
+    assert not good
+    assert "FAIL  sending: Spout got no OpenGL context" in report
+
+
+def test_wrong_colours_are_seen(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = gpu.modules()["SpoutGL"].SpoutReceiver.receiveImage
+
+    def swapped(self: Any, pixels: Any, *rest: Any) -> Any:
+        done = real(self, pixels, *rest)
+        if pixels is not None:
+            pixels[:, :, :3] = pixels[:, :, 2::-1].copy()
+        return done
+
+    monkeypatch.setattr(sys.modules["SpoutGL"].SpoutReceiver, "receiveImage", swapped)
+    good, report = run()
+    assert not good
+    assert "expected red, green, blue, got [(0, 0, 255)" in report
+
+
+def test_a_crash_of_the_library_is_a_line_of_the_report(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> bool:
+        raise BufferError("Buffer not large enough")
+
+    monkeypatch.setattr(sys.modules["SpoutGL"].SpoutReceiver, "receiveImage", crash)
+    good, report = run()
+    assert not good
+    assert "FAIL  a first picture: BufferError: Buffer not large enough" in report
+
+
+def test_elsewhere_it_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    with pytest.raises(DeviceError, match="technology of Windows, this is Linux"):
+        run()
+    monkeypatch.setattr("platform.system", lambda: "Windows")
+    monkeypatch.setitem(sys.modules, "SpoutGL", None)
+    with pytest.raises(MissingExtra, match=r"dreamrelay\[spout\]"):
+        run()

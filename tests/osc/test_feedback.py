@@ -1,0 +1,119 @@
+"""What is told without being asked, on real sockets."""
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dreamrelay.errors import ConfigError
+from dreamrelay.osc import OscServer, Standing
+from dreamrelay.osc.feedback import MAX_TARGETS, Feedback
+from dreamrelay.osc.wire import encode
+from tests.osc.support import SCHEMA, TOLD, VALUES, Scene, Wire, serving
+from tests.support import until
+
+RULES = {**SCHEMA["properties"], "look": SCHEMA["$defs"]["Look"]}
+
+
+def test_every_target_is_told_how_things_are_and_each_change(tmp_path: Path) -> None:
+    scene = Scene()
+    wires = [Wire(), Wire()]
+    out = tuple(f"127.0.0.1:{wire.port}" for wire in wires)
+    with serving(scene, tmp_path, out=out) as server:
+        for wire in wires:
+            assert {wire.read().address for _ in TOLD} == TOLD
+            assert wire.until("/heartbeat").arguments == (1,)
+        scene.values = {**scene.values, "strength": 0.75}  # by whatever door
+        for wire in wires:
+            wire.until("/strength", 0.75)
+        scene.standing = Standing("paused", "stopped: /start begins", 0.0, 61.0)
+        wires[0].until("/state", "paused", "stopped: /start begins")
+        sender = Wire(server.port)
+        sender.send(encode("/seed", 11))
+        wires[1].until("/seed", 11)
+        sender.send(encode("/seed", -1))
+        error = wires[1].until("/error")
+        assert error.arguments[0] == "/seed"
+        scene.standing = Standing("live", "", 24.5, 61.0, trouble="the camera is gone")
+        assert wires[1].until("/error").arguments == ("", "the camera is gone")
+        assert wires[1].until("/heartbeat").arguments[0] >= 2
+        sender.socket.close()
+    for wire in wires:
+        wire.socket.close()
+
+
+def test_what_a_target_is_told_sets_the_same_again(tmp_path: Path) -> None:
+    """Pointed at itself by mistake, it comes to rest."""
+    scene = Scene()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = OscServer(
+        "127.0.0.1", port, scene.steered(), out=[f"127.0.0.1:{port}"], presets=tmp_path / "p.json"
+    )
+    server.introduce(SCHEMA)
+    server.start()
+    until(lambda: server.statistics.messages > 20)
+    server.close()
+    assert scene.values == VALUES
+    assert server.statistics.refused == 0
+
+
+def test_when_what_is_due() -> None:
+    scene = Scene()
+    feedback = Feedback([], scene.steered(), lambda: RULES)
+    first = dict(feedback.due(0.0))
+    assert first["/heartbeat"] == [1]
+    assert first["/fps"] == [24.5]
+    assert set(first) == {*TOLD, "/heartbeat"}
+    assert feedback.due(0.05) == []
+    scene.values = {**scene.values, "glow": True}
+    assert feedback.due(0.10) == [("/glow", [1])]
+    assert [address for address, _ in feedback.due(1.05)] == ["/fps", "/age", "/heartbeat"]
+    later = dict(feedback.due(5.0))
+    assert set(later) == set(first), "all again now and then: a datagram may be lost"
+    assert feedback.due(5.05) == []
+
+
+def test_a_parameter_called_as_a_figure_does_not_speak_for_it() -> None:
+    scene = Scene()
+    due = Feedback([], scene.steered(), lambda: RULES).due(0.0)
+    assert [arguments for address, arguments in due if address == "/fps"] == [[24.5]]
+    assert ("/parameters/fps", [30.0]) in due
+
+
+@pytest.mark.parametrize(
+    "name", ["", "localhost", "localhost:", "localhost:0", "localhost:99999", ":9000", "a b:9000"]
+)
+def test_what_is_no_target(name: str) -> None:
+    with pytest.raises(ConfigError, match="--osc-out"):
+        Feedback([name], Scene().steered(), lambda: RULES)
+
+
+def test_so_many_and_no_more() -> None:
+    with pytest.raises(ConfigError, match="at most"):
+        Feedback(["127.0.0.1:9"] * (MAX_TARGETS + 1), Scene().steered(), lambda: RULES)
+
+
+@pytest.mark.skipif(shutil.which("oscdump") is None, reason="needs oscdump (liblo-tools)")
+def test_oscdump_reads_it(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dump = subprocess.Popen(["oscdump", "-L", str(port)], stdout=subprocess.PIPE)
+    wanted = (b"/heartbeat i ", b"/strength f 0.5", b"/seed i 2", b'/prompt s "a fox"')
+    try:
+        assert dump.stdout is not None
+        with serving(Scene(), tmp_path, out=(f"127.0.0.1:{port}",)):
+            seen = b""
+            while not all(word in seen for word in wanted):
+                line = dump.stdout.readline()
+                assert line, "oscdump ended"
+                seen += line
+    finally:
+        dump.kill()
+        dump.wait(10)
+        if dump.stdout is not None:
+            dump.stdout.close()

@@ -1,0 +1,279 @@
+"""The server on a real socket: floods, fuzz, answers, and nothing that ends it."""
+
+import logging
+import random
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamrelay.errors import ConfigError
+from dreamrelay.osc import OscServer, Steered
+from dreamrelay.osc import server as server_module
+from dreamrelay.osc.wire import MAX_DATAGRAM, Message, encode
+from tests.osc.support import TOLD, Scene, Wire, serving
+from tests.support import until
+
+needs_oscsend = pytest.mark.skipif(
+    shutil.which("oscsend") is None, reason="needs oscsend (apt install liblo-tools)"
+)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+@pytest.fixture
+def server(scene: Scene, tmp_path: Path) -> Iterator[OscServer]:
+    with serving(scene, tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def wire(server: OscServer) -> Iterator[Wire]:
+    wire = Wire(server.port)
+    yield wire
+    wire.socket.close()
+
+
+def oscsend(port: int, *arguments: str) -> None:
+    subprocess.run(["oscsend", "127.0.0.1", str(port), *arguments], check=True, timeout=30)
+
+
+@needs_oscsend
+@pytest.mark.parametrize(
+    ("arguments", "heard"),
+    [
+        (["/prompt", "s", "a fox, Füchse 狐"], {"prompt": "a fox, Füchse 狐"}),
+        (["/prompt", "i", "7"], {"prompt": "7"}),
+        (["/prompt", "ss", "good", "bad"], {"prompt": "good", "negative_prompt": "bad"}),
+        (["/prompt", "s", ""], {"prompt": ""}),
+        (
+            ["/prompt", "sfsf", "fox", "0.75", "wolf", "0.25"],
+            {"prompts": [{"text": "fox", "weight": 0.75}, {"text": "wolf", "weight": 0.25}]},
+        ),
+        (["/strength", "f", "0.3"], {"strength": 0.3}),
+        (["/strength", "d", "0.3"], {"strength": 0.3}),
+        (["/strength", "s", "+0.1"], {"strength": 0.6}),
+        (["/strength/add", "f", "-0.1"], {"strength": 0.4}),
+        (["/seed", "f", "9"], {"seed": 9}),
+        (["/seed", "h", "2147483647"], {"seed": 2147483647}),
+        (["/glow", "T"], {"glow": True}),
+        (["/look", "i", "1"], {"look": "wild"}),
+        (["/steps", "iii", "22", "32", "45"], {"steps": [22, 32, 45]}),
+        (["/steps", "N"], {"steps": None}),
+        (["/start"], "start"),
+        (["/s"], "start"),
+        (["/S"], "stop"),
+        (["/t"], "trigger"),
+        (["/p", "i", "1"], "p"),
+        (["/P"], "P"),
+        (["/x"], "x"),
+    ],
+)
+def test_oscsend(server: OscServer, scene: Scene, arguments: list[str], heard: Any) -> None:
+    oscsend(server.port, *arguments)
+    assert until(lambda: scene.heard) == [heard]
+
+
+def test_a_question_is_answered_to_who_asked(wire: Wire, server: OscServer) -> None:
+    other = Wire(server.port)
+    wire.send(encode("/strength", "?"))
+    assert wire.read() == Message("/strength", (0.5,))
+    wire.send(encode("/seed", "?"))
+    assert wire.until("/seed").arguments == (2,)
+    assert other.silent()
+    other.socket.close()
+
+
+def test_everything_at_once(wire: Wire) -> None:
+    wire.send(encode("/query"))
+    assert {wire.read().address for _ in TOLD} == TOLD
+
+
+def test_what_needs_no_answer_has_none(wire: Wire, scene: Scene) -> None:
+    wire.send(encode("/prompt", "x"))
+    wire.send(encode("/start"))
+    until(lambda: len(scene.heard) == 2)
+    assert wire.silent()
+
+
+@pytest.mark.parametrize(
+    ("datagram", "address", "reason"),
+    [
+        (encode("/nothing", 1), "/nothing", "no such address"),
+        (encode("/strength", 3.0), "/strength", "expected 0..1, got 3"),
+        (encode("/prompt", None), "/prompt", "expected a text"),
+        (b"rubbish", "", "expected"),
+        (bytes(MAX_DATAGRAM + 100), "", "bytes"),
+    ],
+)
+def test_a_bad_one_is_answered_with_error(
+    wire: Wire, scene: Scene, datagram: bytes, address: str, reason: str
+) -> None:
+    wire.send(datagram)
+    error = wire.read()
+    assert error.address == "/error"
+    assert error.arguments[0] == address
+    assert reason in error.arguments[1]
+    wire.send(encode("/prompt", "after"))
+    until(lambda: scene.patches)
+    assert scene.patches == [{"prompt": "after"}]
+
+
+def test_a_bundle_is_one_change_and_its_bad_part_costs_itself(wire: Wire, scene: Scene) -> None:
+    parts = (encode("/prompt", "b"), encode("/strength", 9.0), encode("/seed", 5), b"/bad")
+    sized = b"".join(struct.pack(">i", len(part)) + part for part in parts)
+    in_the_future = struct.pack(">II", 4_200_000_000, 0)
+    wire.send(b"#bundle\0" + in_the_future + sized)
+    until(lambda: scene.patches)
+    assert scene.patches == [{"prompt": "b", "seed": 5}]
+    assert [wire.read().arguments[0] for _ in range(2)] == ["/strength", ""]
+
+
+def test_a_burst_ends_with_the_newest_value_and_makes_few_patches(
+    wire: Wire, scene: Scene, server: OscServer
+) -> None:
+    for number in range(2000):
+        wire.send(encode("/prompt", f"prompt {number}"))
+        if number % 50 == 49:  # the machine's buffer may be small, and that is not ours
+            until(lambda: server.statistics.messages == number + 1)  # noqa: B023 - at once
+    until(lambda: scene.values["prompt"] == "prompt 1999")
+    assert scene.patches[0] == {"prompt": "prompt 0"}, "the first goes on at once"
+    numbers = [int(patch["prompt"].split()[1]) for patch in scene.patches]
+    assert numbers == sorted(numbers)
+    assert len(numbers) <= 1900
+
+
+def test_twenty_thousand_fuzzed_datagrams_and_no_good_one_is_lost(
+    wire: Wire, scene: Scene, server: OscServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = random.Random(5)
+    caplog.set_level(logging.CRITICAL)
+    good = [
+        encode("/prompt", "a good prompt", "bad"),
+        encode("/strength", 0.5),
+        encode("/steps", 1, 2, 3),
+        encode("/trigger", 1.0),
+        encode("/preset", 3),
+    ]
+    good.append(b"#bundle\0" + bytes(8) + b"".join(struct.pack(">i", len(g)) + g for g in good))
+    scene.values["seed"] = 0
+    for number in range(20_000):
+        wire.send(fuzzed(rng, good) if number % 100 else encode("/seed/add", 1))
+        if number % 200 == 199:  # what a full buffer of the machine drops is not ours
+            until(lambda: server.statistics.datagrams == number + 1)  # noqa: B023 - at once
+    until(lambda: scene.values["seed"] == 200)
+    assert server.statistics.refused > 5_000
+    wire.send(encode("/prompt", "the end"))
+    until(lambda: scene.values["prompt"] == "the end")
+
+
+def fuzzed(rng: random.Random, good: list[bytes]) -> bytes:
+    """Random bytes, or a good datagram that was cut, bent, nested, or made huge. No seed is set."""
+    kind = rng.randrange(6)
+    data = bytearray(rng.choice(good))
+    if kind == 0:
+        return rng.randbytes(rng.randrange(120))
+    if kind == 1:
+        return bytes(data[: rng.randrange(len(data))])
+    if kind == 2:
+        for _ in range(rng.randrange(1, 6)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        return bytes(data)
+    if kind == 3:
+        for _ in range(rng.randrange(1, 40)):
+            size = len(data) if rng.random() < 0.9 else rng.randrange(-(2**31), 2**31)
+            data = bytearray(b"#bundle\0" + bytes(8) + struct.pack(">i", size) + data)
+        return bytes(data)
+    if kind == 4:
+        tags = "".join(rng.choices("ifsbTFNI[]hdtSrmcQ", k=rng.randrange(12)))
+        address = rng.choice(["/prompt", "/strength", "/steps", "/glow", "/t", "/preset/save/1"])
+        head = address.encode() + bytes(4 - len(address) % 4)
+        types = b"," + tags.encode()
+        return head + types + bytes(4 - len(types) % 4) + rng.randbytes(rng.randrange(64))
+    return bytes(data) + (b"\0" * rng.choice([1, 3, 4, 2_000]))
+
+
+def test_a_mistake_of_ours_costs_one_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Any] = []
+
+    def fails(values: dict[str, Any]) -> None:
+        if values["prompt"] == "fail":
+            raise RuntimeError("a mistake")
+        heard.append(values)
+
+    def command(word: str) -> None:
+        raise RuntimeError("another one")
+
+    server = OscServer("127.0.0.1", 0, Steered(change=fails, command=command))
+    server.start()
+    wire = Wire(server.port)
+    try:
+        wire.send(encode("/start"))
+        assert wire.read().arguments == ("/start", "it failed")
+        wire.send(encode("/prompt", "fail"))
+        until(lambda: "a mistake" in caplog.text)
+        wire.send(encode("/prompt", "good"))
+        until(lambda: heard)
+    finally:
+        wire.socket.close()
+        server.close()
+    assert "another one" in caplog.text
+
+
+def test_answers_and_lines_of_the_log_have_an_end(
+    wire: Wire, server: OscServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3000):
+        wire.send(encode("/nothing"))
+        if number % 50 == 49:
+            until(lambda: server.statistics.datagrams == number + 1)  # noqa: B023 - at once
+    assert server.statistics.refused == 3000
+    seconds = 40
+    assert server.statistics.replies < server_module.MAX_REPLIES * seconds
+    assert len(caplog.records) < 3000
+    assert server.statistics.replies < 3000
+
+
+def test_more_than_a_second_holds_waits_for_the_next(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_PER_SECOND", 30)
+    with serving(scene, tmp_path) as server:
+        wire = Wire(server.port)
+        for number in range(50):
+            wire.send(encode("/seed", number))
+        until(lambda: scene.values["seed"] == 49)
+        assert server.statistics.messages == 50
+        wire.socket.close()
+
+
+def test_a_busy_port_is_named_with_a_way_out() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"127.0.0.1:{port}.*--osc-port="):
+            OscServer("127.0.0.1", port, Scene().steered())
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "1.2.3.4.5"])
+def test_an_address_that_is_none(host: str) -> None:
+    with pytest.raises(ConfigError, match="--osc-ip"):
+        OscServer(host, 0, Scene().steered())
+
+
+def test_a_server_that_never_began_can_be_closed_twice() -> None:
+    server = OscServer("127.0.0.1", 0, Scene().steered())
+    port = server.port
+    server.close()
+    server.close()
+    OscServer("127.0.0.1", port, Scene().steered()).close()
