@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from training import card
-from training.model import AUTOENCODER, SCHEDULE, PocketParts, write_tokenizer
+from training.model import AUTOENCODER, HALF_SHARE, SCHEDULE, PocketParts, write_tokenizer
 from training.onnx_export import write_onnx
 from training.prompts import vocabulary
 
@@ -61,9 +61,8 @@ def _write(parts: PocketParts, folder: Path) -> None:
     settings["dtype"] = "float32"  # weights are stored as float16, computed as float32
     _json(config, settings)
     write_tokenizer(folder / "tokenizer")
-    _json(
-        folder / "scheduler" / "scheduler_config.json", {"_class_name": "DDPMScheduler", **SCHEDULE}
-    )
+    noising = {"_class_name": "DDPMScheduler", **SCHEDULE, "half_share_timestep": HALF_SHARE}
+    _json(folder / "scheduler" / "scheduler_config.json", noising)
     _json(folder / "vae" / "config.json", AUTOENCODER)
     index = {
         "_class_name": "DiffusionPipeline",

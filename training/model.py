@@ -35,6 +35,8 @@ SCHEDULE = {
     "timestep_spacing": "trailing",
     "steps_offset": 0,
 }
+# Where half of what an engine lets out is what the model saw: strength 0 is the input itself.
+HALF_SHARE = 50
 AUTOENCODER = {
     "_class_name": "PixelAutoencoder",
     "scaling_factor": 1.0,
@@ -193,5 +195,6 @@ def paint(
     latents = to_latents(picture[None])[0] * keep**0.5 + noise * (1 - keep) ** 0.5
     with torch.no_grad():
         context = parts.text_encoder(tokens(parts.tokenizer, [prompt])).last_hidden_state
-        out = parts.unet(latents[None], torch.tensor([step]), context).sample
-    return to_picture(out[0])
+        out = parts.unet(latents[None], torch.tensor([step]), context).sample[0]
+    share = 1 / (1 + (step / HALF_SHARE) ** 2)
+    return to_picture(share * latents + (1 - share) * out)

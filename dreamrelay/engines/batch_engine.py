@@ -51,6 +51,7 @@ class ModelForm:
         channels, scale: of the latents; a latent is ``scale`` times smaller than the picture.
         multiple: pixels; frames are padded inside to sides that are multiples of it.
         width, height: pixels of the pictures that the model was made for.
+        half_share: see :func:`schedule.schedule`.
         straight: whether its prompts' embeddings go on in a straight line beyond each other, so
             that weights and a negative prompt need no second call of the U-Net.
         defaults: parameters that it looks best with.
@@ -65,6 +66,7 @@ class ModelForm:
     multiple: int
     width: int
     height: int
+    half_share: float | None = None
     straight: bool = False
     defaults: dict[str, Any] = field(default_factory=dict)
     vocabulary: dict[str, Any] = field(default_factory=dict)
@@ -268,7 +270,7 @@ class BatchEngine(Engine, Generic[Model]):
     def _new_plan(self, parameters: StreamBatchParameters, frames: int) -> Plan:
         model = self.model
         at = timesteps(parameters, len(model.alphas))
-        numbers = schedule(at, model.alphas)
+        numbers = schedule(at, model.alphas, model.half_share)
         guidance = Guidance(parameters.cfg_type, parameters.guidance_scale, parameters.delta)
         added = numbers.noise.copy()
         if not parameters.do_add_noise:

@@ -78,7 +78,7 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
     defaults = read_defaults(folder)
     _report(report, "tokenizer", 0.0)
     tokenizer = _load_part(folder, "tokenizer", CLIPTokenizer.from_pretrained)
-    alphas, prediction = read_scheduler(folder)
+    noising = read_scheduler(folder)
 
     _report(report, _sized(folder, "text_encoder"), 0.05)
     text_encoder = _load_part(folder, "text_encoder", CLIPTextModel.from_pretrained, device=device)
@@ -110,8 +110,9 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
         vae_dtype=_dtype(vae),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
-        alphas=alphas,
-        prediction=prediction,
+        alphas=noising.alphas,
+        prediction=noising.prediction,
+        half_share=noising.half_share,
         channels=channels,
         scale=scale,
         # Other U-Nets are trained on ragged sizes, ours on whole ones only.

@@ -5,10 +5,11 @@ diffusers writes it; ``defaults.json`` and ``vocabulary.json`` are ours and may 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from dreamrelay.engines.denoise import Prediction
 from dreamrelay.engines.parameters import StreamBatchParameters
@@ -60,8 +61,22 @@ def read_defaults(folder: Path) -> dict[str, Any]:
     return defaults
 
 
-def read_scheduler(folder: Path) -> tuple[Vector, Prediction]:
-    """The share of the picture left at each timestep, (T,), and what the U-Net predicts."""
+class Noising(NamedTuple):
+    """What a scheduler's configuration says.
+
+    Attributes:
+        alphas: the share of the picture left at each timestep, (T,).
+        prediction: what the U-Net predicts.
+        half_share: see :func:`schedule.schedule`; None where a model does not say.
+    """
+
+    alphas: Vector
+    prediction: Prediction
+    half_share: float | None
+
+
+def read_scheduler(folder: Path) -> Noising:
+    """How the model of a folder is noised; EngineError if that cannot be read."""
     path = folder / "scheduler" / "scheduler_config.json"
     if not path.is_file():
         raise EngineError(f"{folder} is not complete: expected scheduler/{path.name}")
@@ -71,7 +86,10 @@ def read_scheduler(folder: Path) -> tuple[Vector, Prediction]:
         raise EngineError(
             f"{path} says prediction_type {prediction!r}; expected epsilon, v_prediction or sample"
         )
-    return cumulative_alphas(config), cast(Prediction, prediction)
+    half = config.get("half_share_timestep")
+    if half is not None and (not isinstance(half, int | float) or not 0 < half < math.inf):
+        raise EngineError(f"{path} says half_share_timestep {half!r}; expected a number above 0")
+    return Noising(cumulative_alphas(config), cast(Prediction, prediction), half)
 
 
 def read_json(path: Path) -> dict[str, Any]:

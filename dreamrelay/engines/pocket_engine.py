@@ -85,7 +85,7 @@ class PocketEngine(BatchEngine[PocketModel]):
         read_index(folder)
         config = read_json(existing(folder, "unet/config.json"))
         vae = read_json(existing(folder, "vae/config.json"))
-        alphas, prediction = read_scheduler(folder)
+        noising = read_scheduler(folder)
         defaults = read_defaults(folder)
         cells = pocket.PixelCells.of(vae)
         levels = len(config.get("block_out_channels", ()))
@@ -104,8 +104,9 @@ class PocketEngine(BatchEngine[PocketModel]):
         report(Progress("loading", "unet", 0.4))
         return PocketModel(
             name=self._settings.model,
-            alphas=alphas,
-            prediction=prediction,
+            alphas=noising.alphas,
+            prediction=noising.prediction,
+            half_share=noising.half_share,
             channels=cells.channels,
             scale=cells.downscale,
             multiple=cells.downscale * 2 ** max(0, levels - 1),

@@ -45,16 +45,29 @@ def timesteps(parameters: StreamBatchParameters, training_steps: int) -> tuple[i
     return tuple(max(1, round(top * (1 - step / count))) for step in range(count))
 
 
-def schedule(steps: Sequence[int], alphas: Vector) -> Schedule:
-    """The numbers of ``steps`` (timesteps) under a model's ``alphas``."""
+def schedule(steps: Sequence[int], alphas: Vector, half_share: float | None = None) -> Schedule:
+    """The numbers of ``steps`` (timesteps) under a model's ``alphas``.
+
+    What goes out is mixed of what the model says and of what it saw. Latent consistency models have
+    a rule of their own, which matters close to timestep 0 only. A model of pixels names a timestep
+    instead, ``half_share``, at which half of what goes out is what it saw, next to no noise being
+    on that: so strength 0 is the frame itself, to its last detail, and more leads away from it
+    without a jump.
+    """
     at = np.asarray(steps, dtype=np.int64)  # (n,)
-    scaled = TIMESTEP_SCALING * at
+    if half_share is None:
+        scaled = TIMESTEP_SCALING * at
+        skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
+        out = scaled / np.sqrt(scaled**2 + SIGMA_DATA**2)
+    else:
+        skip = 1 / (1 + (at / half_share) ** 2)
+        out = 1 - skip
     return Schedule(
         tuple(int(step) for step in at),
         signal=np.sqrt(alphas[at]).astype(np.float32),
         noise=np.sqrt(1 - alphas[at]).astype(np.float32),
-        skip=(SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)).astype(np.float32),
-        out=(scaled / np.sqrt(scaled**2 + SIGMA_DATA**2)).astype(np.float32),
+        skip=skip.astype(np.float32),
+        out=out.astype(np.float32),
     )
 
 

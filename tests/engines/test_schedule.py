@@ -71,3 +71,12 @@ def test_strength_spreads_the_steps_below_it(strength: float, steps: int) -> Non
     assert list(found) == sorted(found, reverse=True)
     assert all(1 <= step <= 999 for step in found)
     assert found[0] == max(1, round(999 * strength))
+
+
+def test_a_model_of_pixels_lets_the_frame_through_at_no_strength() -> None:
+    numbers = schedule((999, 500, 50, 1), cumulative_alphas(SD), half_share=50)
+    np.testing.assert_allclose(numbers.skip + numbers.out, 1, atol=1e-6)
+    assert numbers.skip.tolist() == sorted(numbers.skip)
+    assert numbers.skip[2] == 0.5
+    assert numbers.skip[0] < 0.003
+    assert numbers.skip[3] > 0.999
