@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QApplication
 
 from dreamrelay.viewer.events import Event, to_line
 from dreamrelay.viewer.shared_frames import FrameReader
-from dreamrelay.viewer.window import POLL_MS, Options, Window
+from dreamrelay.viewer.window import Options, Window
 
 WATCH_MS = 50
 GRACE = 2.0
@@ -80,9 +80,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--title", default="dreamrelay")
     parser.add_argument("--screen", type=int, default=0)
     parser.add_argument("--snapshots", type=Path, default=Path())
-    parser.add_argument(
-        "--poll_ms", type=int, default=POLL_MS, help="how often a new picture is looked for"
-    )
     for flag in ("--fullscreen", "--hud", "--mirror", "--trace"):
         parser.add_argument(flag, action="store_true")
     return parser

@@ -68,7 +68,6 @@ class Options:
     hud: bool = False
     mirror: bool = False
     trace: bool = False
-    poll_ms: int = POLL_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ class Window(QWidget):
         self.setMinimumSize(160, 120)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMouseTracking(True)
-        self._poll = self._timer(self._look, options.poll_ms)
+        self._poll = self._timer(self._look, POLL_MS)
         self._poll.setTimerType(Qt.TimerType.PreciseTimer)
         self._poll.start()
         self._refresh = self._timer(self._refresh_overlays, HEAD_UP_MS)
@@ -296,7 +295,7 @@ class Window(QWidget):
         now = time.monotonic()
         if self._frames.waiting and not self._paused:
             self._take(now)
-        interval = self._options.poll_ms if now - self._fresh < 1.0 else IDLE_POLL_MS
+        interval = POLL_MS if now - self._fresh < 1.0 else IDLE_POLL_MS
         if self._poll.interval() != interval:
             self._poll.setInterval(interval)
 
