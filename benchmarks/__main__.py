@@ -1,4 +1,4 @@
-"""``python -m benchmarks [relay|worker|all] [--rounds N] [--json FILE]``; exit code 0 when done."""
+"""``python -m benchmarks [relay|worker|viewer|all] [--rounds N] [--json FILE]``; 0 when done."""
 
 import argparse
 import datetime
@@ -7,19 +7,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import relay, report, worker
+from benchmarks import relay, report, viewer, worker
 from benchmarks.machine import can_count_cpu, describe, load
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the table, keep the figures where asked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("relay", "worker", "all"), default="all")
+    parser.add_argument(
+        "what", nargs="?", choices=("relay", "worker", "viewer", "all"), default="all"
+    )
     parser.add_argument("--rounds", type=int, default=7, help="the more the steadier (7)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds: expected 1 or more")
+    if options.what == "viewer":
+        return alone(options.rounds, options.json)
     if options.what != "worker" and not can_count_cpu():
         print(
             "relay: Linux only, because no other system tells the CPU time of another process"
@@ -45,6 +49,22 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def alone(rounds: int, path: Path | None) -> int:
+    """The viewer: not one of ``all``, because it needs Qt."""
+    figures: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "machine": describe(),
+        "load": [load()],
+        "viewer": viewer.measure(rounds, say=progress),
+    }
+    figures["load"].append(load())
+    print("\n".join(viewer.rows(figures["viewer"])))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
 
 
