@@ -1,7 +1,7 @@
 """``python -m benchmarks [WHAT] [--rounds N] [--json FILE]``; exit code 0 when done.
 
 ``relay``, ``worker``, ``pocket-speed`` or ``all`` three of them; ``pocket`` measures what the
-pocket model obeys as well, which takes some minutes.
+pocket model obeys as well, which takes some minutes, and ``viewer`` its window, which needs Qt.
 """
 
 import argparse
@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pocket, relay, report, worker
+from benchmarks import pocket, relay, report, viewer, worker
 from benchmarks.machine import can_count_cpu, describe, load
 
-WHAT = ("relay", "worker", "pocket-speed", "pocket", "all")
+WHAT = ("relay", "worker", "pocket-speed", "pocket", "viewer", "all")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds: expected 1 or more")
+    if options.what == "viewer":
+        return alone(options.rounds, options.json)
     wanted = {"relay", "worker", "pocket-speed"} if options.what == "all" else {options.what}
     if "relay" in wanted and not can_count_cpu():
         print(
@@ -69,6 +71,22 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def alone(rounds: int, path: Path | None) -> int:
+    """The viewer: not one of ``all``, because it needs Qt."""
+    figures: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "machine": describe(),
+        "load": [load()],
+        "viewer": viewer.measure(rounds, say=progress),
+    }
+    figures["load"].append(load())
+    print("\n".join(viewer.rows(figures["viewer"])))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
 
 

@@ -12,7 +12,7 @@ from dreamrelay.config import LOG_LEVELS, WorkerSettings
 from dreamrelay.errors import ConfigError, DeviceError
 from dreamrelay.jobs import Job
 from dreamrelay.media import Sink, open_sink
-from dreamrelay.osc import OscServer, Standing, Steered, Word
+from dreamrelay.osc import OscServer, Standing, Steered, Word, default_path
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +173,9 @@ class Stage:
         self._renew_sinks = threading.Event()
         self._turned = turned
         self._verbosity = settings.verbose
+        presets = settings.osc_presets
+        self.presets = Path(presets).expanduser() if presets else default_path()
+        """The file that they are kept in."""
         self._osc: OscServer | None = None
         if settings.osc_port is None:
             if settings.osc_out:
@@ -181,9 +184,12 @@ class Stage:
         steered = Steered(
             change, self._act, values, standing, self._set_verbosity, lambda: self._verbosity
         )
-        presets = Path(settings.osc_presets).expanduser() if settings.osc_presets else None
         self._osc = OscServer(
-            settings.osc_ip, settings.osc_port, steered, out=settings.osc_out, presets=presets
+            settings.osc_ip,
+            settings.osc_port,
+            steered,
+            out=settings.osc_out,
+            presets=self.presets,
         )
 
     @property

@@ -43,10 +43,11 @@ from dreamrelay.media.dream import Dream
 from dreamrelay.media.pacing import Pacer
 from dreamrelay.osc import Standing
 from dreamrelay.packet import Hop, Packet, Track
+from dreamrelay.projection import Projection
 from dreamrelay.protocol.native import encode_packet, encode_text
 from dreamrelay.stage import Outlet, Stage
 from dreamrelay.telemetry import RateMeter
-from dreamrelay.viewer import Closed, Snapshot, Viewer, viewer_available
+from dreamrelay.viewer import Viewer, viewer_available
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ class Worker(Listener):
         self.state: str = "loading"
         self.link: Link | None = None
         self.viewer: Viewer | None = None
+        self._projection: Projection | None = None
         self._source: Source | None = None
         self._source_url = ""
         self._sinks: list[Outlet] = []
@@ -198,7 +200,14 @@ class Worker(Listener):
             problem = viewer_available()
             if problem is None:
                 self.viewer = Viewer(screen=settings.viewer_screen)
-                self._open_things.callback(self.viewer.close)
+                self._projection = Projection(
+                    self.viewer,
+                    self._stage.presets,
+                    change=lambda values: self._change(values, "viewer"),
+                    values=self._known_values,
+                    wake=lambda: self._on_word(False),
+                )
+                self._open_things.callback(self._projection.close)
             elif settings.viewer == "on":
                 raise ConfigError(f"--viewer=on: {problem}")
 
@@ -286,21 +295,17 @@ class Worker(Listener):
         self._say("error", text)
 
     def _look_around(self) -> None:
-        """Four times a second: the window's events, and how we are."""
+        """Four times a second: what was done in the window, and how we are."""
         counted, when = self._counted
         if self.link is not None and time.monotonic() - when >= 1.0:
             self._counted = self.engine.counters(), time.monotonic()
             if self._counted[0] != counted:
                 self._tell_status()
-        if self.viewer is not None:
-            for event in self.viewer.events():
-                match event:
-                    case Closed(None) if self.settings.websocket_port is not None:
-                        # The seed with its own server ends when its window is closed; a worker of
-                        # a relay goes on for everybody else. A window that died was not closed.
-                        self._stopped.set()
-                    case Snapshot(path, problem):
-                        logger.info("snapshot %s: %s", path, problem or "saved")
+        closed = self._projection is not None and self._projection.look()
+        if closed and self.settings.websocket_port is not None:
+            # The seed with its own server ends when its window is closed; a worker of a relay goes
+            # on for everybody else. A window that died was not closed.
+            self._stopped.set()
 
     def _say(self, state: str, text: str = "", fraction: float | None = None) -> None:
         gate = self._stage.gate
@@ -387,17 +392,27 @@ class Worker(Listener):
         except ClosedError:
             return  # stopping
 
-    # -- from OSC, in its threads -----------------------------------------------------------------
+    # -- from OSC, in its threads, and from the window ---------------------------------------------
 
     def _standing(self) -> Standing:
         statistics = self.statistics
         rate, age = statistics.results.rate, statistics.age_ms
         return Standing(self.state, self._said[1], rate, age, self._trouble)
 
+    def _known_values(self) -> dict[str, Any]:
+        """The parameters that the engine has, with their values; none before it is loaded."""
+        if not self._loaded.is_set():
+            return {}
+        values = self.engine.parameters
+        return {n: values[n] for n in self.engine.schema()["properties"] if n in values}
+
     def _on_osc(self, patch: dict[str, Any]) -> None:
+        self._change(patch, "osc")
+
+    def _change(self, patch: dict[str, Any], origin: str) -> None:
         if self.link is not None:
             # The relay checks it like any other patch and tells everybody.
-            self.link.patch(patch, "osc")
+            self.link.patch(patch, origin)
         if self.link is None or not self.link.connected or not self.started:
             # Stopped, it holds at once: the next message may be a trigger.
             self._put_patch(Patch(patch))
@@ -682,6 +697,8 @@ class Worker(Listener):
             while True:
                 batch = self._results.take()
                 self._stage.renew(self._sinks)
+                if self._projection is not None:
+                    self._projection.renew()
                 if batch is None:
                     continue
                 for done in batch.items():
@@ -696,14 +713,14 @@ class Worker(Listener):
         statistics = self.statistics
         statistics.results.tick()
         job = done.job
-        if self.viewer is not None and self.viewer.alive:
+        if self._projection is not None:
             info = {
                 "prompt": self.engine.parameters.get("prompt", ""),
                 "revision": done.revision,
                 "captured_ns": job.captured_ns,
                 "fps": statistics.results.rate,
             }
-            self.viewer.show(done.frame, info=info)
+            self._projection.show(done.frame, info)
         for outlet in self._sinks:
             outlet.write(done.frame)
         if self.link is not None and self.link.connected:

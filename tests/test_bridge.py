@@ -21,7 +21,7 @@ from dreamrelay.protocol.native import encode_packet
 from dreamrelay.worker import Worker
 from tests.fakes.engines import ScriptedEngine
 from tests.fakes.ndi import shared_program
-from tests.fakes.network import own_network
+from tests.fakes.network import ONE_PROCESS, own_network
 from tests.fakes.peers import Person
 from tests.fakes.relays import Peer, scripted_relay
 from tests.fakes.running import Running
@@ -194,6 +194,7 @@ def test_it_comes_back_when_the_relay_is_started_again(bridge: Start, sink: Kept
     assert running.stop() is None
 
 
+@ONE_PROCESS
 def test_it_goes_on_through_restarts_of_the_relay_and_of_the_sender(
     bridge: Start, tmp_path: Path
 ) -> None:

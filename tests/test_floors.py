@@ -18,6 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "codec", "telemetry", "protocol", "schema"),
     ("hub", "link", "osc", "jobs", "media", "engines", "viewer"),
     ("stage",),  # the worker's, composed of floor 3
+    ("projection",),  # its window, too
     ("relay", "worker", "producer", "img2img"),
     ("bridge", "demo"),  # floor 4 too, but they compose programs
     ("cli", "integrations"),

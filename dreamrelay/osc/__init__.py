@@ -6,6 +6,7 @@ address is in ``docs/osc.md``.
 """
 
 from dreamrelay.osc.dialect import Standing, Steered, Word
+from dreamrelay.osc.presets import Presets, default_path
 from dreamrelay.osc.server import OscServer
 
-__all__ = ["OscServer", "Standing", "Steered", "Word"]
+__all__ = ["OscServer", "Presets", "Standing", "Steered", "Word", "default_path"]

@@ -1,5 +1,7 @@
 """Presets: the values of all parameters under a number or a name, in one small JSON file.
 
+Whoever recalls or saves one (OSC, the window's keys, another worker) finds what the others saved.
+
 Where the file lies is the operator's choice; from OSC come names of presets only, and no name is
 ever part of a path.
 """
@@ -8,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,9 @@ logger = logging.getLogger(__name__)
 MAX_PRESETS = 128
 MAX_NAME = 64
 MAX_BYTES = 2 * 1024 * 1024
+
+_saving = threading.Lock()
+"""Held from reading the file to replacing it, or of two who save one would be lost."""
 
 
 def default_path(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
@@ -33,11 +39,12 @@ def default_path(environ: Mapping[str, str] = os.environ, platform: str = sys.pl
 
 
 class Presets:
-    """The presets of a file. It is read when the first is asked for, written when one is saved."""
+    """The presets of a file. It is read when one is asked for and it has changed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._kept: dict[str, dict[str, Any]] | None = None
+        self._version: tuple[int, int, int] | None = None
 
     def names(self) -> list[str]:
         return sorted(self._load(), key=lambda name: (not name.isdecimal(), name.zfill(8)))
@@ -61,21 +68,30 @@ class Presets:
             ProtocolError: the name is none, or there are too many.
             DeviceError: the file cannot be read or written.
         """
-        kept = self._load()
         if not 0 < len(name) <= MAX_NAME or not name.isprintable():
             raise ProtocolError(f"expected a preset's name of 1 to {MAX_NAME} characters")
-        if name not in kept and len(kept) >= MAX_PRESETS:
-            raise ProtocolError(f"there are {MAX_PRESETS} presets already: save over one of them")
-        if kept.get(name) == dict(values):
-            return
-        changed = {**kept, name: dict(values)}
-        self._write(changed)
-        self._kept = changed
+        with _saving:
+            kept = self._load()
+            if name not in kept and len(kept) >= MAX_PRESETS:
+                raise ProtocolError(
+                    f"there are {MAX_PRESETS} presets already: save over one of them"
+                )
+            if kept.get(name) != dict(values):
+                self._write({**kept, name: dict(values)})
 
     def _load(self) -> dict[str, dict[str, Any]]:
-        if self._kept is None:
-            self._kept = self._read()
+        version = self._version_now()
+        if self._kept is None or version != self._version:
+            self._kept, self._version = self._read(), version
         return self._kept
+
+    def _version_now(self) -> tuple[int, int, int] | None:
+        """Another file, another time or another size: somebody saved."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:

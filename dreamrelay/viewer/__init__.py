@@ -9,12 +9,23 @@
 ``events.py``             the way back: one JSON line per event
 ``window.py``             the window: PySide6 and QPainter, in the child
 ``overlays.py``           what is painted over the picture: head-up display, notes, help
+``testcard.py``           what is painted in its place to set up a projector
+``awake.py``              the screen saver waits while the window is open
 ``__main__.py``           the child process
 ========================  ========================================================================
 """
 
 from dreamrelay.viewer.available import viewer_available
-from dreamrelay.viewer.events import Closed, Event, Opened, Painted, Paused, Snapshot
+from dreamrelay.viewer.events import (
+    Closed,
+    Event,
+    Opened,
+    Painted,
+    Paused,
+    Preset,
+    Record,
+    Snapshot,
+)
 from dreamrelay.viewer.process import Viewer
 
 __all__ = [
@@ -23,6 +34,8 @@ __all__ = [
     "Opened",
     "Painted",
     "Paused",
+    "Preset",
+    "Record",
     "Snapshot",
     "Viewer",
     "viewer_available",

@@ -7,7 +7,9 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The window is on the screen."""
+    """The window is on the screen. ``problem``: why it is on another one than was asked for."""
+
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,19 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Preset:
+    """Preset ``number`` (1 to 9) is wanted, or the values in force shall be kept as it."""
+
+    number: int
+    save: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A recording shall begin, or end if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Painted:
     """Picture ``seq`` is on the screen, so long after it was shown. Sent only with ``trace``."""
 
@@ -40,10 +55,11 @@ class Painted:
     delay_ms: float
 
 
-Event = Opened | Closed | Paused | Snapshot | Painted
+Event = Opened | Closed | Paused | Snapshot | Preset | Record | Painted
 
 KINDS: dict[str, type[Event]] = {
-    kind.__name__.lower(): kind for kind in (Opened, Closed, Paused, Snapshot, Painted)
+    kind.__name__.lower(): kind
+    for kind in (Opened, Closed, Paused, Snapshot, Preset, Record, Painted)
 }
 
 

@@ -15,6 +15,7 @@ PANEL = QColor(11, 11, 13, 205)
 TEXT = QColor(236, 236, 240)
 DIM = QColor(236, 236, 240, 150)
 FAINT = QColor(236, 236, 240, 90)
+RED = QColor(255, 59, 48)
 
 STALLED = 1.0
 """Seconds without a new picture after which the head-up display says so."""
@@ -66,16 +67,18 @@ class HeadUp:
         """Count a picture that was taken to be shown."""
         self._last = time.monotonic()
         self._taken.append(self._last)
+        self._forget(self._last)  # also while nobody asks for the figures
         captured = info.get("captured_ns")
         since = captured if isinstance(captured, int) else written_ns
         self._age_ms = max(0.0, (time.time_ns() - since) / 1e6)
         self.info, self.size = info, size
 
-    def lines(self, *, paused: bool = False, mirrored: bool = False) -> list[Line]:
+    def lines(
+        self, *, paused: bool = False, mirrored: bool = False, recording_ns: int = 0
+    ) -> list[Line]:
         """What to show now: figures first, then the prompt, then whatever else is known."""
         now = time.monotonic()
-        while self._taken and now - self._taken[0] > 1.0:
-            self._taken.popleft()
+        self._forget(now)
         figures = [
             f"{len(self._taken)} fps",
             f"{self._age_ms:.0f} ms old",
@@ -93,6 +96,9 @@ class HeadUp:
         if mirrored:
             figures.append("mirrored")
         lines = [("   ".join(figures), TEXT)]
+        if recording_ns:
+            seconds = max(0, time.time_ns() - recording_ns) // 10**9
+            lines.insert(0, (f"\u25cf {seconds // 60}:{seconds % 60:02d}", RED))
         if self.info.get("prompt"):
             lines.append((str(self.info["prompt"]), TEXT))
         known = {"fps", "revision", "prompt", "captured_ns"}
@@ -100,6 +106,10 @@ class HeadUp:
         if others:
             lines.append(("   ".join(others), DIM))
         return lines
+
+    def _forget(self, now: float) -> None:
+        while self._taken and now - self._taken[0] > 1.0:
+            self._taken.popleft()
 
     def paint(self, painter: QPainter, area: QRect, lines: Sequence[Line]) -> None:
         chosen = font(area)

@@ -35,9 +35,8 @@ LAST_WORDS = 6
 class Viewer:
     """A window in another process that shows the newest picture.
 
-    ``show``, ``status``, ``events`` and ``alive`` may be used from any thread and never block;
-    ``start``, ``restart`` and ``close`` belong to one. The window's death hurts nobody: ``show``
-    then does nothing.
+    ``start``, ``restart`` and ``close`` belong to one thread; all else may be used from any and
+    never blocks. The window's death hurts nobody: ``show`` then does nothing.
 
     Args:
         title: of the window.
@@ -60,10 +59,9 @@ class Viewer:
         mirror: bool = False,
         trace: bool = False,
     ) -> None:
-        self._arguments = [f"--title={title}", f"--screen={screen}"]
-        self._arguments.append(
-            f"--snapshots={Path.cwd() if snapshots is None else snapshots.absolute()}"
-        )
+        self.folder = Path.cwd() if snapshots is None else snapshots.absolute()
+        """Of the snapshots."""
+        self._arguments = [f"--title={title}", f"--screen={screen}", f"--snapshots={self.folder}"]
         flags = {"fullscreen": fullscreen, "hud": hud, "mirror": mirror, "trace": trace}
         self._arguments += [f"--{name}" for name, on in flags.items() if on]
         self._frames = FrameWriter()
@@ -123,6 +121,18 @@ class Viewer:
         with self._lock:
             if not self._closed:
                 self._frames.set_status(text)
+
+    def note(self, text: str) -> None:
+        """Say something over the picture, for a moment."""
+        with self._lock:
+            if not self._closed:
+                self._frames.set_note(text)
+
+    def recording(self, since_ns: int) -> None:
+        """Show since when pictures are recorded (UNIX time in ns); 0: they are not."""
+        with self._lock:
+            if not self._closed:
+                self._frames.set_recording(since_ns)
 
     @property
     def alive(self) -> bool:

@@ -14,9 +14,12 @@ vanishes with the last process that holds it, however that one ended. It begins 
     3 held         slot + 1 that the reader copies from, 0 for none
     4 status       version of the status text, odd while it is written
     5 status size  bytes of it
+    6 note         version of the note, odd while it is written
+    7 note size    bytes of it
     8 + 8 * slot   sequence number, width, height, info size, written at (UNIX ns)
+    32 recording   since when pictures are recorded (UNIX ns), 0 for not
 
-then the info texts (JSON), the status text, and from ``PIXELS_AT`` on the slots.
+then the info texts (JSON), the status text, the note, and from ``PIXELS_AT`` on the slots.
 """
 
 import json
@@ -36,14 +39,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 SLOTS = 3
-GENERATION, CAPACITY, NEWEST, HELD, STATUS, STATUS_SIZE = range(6)
+GENERATION, CAPACITY, NEWEST, HELD, STATUS, STATUS_SIZE, NOTE, NOTE_SIZE = range(8)
 SLOT_WORDS = 8
+RECORDING = 8 + SLOTS * SLOT_WORDS
 SEQ, WIDTH, HEIGHT, INFO_SIZE, WRITTEN = range(5)
 
 INFO_AT = 4096
 INFO_LIMIT = 4096
 STATUS_AT = INFO_AT + SLOTS * INFO_LIMIT
 STATUS_LIMIT = 4096
+NOTE_AT = STATUS_AT + STATUS_LIMIT
 PIXELS_AT = 65536
 """A multiple of every system's granularity for mapping memory."""
 
@@ -205,14 +210,26 @@ class FrameWriter(_Mapped):
 
     def set_status(self, text: str) -> None:
         """Leave one line for people, shown until the first picture comes."""
-        data = text.encode()[:STATUS_LIMIT]
-        version = self._words[STATUS]
-        self._words[STATUS] = version + 1
+        self._put(STATUS, STATUS_AT, text)
+
+    def set_note(self, text: str) -> None:
+        """Leave one line that is shown over the picture for a moment."""
+        self._put(NOTE, NOTE_AT, text)
+
+    def set_recording(self, since_ns: int) -> None:
+        """Say since when pictures are recorded (UNIX time in ns); 0: they are not."""
+        self._words[RECORDING] = since_ns
+
+    def _put(self, word: int, at: int, text: str) -> None:
+        """Write a text and its size, under a version that is odd meanwhile."""
+        data = text.encode(errors="replace")[:STATUS_LIMIT]
+        version = self._words[word]
+        self._words[word] = version + 1
         self._fence()
-        self._head[STATUS_AT : STATUS_AT + len(data)] = data
-        self._words[STATUS_SIZE] = len(data)
+        self._head[at : at + len(data)] = data
+        self._words[word + 1] = len(data)
         self._fence()
-        self._words[STATUS] = version + 2
+        self._words[word] = version + 2
 
     def forget_reader(self) -> None:
         """Free the slot that a reader held when it died."""
@@ -234,7 +251,14 @@ class FrameReader(_Mapped):
     def __init__(self, handle: str) -> None:
         super().__init__(Memory(handle))
         self._seen = 0
-        self._status = 0
+        self._versions = {STATUS: 0, NOTE: self._words[NOTE]}
+        """Of the texts that were taken; a note from before this window was for another one."""
+
+    @property
+    def recording(self) -> int:
+        """Since when pictures are recorded (UNIX time in ns), 0 if they are not."""
+        since: int = self._words[RECORDING]
+        return since
 
     @property
     def waiting(self) -> bool:
@@ -263,17 +287,22 @@ class FrameReader(_Mapped):
 
     def take_status(self) -> str | None:
         """Take the status text if it changed."""
-        version: int = self._words[STATUS]
-        if version == self._status or version % 2:
+        return self._get(STATUS, STATUS_AT)
+
+    def take_note(self) -> str | None:
+        """Take the note if there is a new one."""
+        return self._get(NOTE, NOTE_AT)
+
+    def _get(self, word: int, at: int) -> str | None:
+        version: int = self._words[word]
+        if version == self._versions[word] or version % 2:
             return None
         self._fence()
-        data = bytes(
-            self._head[STATUS_AT : STATUS_AT + min(self._words[STATUS_SIZE], STATUS_LIMIT)]
-        )
+        data = bytes(self._head[at : at + min(self._words[word + 1], STATUS_LIMIT)])
         self._fence()
-        if self._words[STATUS] != version:
+        if self._words[word] != version:
             return None
-        self._status = version
+        self._versions[word] = version
         return data.decode(errors="ignore")
 
     def _copy(self, slot: int, seq: int) -> Picture | None:

@@ -2,11 +2,13 @@
 
 import collections
 import datetime
+import functools
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QPoint, QRect, QSize, Qt, QTimer
 from PySide6.QtGui import (
@@ -22,8 +24,18 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QWidget
 
-from dreamrelay.viewer import overlays
-from dreamrelay.viewer.events import Closed, Event, Opened, Painted, Paused, Snapshot
+from dreamrelay.viewer import overlays, testcard
+from dreamrelay.viewer.awake import keep_awake
+from dreamrelay.viewer.events import (
+    Closed,
+    Event,
+    Opened,
+    Painted,
+    Paused,
+    Preset,
+    Record,
+    Snapshot,
+)
 from dreamrelay.viewer.shared_frames import FrameReader
 
 POLL_MS = 2
@@ -32,9 +44,17 @@ POLL_MS = 2
 IDLE_POLL_MS = 10
 """The same, after a second without one."""
 
+Fit = Literal["contain", "cover", "stretch"]
+FITS: dict[Fit, str] = {
+    "contain": "the whole picture, its aspect kept",
+    "cover": "the window filled, edges cut",
+    "stretch": "the window filled, stretched",
+}
+
 CURSOR_MS = 2000
 HEAD_UP_MS = 250
 FIRST_SIZE = (960, 600)
+DIGITS = tuple(Qt.Key(Qt.Key.Key_0 + number) for number in range(1, 10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +72,24 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A row of the table of keys, which the help page shows too."""
+    """A row of the table of keys, which the help page shows too.
+
+    ``numbered``: the action is told which of the keys it was, 1 for the first. ``control``: with
+    Ctrl (on a Mac, Command).
+    """
 
     keys: tuple[Qt.Key, ...]
     shown: str
     does: str
-    action: Callable[[], None]
+    action: Callable[[], None] | None = None
+    numbered: Callable[[int], None] | None = None
+    control: bool = False
+
+    def do(self, key: Qt.Key) -> None:
+        if self.action is not None:
+            self.action()
+        if self.numbered is not None:
+            self.numbered(self.keys.index(key) + 1)
 
 
 class Window(QWidget):
@@ -80,6 +112,11 @@ class Window(QWidget):
         self._fresh = 0.0
         self._paused = self._helping = False
         self._hud, self._mirrored = options.hud, options.mirror
+        self._black = self._testing = self._nearest = False
+        self._fit: Fit = "contain"
+        self._card = QImage()
+        self._beats: collections.deque[float] = collections.deque(maxlen=240)
+        self._saver_problem: str | None = None
         self._saved: collections.deque[Snapshot] = collections.deque()
         self.bindings = self._bindings()
 
@@ -94,17 +131,27 @@ class Window(QWidget):
         self._refresh.start()
         self._cursor = self._timer(self._hide_cursor, CURSOR_MS)
         self._cursor.setSingleShot(True)
+        self._beat = self._timer(self.update, 16)
+        self._beat.setTimerType(Qt.TimerType.PreciseTimer)
 
     def open(self) -> None:
         """Appear on the screen that was asked for."""
         screens = QGuiApplication.screens()
         number = self._options.screen
+        problem = None
         if number < len(screens):
             self._place(screens[number], self._options.fullscreen or number > 0)
         else:
+            there = ", ".join(f"{at} ({describe(screen)})" for at, screen in enumerate(screens))
+            problem = f"screen {number} is not there; there are: {there}"
             self._place(screens[0], self._options.fullscreen)
-            self._say(f"screen {number} is not there, only 0 to {len(screens) - 1}", 10.0)
-        self._tell(Opened())
+            self._say(problem, 10.0)
+        self._tell(Opened(problem))
+        # The desktop may take its time to answer: first the window.
+        QTimer.singleShot(0, self, self._stay_awake)
+
+    def _stay_awake(self) -> None:
+        self._saver_problem = keep_awake()
 
     # ----------------------------------------------------------------- what the keys do
 
@@ -121,6 +168,19 @@ class Window(QWidget):
             Binding((key.Key_Space,), "Space", "freeze the picture, go on", self._pause),
             Binding((key.Key_S,), "S", "save the picture as PNG", self._snapshot),
             Binding((key.Key_H,), "H", "figures: rate, age, prompt", self._toggle_hud),
+            Binding((key.Key_R,), "R", "record what is shown, stop recording", self._record),
+            Binding(DIGITS, "1 \u2026 9", "preset", numbered=self._recall),
+            Binding(
+                DIGITS,
+                "Ctrl 1 \u2026 9",
+                "keep the values as a preset",
+                numbered=functools.partial(self._recall, save=True),
+                control=True,
+            ),
+            Binding((key.Key_B,), "B", "black, and back", self._blacken),
+            Binding((key.Key_T,), "T", "test card", self._test),
+            Binding((key.Key_A,), "A", "keep the aspect, fill, stretch", self._next_fit),
+            Binding((key.Key_L,), "L", "smooth or sharp pixels", self._next_scaling),
             Binding((key.Key_M,), "M", "mirror the picture", self._mirror),
             Binding((key.Key_N,), "N", "go to the next screen", self._next_screen),
             Binding(
@@ -174,6 +234,36 @@ class Window(QWidget):
         self._helping = not self._helping
         self.update()
 
+    def _record(self) -> None:
+        self._tell(Record())
+
+    def _recall(self, number: int, *, save: bool = False) -> None:
+        self._tell(Preset(number, save))
+
+    def _blacken(self) -> None:
+        self._black = not self._black
+        self.update()
+
+    def _test(self) -> None:
+        self._testing = not self._testing
+        self._card = QImage()
+        self._beats.clear()
+        if self._testing:
+            self._beat.setInterval(max(4, round(1000 / max(1.0, self.screen().refreshRate()))))
+            self._beat.start()
+        else:
+            self._beat.stop()
+        self.update()
+
+    def _next_fit(self) -> None:
+        fits = list(FITS)
+        self._fit = fits[(fits.index(self._fit) + 1) % len(fits)]
+        self._say(FITS[self._fit], 1.5)
+
+    def _next_scaling(self) -> None:
+        self._nearest = not self._nearest
+        self._say("sharp pixels (nearest)" if self._nearest else "smooth (linear)", 1.5)
+
     def _next_screen(self) -> None:
         screens = QGuiApplication.screens()
         if len(screens) < 2:
@@ -223,7 +313,8 @@ class Window(QWidget):
         self._seq, self._written_ns, self._painted = picture.seq, picture.written_ns, False
         if first and not self.isFullScreen() and not self.isMaximized():
             self._fit_window()
-        self.update()
+        if not self._black:
+            self.update()
 
     def _fit_window(self) -> None:
         """Give the window the picture's shape, once, around its own middle."""
@@ -234,6 +325,9 @@ class Window(QWidget):
         self.setGeometry(place)
 
     def _refresh_overlays(self) -> None:
+        said = self._frames.take_note()
+        if said is not None:
+            self._say(said)
         status = self._frames.take_status()
         if status is not None:
             self._status = status
@@ -257,29 +351,62 @@ class Window(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         area = self.rect()
-        if self._image.isNull():
-            overlays.waiting_page(painter, area, self._status)
-        else:
+        shown = not (self._black or self._testing or self._image.isNull())
+        if self._black:  # nothing at all: somebody looks at the wall
+            painter.fillRect(area, Qt.GlobalColor.black)
+        elif self._testing:
+            self._paint_card(painter, area)
+        elif shown:
             self._paint_picture(painter, area)
             if self._hud:
-                lines = self._head_up.lines(paused=self._paused, mirrored=self._mirrored)
-                self._head_up.paint(painter, area, lines)
-        if self._note:
+                self._head_up.paint(painter, area, self._figures())
+        else:
+            overlays.waiting_page(painter, area, self._status)
+        if self._note and not self._black:
             overlays.note(painter, area, self._note)
         if self._helping:
             overlays.help_page(painter, area, [(row.shown, row.does) for row in self.bindings])
         painter.end()
-        if not self._painted:
+        if shown and not self._painted:
             self._painted = True
             if self._options.trace:
                 self._tell(Painted(self._seq, (time.time_ns() - self._written_ns) / 1e6))
 
+    def _figures(self) -> list[overlays.Line]:
+        return self._head_up.lines(
+            paused=self._paused,
+            mirrored=self._mirrored,
+            recording_ns=self._frames.recording,
+        )
+
+    def _paint_card(self, painter: QPainter, area: QRect) -> None:
+        ratio = self.devicePixelRatioF()
+        size = QSize(round(area.width() * ratio), round(area.height() * ratio))
+        if self._card.size() != size:
+            self._card = testcard.card(size.width(), size.height())
+            self._card.setDevicePixelRatio(ratio)
+        painter.drawImage(area.topLeft(), self._card)
+        now = time.monotonic()
+        self._beats.append(now)
+        rate = sum(1 for beat in self._beats if now - beat <= 1.0)
+        screens = [screen.name() for screen in QGuiApplication.screens()]
+        screen = self.screen()
+        number = screens.index(screen.name()) if screen.name() in screens else 0
+        lines = [
+            f"{size.width()} \u00d7 {size.height()} pixels",
+            f"{rate} frames a second painted",
+            f"screen {number}: {describe(screen)}, {screen.refreshRate():.4g} Hz",
+        ]
+        if self._saver_problem is not None:
+            lines.append(f"the screen saver may come: {self._saver_problem}")
+        testcard.over(painter, area, lines, now)
+
     def _paint_picture(self, painter: QPainter, area: QRect) -> None:
-        target = fit(self._image.width(), self._image.height(), area)
+        target = fit(self._image.width(), self._image.height(), area, self._fit)
         painter.save()
-        if target != area:
+        if not target.contains(area):
             painter.fillRect(area, Qt.GlobalColor.black)
-        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not self._nearest)
         if self._mirrored:
             painter.translate(area.width(), 0)
             painter.scale(-1, 1)
@@ -289,10 +416,11 @@ class Window(QWidget):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.isAutoRepeat():
             return
-        key = Qt.Key.Key_Question if event.text() == "?" else event.key()
+        key = Qt.Key(Qt.Key.Key_Question if event.text() == "?" else event.key())
+        control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
         for binding in self.bindings:
-            if key in binding.keys:
-                binding.action()
+            if key in binding.keys and binding.control == control:
+                binding.do(key)
                 return
         super().keyPressEvent(event)
 
@@ -324,9 +452,18 @@ class Window(QWidget):
         return timer
 
 
-def fit(width: int, height: int, area: QRect) -> QRect:
-    """The largest rectangle of that aspect in the middle of ``area``."""
-    scale = min(area.width() / width, area.height() / height)
+def describe(screen: QScreen) -> str:
+    """Its name and its real pixels."""
+    size = screen.size() * screen.devicePixelRatio()
+    return f"{screen.name()}, {size.width()} \u00d7 {size.height()}"
+
+
+def fit(width: int, height: int, area: QRect, how: Fit = "contain") -> QRect:
+    """Where a picture goes: all of it in the middle of ``area``, or beyond its edges, or on it."""
+    if how == "stretch":
+        return QRect(area)
+    scales = area.width() / width, area.height() / height
+    scale = min(scales) if how == "contain" else max(scales)
     wide, high = max(1, round(width * scale)), max(1, round(height * scale))
     return QRect(
         area.x() + (area.width() - wide) // 2, area.y() + (area.height() - high) // 2, wide, high

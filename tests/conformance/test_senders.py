@@ -13,12 +13,16 @@ import pytest
 from dreamrelay.codec import Frame
 from dreamrelay.errors import DeviceError
 from dreamrelay.media import Source, open_source
+from tests.fakes.network import ONE_PROCESS
 from tests.fakes.senders import SENDERS, OtherSender
 
 PATIENCE_S = 60.0
 
 
-@pytest.fixture(params=sorted(SENDERS))
+MARKS = {"ndi": [ONE_PROCESS]}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, [])) for name in sorted(SENDERS)])
 def sender(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OtherSender]:

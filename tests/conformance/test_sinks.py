@@ -15,7 +15,7 @@ from dreamrelay.errors import ClosedError, ConfigError
 from dreamrelay.media import Sink, open_sink, sink_schemes
 from tests.fakes.devices import bars
 from tests.fakes.ndi import Watcher, unique_name
-from tests.fakes.network import own_network
+from tests.fakes.network import ONE_PROCESS, own_network
 from tests.fakes.spoutgl import Gpu
 from tests.fakes.syphon import Mac
 from tests.fakes.virtualcam import Driver
@@ -128,7 +128,11 @@ CASES: dict[str, list[Callable[[Stage], Case]]] = {
     "record": [record],
     "virtualcam": [virtual_camera],
 }
-MAKERS = [maker for makers in CASES.values() for maker in makers]
+MAKERS = [
+    pytest.param(maker, marks=[ONE_PROCESS] if scheme == "ndi" else [])
+    for scheme, makers in CASES.items()
+    for maker in makers
+]
 
 
 @pytest.fixture(params=MAKERS, ids=lambda maker: str(maker.__name__))

@@ -24,7 +24,7 @@ from tests.fakes.devices import (
     write_video,
 )
 from tests.fakes.ndi import shared_program
-from tests.fakes.network import own_network
+from tests.fakes.network import ONE_PROCESS, own_network
 from tests.fakes.spoutgl import DXGI_BGRA8, Gpu
 from tests.fakes.syphon import BGRA8, Mac
 
@@ -115,6 +115,7 @@ def ndi(stage: Stage) -> str:
     stage.stack.enter_context(own_network())
     program = shared_program()
     program.say("show", 192, 128)
+    stage.stack.callback(program.say, "vanish")
     return f"ndi://{program.name}?timeout=60"
 
 
@@ -147,7 +148,10 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         yield Stage(tmp_path, stack, monkeypatch)
 
 
-@pytest.fixture(params=sorted(CASES))
+MARKS = {"ndi": [ONE_PROCESS]}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, [])) for name in sorted(CASES)])
 def case(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

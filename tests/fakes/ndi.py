@@ -71,21 +71,26 @@ class OtherProgram:
             [sys.executable, "-m", "tests.fakes.ndi", *names],
             cwd=ROOT,
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
         )
 
     def say(self, *words: object) -> None:
+        """Have it do something, and wait until that is done."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(" ".join(map(str, words)) + "\n")
         self._process.stdin.flush()
+        assert self._process.stdout.readline() == "done\n"
 
     def end(self) -> None:
         """As when somebody closes it."""
         if self._process.poll() is None:
             self.say("end")
             self._process.wait(30)
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 @contextmanager
@@ -99,7 +104,9 @@ def other_program(*names: str) -> Iterator[OtherProgram]:
 
 @functools.cache
 def shared_program() -> OtherProgram:
-    """One for many tests: it takes seconds to start. Each of them says first what it shall show."""
+    """One for many tests: it takes seconds to start. Each says first what it shall show, and has it
+    vanish at the end: while it sends, a search may see it alone and no sender of this process.
+    """
     program = OtherProgram(unique_name("shared"))
     atexit.register(program.end)
     return program
@@ -173,6 +180,11 @@ class Sending:
         self._sink.close()
 
 
+def _done() -> None:
+    sys.stdout.write("done\n")
+    sys.stdout.flush()
+
+
 def main(*names: str) -> None:
     heard: deque[list[str]] = deque()
 
@@ -188,8 +200,10 @@ def main(*names: str) -> None:
             if words == ["end"]:
                 for sending in sendings:
                     sending.close()
+                _done()
                 return
             sendings[0].hear(*words)
+            _done()
         for sending in sendings:
             sending.step()
         time.sleep(0.02)

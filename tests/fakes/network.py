@@ -1,7 +1,8 @@
 """A network of a test's own: nothing but a loopback, so that nobody else's programs are on it.
 
 On Linux a network namespace belongs to a thread and to what that thread starts, so a test steps
-into it and out again. Where that is not allowed the test runs in the network there is.
+into it and out again. Where that is not allowed the test runs in the network there is; then only
+one process of the tests may use NDI at a time, which ``ONE_PROCESS`` sees to.
 """
 
 import ctypes
@@ -14,8 +15,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 if sys.platform == "linux":
     import fcntl
+
+ONE_PROCESS = pytest.mark.xdist_group("ndi")
+"""Mark of tests that send or receive with NDI."""
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _HERE = "/proc/thread-self/ns/net"

@@ -19,8 +19,10 @@ from dreamrelay.media import Source, open_sink, open_source
 from dreamrelay.media.ndi import matching, senders
 from tests.fakes.devices import bars
 from tests.fakes.ndi import OtherProgram, Watcher, other_program, unique_name
-from tests.fakes.network import own_network
+from tests.fakes.network import ONE_PROCESS, own_network
 from tests.support import ROOT, until
+
+pytestmark = ONE_PROCESS
 
 THERE = ["HALL (Camera 1)", "HALL (Camera 10)", "VM (Dream)", "VM (dream two)"]
 
@@ -101,7 +103,7 @@ def test_both_ways_between_two_processes_in_a_network_of_their_own(tmp_path: Pat
         ip link set lo up
         export NDI_CONFIG_DIR='{tmp_path}' PYTHONPATH='{ROOT}'
         mkfifo '{tmp_path}/words'
-        '{sys.executable}' -m tests.fakes.ndi 'Far Away' < '{tmp_path}/words' &
+        '{sys.executable}' -m tests.fakes.ndi 'Far Away' < '{tmp_path}/words' > /dev/null &
         exec 3> '{tmp_path}/words'
         '{sys.executable}' '{tmp_path}/receive.py' 'far away'
         code=$?; echo end >&3; wait; exit $code

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from dreamrelay.media import open_source, present
 from dreamrelay.media.present import Found, Kind, as_json, as_text, look
 from tests.fakes.devices import NO_XVFB, has_xvfb, running_xvfb
 from tests.fakes.ndi import shared_program
-from tests.fakes.network import own_network
+from tests.fakes.network import ONE_PROCESS, own_network
 from tests.fakes.spoutgl import Gpu
 from tests.fakes.syphon import Mac
 from tests.support import Program, until
@@ -47,15 +48,16 @@ def test_screens_can_be_opened_by_what_is_said(monkeypatch: pytest.MonkeyPatch) 
     assert "no display" in kind("screens").note
 
 
+@ONE_PROCESS
 def test_ndi_senders_can_be_opened_by_what_is_said() -> None:
-    with own_network():
+    with own_network(), ExitStack() as stack:
         program = shared_program()
+        stack.callback(program.say, "vanish")
         program.say("show", 192, 128)
         urls = until(lambda: [found.url for found in kind("NDI senders", 0.5).found], 60)
         assert any(program.name in url for url in urls)
         with open_source(f"{urls[0]}?timeout=30") as source:
             assert source.read() is not None
-        program.say("vanish")
 
 
 def test_spout_senders_with_their_sizes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What is painted over the picture, without a display: Qt's offscreen platform in this process."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,15 +11,28 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PySide6.QtCore import QRect, Qt
-from PySide6.QtGui import QImage
+from PySide6.QtGui import QColor, QImage
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
-from dreamrelay.viewer import Event, Opened, Paused, Snapshot, overlays, window
+from dreamrelay.viewer import (
+    Event,
+    Opened,
+    Paused,
+    Preset,
+    Record,
+    Snapshot,
+    overlays,
+    testcard,
+    window,
+)
 from dreamrelay.viewer.shared_frames import FrameReader, FrameWriter
 from dreamrelay.viewer.window import Options, Window, fit, save
+from tests.support import ROOT
 
 Key = Qt.Key
+KEYS = ["F   F11", "Esc", "Space", "S", "H", "R", "1 \u2026 9", "Ctrl 1 \u2026 9"]
+KEYS += ["B", "T", "A", "L", "M", "N", "?   F1"]
 Frame = NDArray[np.uint8]
 
 
@@ -153,8 +167,149 @@ def test_help_lists_every_key(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(overlays, "help_page", help_page)
     QTest.keyClicks(shown.window, "?")
     shown.see()
-    assert [key for key, _ in rows] == ["F   F11", "Esc", "Space", "S", "H", "M", "N", "?   F1"]
+    assert [key for key, _ in rows] == KEYS
     assert all(does for _, does in rows)
+
+
+def test_every_key_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "viewer.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"<kbd>(.+?)</kbd>", page))
+    assert documented == {key for row in KEYS for key in row.split("   ")}
+
+
+def test_digits_are_presets_and_with_ctrl_they_are_kept(shown: Shown) -> None:
+    shown.press(Key.Key_1)
+    shown.press(Key.Key_9)
+    QTest.keyClick(shown.window, Key.Key_4, Qt.KeyboardModifier.ControlModifier)
+    assert shown.told[1:] == [Preset(1), Preset(9), Preset(4, save=True)]
+
+
+def test_a_letter_with_ctrl_is_another_key(shown: Shown) -> None:
+    QTest.keyClick(shown.window, Key.Key_R, Qt.KeyboardModifier.ControlModifier)
+    assert shown.told == [Opened()]
+    shown.press(Key.Key_R)
+    assert shown.told == [Opened(), Record()]
+
+
+def test_black_is_black_whatever_else_is_on(shown: Shown) -> None:
+    shown.show(GREY, prompt="a fox")
+    shown.press(Key.Key_H)
+    shown.press(Key.Key_B)
+    shown.writer.set_note("preset 4")
+    shown.show(GREY + 20)
+    shown.application.processEvents()
+    assert (shown.see() == 0).all()
+    shown.press(Key.Key_B)
+    shown.press(Key.Key_H)
+    shown.window._note = ""
+    assert (shown.see() == 148).all(), "the stream went on"
+
+
+def test_black_before_the_first_picture_and_over_the_test_card(shown: Shown) -> None:
+    shown.press(Key.Key_B)
+    assert (shown.see() == 0).all()
+    shown.press(Key.Key_T)
+    assert (shown.see() == 0).all()
+
+
+def test_the_test_card_is_of_the_window_s_own_pixels(shown: Shown) -> None:
+    shown.show(GREY)
+    shown.press(Key.Key_T)
+    shown.window.resize(641, 479)
+    seen = shown.see()
+    height, width = seen.shape[:2]
+    assert (height, width) == (479, 641)
+    for edge in (seen[0], seen[-1], seen[:, 0], seen[:, -1]):
+        assert (edge == 255).all(), "the outermost pixels are lit"
+    assert (seen[1, 1:-1] == 0).all()
+    for square in testcard.fine_of(width, height):
+        fine = seen[square.top() + 2, square.left() : square.right() + 1, 0]
+        assert (fine[::2] == 255).all(), "every other pixel is lit"
+        assert (fine[1::2] == 0).all()
+    row = seen[round(height * 0.2)]
+    colours = [tuple(row[round(width * (0.15 + 0.7 * (n + 0.5) / 8))]) for n in range(8)]
+    assert colours == [tuple(QColor(name).getRgb()[:3]) for name in testcard.BARS]  # type: ignore[index]
+
+
+def test_the_test_card_moves_and_says_size_and_rate(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[list[str]] = []
+
+    def over(painter: object, area: object, lines: list[str], now: float) -> None:
+        said.append(lines)
+
+    monkeypatch.setattr(testcard, "over", over)
+    shown.window.resize(640, 480)
+    shown.press(Key.Key_T)
+    shown.until(lambda: len(said) > 10, "it is painted again and again")
+    assert said[-1][0] == "640 \u00d7 480 pixels"
+    assert int(said[-1][1].removesuffix(" frames a second painted")) > 1
+    assert said[-1][2].startswith("screen 0: ")
+    assert said[-1][2].endswith(" Hz")
+    shown.press(Key.Key_T)
+    painted = len(said)
+    shown.show(GREY)
+    assert len(said) == painted
+
+
+def test_aspect_filled_and_stretched(shown: Shown) -> None:
+    shown.show(GREY)
+    wide = np.full((100, 400, 3), 90, np.uint8)
+    wide[:, :50] = 200
+    shown.show(wide)
+    assert shown.see()[0, 0].tolist() == [0, 0, 0], "black above and below"
+    shown.press(Key.Key_A)
+    shown.window._note = ""
+    assert (shown.see() == 90).all(), "the edges are cut"
+    shown.press(Key.Key_A)
+    shown.window._note = ""
+    seen = shown.see()
+    assert seen[0, 0].tolist() == [200, 200, 200]
+    assert seen[-1, -1].tolist() == [90, 90, 90]
+    shown.press(Key.Key_A)
+    assert shown.see()[0, 0].tolist() == [0, 0, 0]
+
+
+def test_pixels_are_smooth_or_sharp(shown: Shown) -> None:
+    board = np.zeros((6, 8, 3), np.uint8)
+    board[::2, ::2] = board[1::2, 1::2] = 255
+    shown.show(board)
+    assert len(np.unique(shown.see())) > 20
+    shown.press(Key.Key_L)
+    shown.window._note = ""
+    assert np.unique(shown.see()).tolist() == [0, 255]
+
+
+def test_a_recording_is_a_red_dot_in_the_head_up_display(shown: Shown) -> None:
+    shown.show(GREY)
+    shown.press(Key.Key_H)
+
+    def red() -> bool:
+        seen = shown.see().astype(int)
+        return bool(((seen[..., 0] - seen[..., 1]) > 120).any())
+
+    assert not red()
+    shown.writer.set_recording(time.time_ns() - 65 * 10**9)
+    assert red()
+    assert shown.window._figures()[0][0] == "\u25cf 1:05"
+    shown.writer.set_recording(0)
+    assert not red()
+
+
+def test_the_worker_says_something_in_the_window(shown: Shown) -> None:
+    shown.show(GREY)
+    assert (shown.see() == 128).all()
+    shown.writer.set_note("no such preset: 4")
+    shown.until(lambda: shown.window._note == "no such preset: 4", "it is shown")
+    assert not (shown.see() == 128).all()
+
+
+def test_a_screen_that_is_not_there_is_told(open_with: Opener) -> None:
+    (opened,) = open_with(Options(screen=7)).told
+    assert isinstance(opened, Opened)
+    assert opened.problem is not None
+    assert opened.problem.startswith("screen 7 is not there; there are: 0 (")
 
 
 def test_help_fits_a_small_window(shown: Shown) -> None:
@@ -231,6 +386,17 @@ def test_polling_rests_when_no_picture_comes(shown: Shown) -> None:
 
 
 class TestHeadUp:
+    def test_keeps_no_more_than_a_second_while_nobody_looks(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        head_up = overlays.HeadUp()
+        now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        for _ in range(600):
+            now += 1 / 60
+            head_up.took({}, (8, 8), 0)
+        assert len(head_up._taken) <= 61
+
     def test_figures(self) -> None:
         head_up = overlays.HeadUp()
         info = {"prompt": "a fox", "revision": 7, "fps": 31.25, "model": "pocket"}
