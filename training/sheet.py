@@ -17,12 +17,12 @@ from training import scenes
 from training.measure import SEED, STRENGTH, Paint
 from training.pictures import HELD_OUT, Picture, read, square
 
-TILE = 144  # pixels, a multiple of 16
+TILE = 192  # pixels, a multiple of 16
 GAP = 6
 BAND = 26  # between two groups
 MARGIN = 34
 COLUMNS = 6
-MOST = 395_000  # bytes
+MOST = 640_000  # bytes
 
 GROUND = (13, 13, 16)
 BRIGHT = (236, 233, 226)
@@ -55,7 +55,14 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "printed and built",
-        ("comic book", "pink halftone", "pixel art", "mosaic", "stained glass", "low poly, autumn"),
+        (
+            "comic book",
+            "pink halftone",
+            "pixel art",
+            "mosaic",
+            "teal and gold mosaic",
+            "fire, comic",
+        ),
     ),
     (
         "lit",
@@ -76,13 +83,13 @@ WORDS_ALONE = (
     "blue mosaic",
     "fire, van gogh",
     "galaxy",
-    "stained glass, autumn",
+    "pixel art, autumn",
     "neon glow",
 )
 
 
 def draw_sheet(paint: Paint, path: Path, *, tile: int = TILE, seed: int = SEED) -> None:
-    """Three inputs by all prompts, a row of strengths, a row from words alone; below 400 kB.
+    """Three inputs by all prompts, a row of strengths, a row from words alone; below 640 kB.
 
     `paint` is given pictures of tile x tile pixels.
     """
