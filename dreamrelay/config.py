@@ -428,7 +428,7 @@ class DemoSettings(Settings):
     source: str = Field("pattern://clip", description="What is shown until you send a camera.")
     prompt: str = Field("neon glow, blue and pink", description="First prompt.")
     model: str = Field("pocket", description="pocket, a hub id, or a folder in diffusers format.")
-    fps: float = Field(20.0, gt=0, le=240, description="Pictures a second of the source.")
+    fps: float = Field(30.0, gt=0, le=240, description="Pictures a second of the source.")
     browser: Literal["auto", "on", "off"] = Field("auto", description="Open the studio.")
     viewer: Literal["auto", "on", "off"] = Field("auto", description="Open the window.")
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")

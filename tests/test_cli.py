@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -366,19 +365,28 @@ def test_the_example_file_holds_every_setting_with_its_default() -> None:
 # -- signals and the line that is kept up to date -------------------------------------------------
 
 
+SIGNALS = """
+import signal
+from dreamrelay import cli
+
+calls = []
+before = signal.getsignal(signal.SIGINT)
+with cli.stop_on_signal() as tell:
+    signal.raise_signal(signal.SIGINT)
+    assert calls == []
+    tell(lambda: calls.append("late"))
+    assert calls == ["late"]
+with cli.stop_on_signal() as tell:
+    tell(lambda: calls.append("stop"))
+    signal.raise_signal(signal.SIGTERM)
+assert calls == ["late", "stop"]
+assert signal.getsignal(signal.SIGINT) is before
+"""
+
+
 def test_a_signal_calls_what_it_was_told_and_one_that_came_before_is_not_forgotten() -> None:
-    calls: list[str] = []
-    before = signal.getsignal(signal.SIGINT)
-    with cli.stop_on_signal() as tell:
-        signal.raise_signal(signal.SIGINT)
-        assert calls == []
-        tell(lambda: calls.append("late"))
-        assert calls == ["late"]
-    with cli.stop_on_signal() as tell:
-        tell(lambda: calls.append("stop"))
-        signal.raise_signal(signal.SIGTERM)
-    assert calls == ["late", "stop"]
-    assert signal.getsignal(signal.SIGINT) is before
+    # In a process of its own: here, libraries of other tests have a say about signals as well.
+    subprocess.run([sys.executable, "-c", SIGNALS], check=True, cwd=ROOT, timeout=60)
 
 
 def test_the_last_report_is_said_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
