@@ -205,7 +205,7 @@ class Worker(Listener):
                     self._stage.presets,
                     change=lambda values: self._change(values, "viewer"),
                     values=self._known_values,
-                    wake=lambda: self._on_word(False),
+                    wake=self._wake_outlet,
                 )
                 self._open_things.callback(self._projection.close)
             elif settings.viewer == "on":
@@ -392,6 +392,12 @@ class Worker(Listener):
         except ClosedError:
             return  # stopping
 
+    def _wake_outlet(self) -> None:
+        try:
+            self._results.put(Batch())
+        except ClosedError:
+            return  # stopping
+
     # -- from OSC, in its threads, and from the window ---------------------------------------------
 
     def _standing(self) -> Standing:
@@ -420,11 +426,8 @@ class Worker(Listener):
     def _on_word(self, turned: bool) -> None:
         if turned and self._loaded.is_set():
             self._say("live", self._trouble)
-        try:
-            self._jobs.put(Batch())
-            self._results.put(Batch())
-        except ClosedError:
-            return  # stopping
+        self._wake_engine()
+        self._wake_outlet()
 
     # -- intake -----------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """The stylisations the model learns: classics of image processing, then colours and moods.
 
 Pictures are float32 H x W x 3, RGB in 0..1. Each style also gets `grain`, a field of standard
-normal numbers, one triple per 4 x 4 pixels. It is a projection of the very noise the model sees,
-so the model can learn to make texture from its seed instead of averaging texture away.
+normal numbers, one triple per 4 x 4 pixels. It is the very noise that the model is given in its
+empty channels, so it can learn to make texture from its seed instead of averaging texture away.
 
 The model knows three things only, and a reference may depend on nothing else: the picture within
 some forty pixels, the grain, and where a pixel stands inside a tile of 16 x 16 pixels anchored at

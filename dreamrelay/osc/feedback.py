@@ -125,6 +125,7 @@ class Feedback:
                     for target in self._targets:
                         target.send(datagram)
             except Exception:
+                # A mistake of ours costs this round of telling, not those after it.
                 logger.exception("OSC: could not tell how it goes")
             if self._closing.wait(LOOK_SECONDS):
                 return

@@ -178,6 +178,7 @@ class OscServer:
             try:
                 self._dialect.flush()
             except Exception:
+                # As above: the thread that listens goes on.
                 logger.exception("OSC: a change of parameters failed")
 
     def _refuse(self, sender: Sender, address: str, reason: str) -> None:
