@@ -13,13 +13,15 @@ from typing import Any, Literal, TypeVar
 
 from dreamrelay.errors import ProtocolError
 
-Track = Literal["input", "output"]
-"""The two tracks of a stream: the camera side and the diffused side."""
+Track = Literal["input", "output", "control"]
+"""The tracks of a stream: the camera side, the diffused side, and what steers the engine between
+them (a depth map, edges), for people to look at.
+"""
 
 Wire = TypeVar("Wire", str, bytes)
 """A packet as a dialect writes it: a text message or a binary one."""
 
-TRACKS: tuple[Track, Track] = ("input", "output")
+TRACKS: tuple[Track, ...] = ("input", "output", "control")
 
 
 class Codec(IntEnum):
