@@ -621,6 +621,12 @@ class Stream:
             self._tell_status()
 
     @property
+    def worker(self) -> WorkerHello | None:
+        """What the best of its workers says of itself; None without one that takes requests."""
+        state = self.state
+        return next((seat.hello for seat in self._seats if seat.status.state == state), None)
+
+    @property
     def state(self) -> StreamState:
         """What the stream is doing: the best that any of its workers is doing."""
         order = ("live", "paused", "warming", "loading", "error")
@@ -728,6 +734,12 @@ class Hub:
     def find(self, name: str) -> Stream | None:
         """Return the stream of that name if there is one."""
         return self.streams.get(name)
+
+    def forget(self, stream: Stream) -> None:
+        """Forget a stream if nobody is at it any more."""
+        alone = not stream.peers and not stream.connections
+        if alone and self.streams.get(stream.name) is stream:
+            del self.streams[stream.name]
 
     def tick(self) -> None:
         """Once a second."""

@@ -116,9 +116,15 @@ class FailureReceived:
 
 @dataclass(frozen=True, slots=True)
 class ReplyDue:
-    """The dialect answers by itself; nobody else needs to know."""
+    """The dialect answers by itself, ``after`` so many seconds; nobody else needs to know."""
 
     message: str | bytes
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The peer ends its part in the stream; the connection stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,7 @@ Event = (
     | StatusReceived
     | FailureReceived
     | ReplyDue
+    | Left
     | Fault
 )
 

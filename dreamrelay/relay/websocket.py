@@ -28,6 +28,7 @@ from dreamrelay.protocol.messages import (
     FailureReceived,
     Fault,
     Joined,
+    Left,
     Limits,
     Notice,
     PacketReceived,
@@ -296,8 +297,13 @@ class WebSocketPeer(Peer):
                 self._stream.report(self, event)
             case FailureReceived(seq, text):
                 self._stream.fail(seq, text, self)
-            case ReplyDue(reply):
-                self._post(reply)
+            case ReplyDue(reply, after):
+                if after > 0:
+                    asyncio.get_running_loop().call_later(after, self._post, reply)
+                else:
+                    self._post(reply)
+            case Left():
+                self._stream.leave(self)
             case Fault(error, close):
                 self._fault(error, close)
 
