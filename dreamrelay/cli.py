@@ -323,7 +323,8 @@ def help_text(settings_type: type[Settings], usage: str) -> str:
         default = field.get_default(call_default_factory=True)
         shown = "" if default in (None, [], {}) else f" [{default}]"
         choices = "|".join(str(choice) for choice in _choices(field.annotation))
-        also = f" (also --{short[name]})" if name in short else ""
+        dashes = "-" if len(short.get(name, "")) == 1 else "--"
+        also = f" (also {dashes}{short[name]})" if name in short else ""
         text = f"{field.description or ''}{choices and ' ' + choices}{shown}{also}"
         lines.append(f"  --{name:<36}{text}")
     section = settings_type.section

@@ -42,7 +42,6 @@ from dreamrelay.protocol.messages import (
 from dreamrelay.schema import ParameterSchema
 from dreamrelay.telemetry import HopTimes, RateMeter
 
-MAX_STREAMS = 64
 MAX_REQUESTS = 16
 REQUEST_TIMEOUT_NS = 60_000_000_000
 MAX_PARAMETERS = 64
@@ -217,6 +216,8 @@ class Stream:
         self.revision = 0
         self.reference: Packet | None = None
         """A picture that the workers are to imitate."""
+        self.owner = ""
+        """The address that made it; empty for peers on this machine."""
         self.connections = 0
         """Who may still join: a stream that somebody is at is not forgotten."""
         self._rules: ParameterSchema | None = None
@@ -712,8 +713,11 @@ class Hub:
         self._unix_ns = unix_ns
         self.streams: dict[str, Stream] = {}
 
-    def stream(self, name: str) -> Stream:
+    def stream(self, name: str, owner: str = "") -> Stream:
         """Return the stream of that name; it is made if nobody named it before.
+
+        Args:
+            owner: the address of whoever asks; empty is not counted.
 
         Raises:
             ProtocolError: not a stream's name, or too many streams.
@@ -725,9 +729,12 @@ class Hub:
                     f"expected a stream's name of 1-64 letters, digits, _ . -, got {name[:64]!r}"
                 )
             self._forget_idle()
-            if len(self.streams) >= MAX_STREAMS:
-                raise ProtocolError(f"there are {MAX_STREAMS} streams already: leave one first")
+            if len(self.streams) >= self.limits.streams:
+                most = self.limits.streams
+                raise ProtocolError(f"there are {most} streams already: leave one first")
+            self._check_owner(owner)
             stream = Stream(name, self.limits, clock_ns=self._clock_ns, unix_ns=self._unix_ns)
+            stream.owner = owner
             self.streams[name] = stream
         return stream
 
@@ -746,8 +753,19 @@ class Hub:
         for stream in self.streams.values():
             stream.tick()
 
+    def _check_owner(self, owner: str) -> None:
+        """Raise if this address has made as many streams as one may, and somebody is at them."""
+        most = self.limits.streams_each
+        owned = [s for s in self.streams.values() if s.owner == owner]
+        if not owner or not most or len(owned) < most:
+            return
+        for stream in owned:
+            self.forget(stream)
+        if sum(s.owner == owner for s in self.streams.values()) >= most:
+            raise ProtocolError(f"your address has {most} streams already: leave one first")
+
     def _forget_idle(self) -> None:
         """Streams that nobody is at make room for a new one when the house is full."""
-        if len(self.streams) >= MAX_STREAMS:
+        if len(self.streams) >= self.limits.streams:
             held = {n: s for n, s in self.streams.items() if s.peers or s.connections}
             self.streams = held

@@ -25,6 +25,7 @@ from dreamrelay.media.address import VIDEO_SUFFIXES
 from dreamrelay.media.pacing import Pacer
 from dreamrelay.packet import Codec, Hop, Packet
 from dreamrelay.telemetry import RateMeter
+from dreamrelay.trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Producer(Listener):
             self,
             token=settings.token,
             name="producer",
+            trust=Trust(settings.tls_fingerprint, settings.tls_ca),
         )
 
     def stop(self) -> None:

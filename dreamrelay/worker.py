@@ -46,6 +46,7 @@ from dreamrelay.projection import Projection
 from dreamrelay.protocol.native import encode_packet, encode_text
 from dreamrelay.stage import Outlet, Stage
 from dreamrelay.telemetry import RateMeter
+from dreamrelay.trust import Trust
 from dreamrelay.viewer import Viewer, viewer_available
 
 logger = logging.getLogger(__name__)
@@ -164,6 +165,7 @@ class Worker(Listener):
                 self,
                 token=settings.token,
                 name="worker",
+                trust=Trust(settings.tls_fingerprint, settings.tls_ca),
             )
             self._open_things.callback(self.link.close)
         sinks = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]

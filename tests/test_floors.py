@@ -15,7 +15,7 @@ PACKAGE = ROOT / "dreamrelay"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("packet", "mailbox", "importer"),
-    ("config", "codec", "telemetry", "protocol", "schema"),
+    ("config", "codec", "telemetry", "protocol", "schema", "trust"),
     ("hub", "link", "osc", "jobs", "media", "engines", "viewer"),
     ("stage", "dreaming"),  # the worker's, composed of floor 3
     ("projection",),  # its window, too

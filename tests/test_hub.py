@@ -23,7 +23,6 @@ from dreamrelay.errors import EngineError, ParameterError, ProtocolError
 from dreamrelay.hub import (
     IDLE_NS,
     MAX_REQUESTS,
-    MAX_STREAMS,
     MAX_TRIES,
     ON_AIR_NS,
     Hub,
@@ -457,7 +456,7 @@ class TestPlaces:
                 hub.stream(name)
         held = hub.stream("held")
         held.connections = 1
-        for number in range(MAX_STREAMS - 1):
+        for number in range(Limits().streams - 1):
             peer = FakePeer(str(number), "viewer")
             hub.stream(f"s{number}").join(peer)
         with pytest.raises(ProtocolError, match="64 streams"):

@@ -27,11 +27,15 @@ class Limits:
         message_bytes: of a whole message.
         pixels: of one picture, width x height.
         text: characters of a prompt or another text.
+        streams: that there may be at once.
+        streams_each: that one address may have made of them; 0 is no limit.
     """
 
     message_bytes: int = 32 * 1024 * 1024
     pixels: int = 64_000_000
     text: int = 2000
+    streams: int = 64
+    streams_each: int = 16
 
 
 # -- events: what a peer said ---------------------------------------------------------------------

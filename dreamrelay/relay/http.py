@@ -22,18 +22,12 @@ from dreamrelay.hub import Hub, Peer, Stream
 from dreamrelay.packet import Packet, Track
 from dreamrelay.protocol.messages import Notice
 from dreamrelay.protocol.native import error_fields
-from dreamrelay.relay.auth import COOKIE, Gate
 from dreamrelay.relay.bodies import BodyError, read_body
-from dreamrelay.relay.connections import Slots
+from dreamrelay.relay.guard import grant_of
+from dreamrelay.relay.limits import Slots
 from dreamrelay.relay.metrics import render
 
 MAX_PATCH_BYTES = 64 * 1024
-
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
-    "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; "
-    "frame-ancestors 'self'"
-)
 
 _BOUNDARY = "dreamrelay"
 _numbers = itertools.count(1)
@@ -121,7 +115,7 @@ def _not_there(what: str) -> JSONResponse:
     return error_response(404, ProtocolError(what))
 
 
-def make_router(hub: Hub, gate: Gate, slots: Slots, closing: asyncio.Event) -> APIRouter:
+def make_router(hub: Hub, slots: Slots, closing: asyncio.Event) -> APIRouter:
     """Build the routes over one hub.
 
     Args:
@@ -129,7 +123,7 @@ def make_router(hub: Hub, gate: Gate, slots: Slots, closing: asyncio.Event) -> A
         closing: set when the relay stops; endless answers end then.
     """
     router = APIRouter(responses={"4XX": {"model": Refusal, "description": "Why not"}})
-    _add_pages(router, hub, gate)
+    _add_pages(router, hub)
     _add_status(router, hub)
     _add_pictures(router, hub, slots, closing)
     _add_parameters(router, hub)
@@ -145,26 +139,21 @@ def _status(hub: Hub) -> dict[str, Any]:
     }
 
 
-def _add_pages(router: APIRouter, hub: Hub, gate: Gate) -> None:
+def _add_pages(router: APIRouter, hub: Hub) -> None:
     static = load_static()
 
-    def page(name: str, request: Request) -> Response:
+    def page(name: str) -> Response:
         if name not in static:
             return _not_there(f"{name} is not installed")
         content, kind = static[name]
         response = Response(content, media_type=kind)
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Cache-Control"] = "no-cache"
-        shown = request.query_params.get("token")
-        if shown and gate.is_token(shown):
-            response.set_cookie(COOKIE, shown, httponly=True, samesite="strict")
         return response
 
     @router.get("/", summary="The studio, or the relay's status as JSON")
     async def index(request: Request) -> Response:
         html = "text/html" in request.headers.get("accept", "")
-        response = page("index.html", request) if html else JSONResponse(_status(hub))
+        response = page("index.html") if html else JSONResponse(_status(hub))
         response.headers["Vary"] = "Accept"
         return response
 
@@ -173,16 +162,15 @@ def _add_pages(router: APIRouter, hub: Hub, gate: Gate) -> None:
         if name not in static:
             return _not_there(f"there is no {name[:60]}")
         content, kind = static[name]
-        headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-        return Response(content, media_type=kind, headers=headers)
+        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
 
     @router.get("/favicon.ico", include_in_schema=False)
     async def favicon() -> Response:
         return RedirectResponse("/static/favicon.svg")
 
     @router.get("/streams/{name}/view", summary="Output only, full window, transparent: for OBS")
-    async def view(name: StreamName, request: Request) -> Response:
-        return page("view.html", request)
+    async def view(name: StreamName) -> Response:
+        return page("view.html")
 
 
 def _add_status(router: APIRouter, hub: Hub) -> None:
@@ -209,16 +197,14 @@ def _add_status(router: APIRouter, hub: Hub) -> None:
 
 def _add_pictures(router: APIRouter, hub: Hub, slots: Slots, closing: asyncio.Event) -> None:
     @router.get("/streams/{name}/mjpeg", summary="A track as MJPEG, under a stable URL")
-    async def mjpeg(name: StreamName, track: TrackName = "output") -> Response:
-        try:
-            slots.check()
-        except ProtocolError as error:
-            return error_response(503, error)
-        hub.stream(name)  # may refuse; what comes after the head of the answer may not
+    async def mjpeg(name: StreamName, request: Request, track: TrackName = "output") -> Response:
+        address = grant_of(request.scope).address
+        slots.check(address)
+        hub.stream(name, address)  # may refuse; what comes after the head of the answer may not
 
         async def counted() -> AsyncIterator[bytes]:
-            with slots.taking():
-                async for piece in parts(hub.stream(name), track, closing):
+            with slots.taking(address):
+                async for piece in parts(hub.stream(name, address), track, closing):
                     yield piece
 
         return StreamingResponse(
@@ -237,7 +223,6 @@ def _add_pictures(router: APIRouter, hub: Hub, slots: Slots, closing: asyncio.Ev
             "Cache-Control": "no-store",
             "X-Sequence": str(packet.seq),
             "X-Revision": str(packet.revision),
-            "X-Content-Type-Options": "nosniff",
         }
         return Response(packet.data, media_type=packet.codec.mime, headers=headers)
 
@@ -273,7 +258,7 @@ def _add_parameters(router: APIRouter, hub: Hub) -> None:
         if not isinstance(patch, dict):
             return error_response(400, ProtocolError("expected a JSON object of parameters"))
         try:
-            stream = hub.stream(name)
+            stream = hub.stream(name, grant_of(request.scope).address)
             notice = stream.update_parameters(patch, "rest")
         except ParameterError as error:
             return error_response(422, error)

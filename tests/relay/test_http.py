@@ -37,14 +37,16 @@ class TestPages:
         fields = json.loads(body)
         assert (fields["status"], fields["service"], fields["streams"]) == ("ok", "dreamrelay", [])
 
-    @pytest.mark.parametrize("path", ["/", "/streams/default/view"])
-    def test_pages_load_from_here_only(self, relay: RunningRelay, path: str) -> None:
+    @pytest.mark.parametrize(
+        ("path", "framed"), [("/", "'none'"), ("/streams/default/view", "'self'")]
+    )
+    def test_pages_load_from_here_only(self, relay: RunningRelay, path: str, framed: str) -> None:
         _, headers, _ = answer(relay, path, Accept=HTML)
         policy = headers["content-security-policy"]
         rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
         assert rules["default-src"] == "'self'"
         assert rules["object-src"] == "'none'"
-        assert rules["frame-ancestors"] == "'self'"
+        assert rules["frame-ancestors"] == framed
         assert "unsafe" not in policy
         assert "http" not in policy
         assert headers["referrer-policy"] == "no-referrer"
