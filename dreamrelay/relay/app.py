@@ -291,6 +291,32 @@ class Relay:
         """Where a browser finds the studio; with the token, if peers from elsewhere need one."""
         return self.opening.link(self.bind())
 
+    def announcement(self, *, to_people: bool) -> tuple[str, list[str]]:
+        """Where the relay is, and lines about how it is opened.
+
+        Args:
+            to_people: somebody reads it now. A token that the operator gave goes into no journal;
+                one that was made up can be had nowhere else.
+        """
+        opening = self.opening
+        shown = opening.made_token is not None or to_people
+        lines = []
+        if opening.shows_token:
+            where = "in that link" if shown else "that you gave"
+            local = (
+                ""
+                if self.settings.behind_proxy or not self.settings.trust_local
+                else ("; this one does not")
+            )
+            who = "other machines need" if local else "everybody needs"
+            lines.append(f"{who} the token {where}{local}")
+        if opening.certificate is not None:
+            lines.append(f"certificate SHA-256 {opening.certificate.fingerprint}")
+            lines.append(
+                "our programs connect with --tls-fingerprint and that; a browser asks once"
+            )
+        return opening.link(self.bind(), with_token=shown), lines
+
     @property
     def token(self) -> str | None:
         """What opens everything: the one that was given, or made up because none was."""

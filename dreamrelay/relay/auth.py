@@ -270,6 +270,11 @@ class Request:
         return self.method in ("GET", "HEAD") and not self.websocket and asks and mode == "navigate"
 
     @property
+    def is_framed(self) -> bool:
+        """Whether the page goes into a frame: no address bar shows it, and no cookie reaches it."""
+        return self.headers.get("sec-fetch-dest", "document") != "document"
+
+    @property
     def stream(self) -> str | None:
         """The stream in the path, if one is named there."""
         match = _STREAM_PATH.match(self.path)

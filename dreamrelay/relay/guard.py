@@ -46,7 +46,7 @@ _CODE = "default-src 'self'; frame-ancestors 'none'"
 _FEATURES = (
     "camera=(self), microphone=(self), display-capture=(self), fullscreen=(self),"
     " screen-wake-lock=(self), clipboard-write=(self), geolocation=(), payment=(), usb=(),"
-    " serial=(), bluetooth=(), midi=(), publickey-credentials-get=()"
+    " serial=(), midi=(), publickey-credentials-get=()"
 )
 
 
@@ -123,7 +123,7 @@ class Guard:
         except AuthError as error:
             if not (page and error.status == 401):
                 raise
-        if page and request.in_link:
+        if page and request.in_link and not request.is_framed:
             return self._link_opened(request, scope)
         if not page and not request.websocket:
             state["grant"].check(request.needs, request.stream)

@@ -69,13 +69,13 @@ class Opening:
             not self._local or settings.behind_proxy or not settings.trust_local
         )
 
-    def link(self, port: int) -> str:
+    def link(self, port: int, *, with_token: bool = True) -> str:
         """Where a browser finds the studio; ready with the token, if one is needed."""
         shown = own_address() if self._settings.host in ANYWHERE else self._settings.host
         if ":" in shown:
             shown = f"[{shown}]"
         scheme = "http" if self.certificate is None else "https"
-        token = f"?token={quote(self.token or '', safe='')}" if self.shows_token else ""
+        token = f"?token={quote(self.token or '', safe='')}" if with_token and self.shows_token else ""
         return f"{scheme}://{shown}:{port}/{token}"
 
     def _tokens(self) -> list[tuple[str, Grant]]:
