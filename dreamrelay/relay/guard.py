@@ -191,15 +191,18 @@ class Guard:
         yield "Referrer-Policy", "no-referrer"
         # Where others may not, they have been refused before; this is for those that may.
         shown_elsewhere = request.shown or self._gate.origins
-        yield "Cross-Origin-Resource-Policy", "cross-origin" if shown_elsewhere else "same-origin"
+        code = request.path.startswith("/static/")  # dreamrelay.js is for everybody's pages
+        elsewhere = "cross-origin" if code or shown_elsewhere else "same-origin"
+        yield "Cross-Origin-Resource-Policy", elsewhere
         if kind.startswith("text/html"):
             embeddable = EMBEDDABLE.match(request.path) is not None
             ancestors = ["'self'", *sorted(self._gate.origins)] if embeddable else []
             yield "Content-Security-Policy", content_security_policy(request.host, ancestors)
             yield "Permissions-Policy", _FEATURES
             yield "Cross-Origin-Opener-Policy", "same-origin"
-        elif request.path.startswith("/static/"):  # a worker's script brings its own policy
+        elif code:  # a worker's script brings its own policy
             yield "Content-Security-Policy", _CODE
+            yield "Access-Control-Allow-Origin", "*"
         else:
             yield "Content-Security-Policy", _NOWHERE
 
