@@ -147,6 +147,7 @@ class Relay:
                 CORSMiddleware,
                 allow_origins=sorted(gate.origins),
                 allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+            responses={"4XX": {"description": "Why not"}, 503: {"description": "Not now"}},
                 allow_headers=["Authorization", "Content-Type"],
                 max_age=600,
             )

@@ -13,7 +13,14 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from pydantic import BaseModel
 
 from dreamrelay import __version__
@@ -168,7 +175,11 @@ def _add_pages(router: APIRouter, hub: Hub) -> None:
     async def favicon() -> Response:
         return RedirectResponse("/static/favicon.svg")
 
-    @router.get("/streams/{name}/view", summary="Output only, full window, transparent: for OBS")
+    @router.get(
+        "/streams/{name}/view",
+        summary="Output only, full window, transparent: for OBS",
+        response_class=HTMLResponse,
+    )
     async def view(name: StreamName) -> Response:
         return page("view.html")
 
@@ -178,7 +189,7 @@ def _add_status(router: APIRouter, hub: Hub) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "version": __version__}
 
-    @router.get("/metrics", summary="Prometheus metrics")
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(render(hub), media_type="text/plain; version=0.0.4; charset=utf-8")
 
