@@ -320,6 +320,12 @@ class RelaySettings(Settings):
         "patient",
         description="On path /, patient: a client that speaks first is not greeted; always: it is.",
     )
+    speech: str = Field(
+        "auto",
+        pattern=r"^(off|auto|offline|whisper(:.+)?)$",
+        description="Who listens: off, auto, offline (commands and the model's words, no download),"
+        " whisper:NAME_OR_FOLDER (whole sentences).",
+    )
     stall_seconds: float = Field(
         10.0, gt=0, description="A peer that reads nothing for so long is dropped."
     )

@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("packet", "mailbox", "importer"),
     ("config", "codec", "telemetry", "protocol", "schema", "trust"),
-    ("hub", "link", "osc", "jobs", "media", "engines", "viewer"),
+    ("hub", "link", "osc", "jobs", "media", "engines", "viewer", "speech", "preprocess"),
     ("stage", "dreaming"),  # the worker's, composed of floor 3
     ("projection",),  # its window, too
     ("relay", "worker", "producer", "img2img"),
@@ -99,6 +99,8 @@ def test_the_lowest_floors_need_the_standard_library_only(name: str) -> None:
         ("dreamrelay.engines", "torch diffusers transformers cv2 PySide6"),
         ("dreamrelay.media", "torch cv2 PySide6 mss SpoutGL"),
         ("dreamrelay.viewer", "torch cv2 PySide6 PIL"),
+        ("dreamrelay.speech", "numpy av pocketsphinx faster_whisper"),
+        ("dreamrelay.preprocess", "torch cv2 onnxruntime openvino"),
         ("dreamrelay.cli", "numpy torch cv2 PySide6 uvicorn"),
     ],
 )

@@ -42,7 +42,9 @@ from dreamrelay.relay.http import error_response, make_router
 from dreamrelay.relay.limits import Allowance, Slots
 from dreamrelay.relay.opening import Opening
 from dreamrelay.relay.reference import add_reference
+from dreamrelay.relay.voice import make_voice_router
 from dreamrelay.relay.websocket import ROLE_NEEDS, WebSocketPeer, parse_tracks
+from dreamrelay.speech import SpeechService
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +110,7 @@ class Relay:
 
     def __init__(self, settings: RelaySettings) -> None:
         self.settings = settings
+        self.speech = SpeechService(settings.speech)
         limits = Limits(
             message_bytes=int(settings.max_message_mb * 1024 * 1024),
             pixels=int(settings.max_megapixels * 1e6),
@@ -154,6 +157,7 @@ class Relay:
         router = make_router(self.hub, self._slots, self._closing)
         add_reference(router, self.hub)
         app.include_router(router)
+        app.include_router(make_voice_router(self.hub, self.speech))
         app.add_api_websocket_route("/", self._websocket_example)
         app.add_api_websocket_route("/streams/{stream}/{role}", self._native)
         app.add_api_websocket_route("/{path:path}", _no_such_path)
@@ -169,6 +173,7 @@ class Relay:
             ticker = tasks.create_task(self._tick())
             yield
             ticker.cancel()
+            await asyncio.to_thread(self.speech.close)
 
     async def _tick(self) -> None:
         while True:
