@@ -246,7 +246,8 @@ class Request:
             str((scope.get("client") or ("", 0))[0]),
             tuple(shown),
             in_link,
-            ("auth", FIRST_MESSAGE) in pairs,
+            # Of our own protocol only: the others have no word for it.
+            scope["path"].startswith("/streams/") and ("auth", FIRST_MESSAGE) in pairs,
         )
 
     @property

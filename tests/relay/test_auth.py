@@ -624,6 +624,14 @@ class TestFirstMessage:
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1008
 
+    @pytest.mark.parametrize("path", ["/", "/ws/viewer/listing_1", "/api/ws/x", "/nowhere"])
+    def test_on_the_doors_of_the_seeds_there_is_no_such_word(
+        self, strange: RunningRelay, path: str
+    ) -> None:
+        with pytest.raises(InvalidStatus) as caught:
+            connect(f"{strange.websocket}{path}?auth=first")
+        assert caught.value.response.status_code == 401
+
     def test_pages_of_others_may_not_even_so(self, strange: RunningRelay) -> None:
         uri = f"{strange.websocket}/streams/a/viewer?auth=first"
         with pytest.raises(InvalidStatus) as caught:
