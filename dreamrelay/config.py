@@ -261,7 +261,13 @@ class RelaySettings(Settings):
     """The relay: one port for WebSocket clients, the browser studio and HTTP."""
 
     section = "relay"
-    aliases = {"p": "port", "t": "token", "v": "verbose"}
+    aliases = {
+        "p": "port",
+        "t": "token",
+        "v": "verbose",
+        "max_queue_size": "max_users",
+        "timeout": "session_seconds",
+    }
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of them.")
     port: Port = Field(DEFAULT_PORT, description="Port to listen on; 0 for any free one.")
@@ -315,6 +321,12 @@ class RelaySettings(Settings):
     )
     ping_seconds: float = Field(
         20.0, gt=0, description="Between pings, and from a ping to the end of who does not answer."
+    )
+    max_users: int = Field(
+        0, ge=0, description="StreamDiffusion-Web pages at once (--max-queue-size); 0: any number."
+    )
+    session_seconds: Seconds = Field(
+        None, description="So long may one of these pages go on (--timeout); 0: for ever."
     )
     greeting: Literal["patient", "always"] = Field(
         "patient",

@@ -37,12 +37,15 @@ from dreamrelay.protocol.native import MAX_CREDIT, NativeDialect
 from dreamrelay.protocol.websocket_example import WebSocketExampleDialect
 from dreamrelay.relay.auth import Grant
 from dreamrelay.relay.connections import SPARE_CONNECTIONS, Limiting, deny, protocols
+from dreamrelay.relay.dreamstream import DreamStream
 from dreamrelay.relay.guard import BlackOut, Guard, first_token, grant_of
 from dreamrelay.relay.http import error_response, make_router
+from dreamrelay.relay.lending import Lender
 from dreamrelay.relay.limits import Allowance, Slots
 from dreamrelay.relay.opening import Opening
 from dreamrelay.relay.reference import add_reference
-from dreamrelay.relay.voice import make_voice_router
+from dreamrelay.relay.streamdiffusion_web import Offer, Speech, StreamDiffusionWeb
+from dreamrelay.relay.voice import Ear, make_voice_router
 from dreamrelay.relay.websocket import ROLE_NEEDS, WebSocketPeer, parse_tracks
 from dreamrelay.speech import SpeechService
 
@@ -108,9 +111,10 @@ class Relay:
     thread.
     """
 
-    def __init__(self, settings: RelaySettings) -> None:
+    def __init__(self, settings: RelaySettings, *, speech: Speech | None = None) -> None:
         self.settings = settings
         self.speech = SpeechService(settings.speech)
+        self._speech = speech or (Ear(self.speech) if self.speech.enabled else None)
         limits = Limits(
             message_bytes=int(settings.max_message_mb * 1024 * 1024),
             pixels=int(settings.max_megapixels * 1e6),
@@ -130,6 +134,7 @@ class Relay:
                 settings.max_messages_per_second,
             )
         )
+        self._lender = Lender(self.hub, DEFAULT_STREAM)
         self.app = self._make_app()
 
     # -- the app ----------------------------------------------------------------------------------
@@ -142,6 +147,7 @@ class Relay:
             docs_url=None,  # its pages load scripts from elsewhere
             redoc_url=None,
             lifespan=self._lifespan,
+            responses={"4XX": {"description": "Why not"}, 503: {"description": "Not now"}},
         )
         upload_bytes = int(self.settings.max_upload_mb * 1024 * 1024)
         app.add_middleware(Guard, gate=gate, slots=self._slots, upload_bytes=upload_bytes)
@@ -150,7 +156,6 @@ class Relay:
                 CORSMiddleware,
                 allow_origins=sorted(gate.origins),
                 allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-            responses={"4XX": {"description": "Why not"}, 503: {"description": "Not now"}},
                 allow_headers=["Authorization", "Content-Type"],
                 max_age=600,
             )
@@ -160,6 +165,15 @@ class Relay:
         app.include_router(make_voice_router(self.hub, self.speech))
         app.add_api_websocket_route("/", self._websocket_example)
         app.add_api_websocket_route("/streams/{stream}/{role}", self._native)
+        DreamStream(self.hub, self._lender, self._serve_peer).add(app)
+        offer = Offer(
+            DEFAULT_STREAM,
+            self.settings.max_users,
+            self.settings.session_seconds,
+            Stream.refer,
+            self._speech,
+        )
+        StreamDiffusionWeb(self.hub, self._lender, self._serve_peer, self._slots, offer).add(app)
         app.add_api_websocket_route("/{path:path}", _no_such_path)
         for refusal in (ProtocolError, AuthError, LimitError):
             app.add_exception_handler(refusal, _on_error)
@@ -179,12 +193,15 @@ class Relay:
         while True:
             await asyncio.sleep(1)
             self.hub.tick()
+            self._lender.tick()
 
     async def _websocket_example(self, websocket: WebSocket) -> None:
         grace = GREETING_GRACE if self.settings.greeting == "patient" else 0.0
         dialect = WebSocketExampleDialect(self.hub.limits, greeting_grace=grace)
         name = websocket.query_params.get("stream", DEFAULT_STREAM)
-        await self._serve_peer(websocket, dialect, name, "producer")
+        ready = contextlib.nullcontext(dialect)
+        joins = dialect.joins_at_once
+        await self._serve_peer(websocket, lambda _: ready, name, "producer", joins_at_once=joins)
 
     async def _native(self, websocket: WebSocket, stream: str, role: str) -> None:
         if role not in ROLES:
@@ -205,34 +222,39 @@ class Relay:
         except ProtocolError as error:
             await _deny(websocket, 400, error)
             return
-        dialect = NativeDialect(known, self.hub.limits)
-        await self._serve_peer(websocket, dialect, stream, known, tracks, credit)
+        ready = contextlib.nullcontext(NativeDialect(known, self.hub.limits))
+        await self._serve_peer(websocket, lambda _: ready, stream, known, tracks, credit)
 
     async def _serve_peer(
         self,
         websocket: WebSocket,
-        dialect: Dialect,
+        prepare: Callable[[Stream], contextlib.AbstractContextManager[Dialect]],
         name: str,
         role: Role,
         tracks: tuple[Track, ...] = (),
         credit: int | None = None,
+        *,
+        joins_at_once: bool = True,
     ) -> None:
         address = grant_of(websocket.scope).address
         try:
             self._slots.check(address)
             with self._slots.taking(address):
                 grant = await self._named(websocket)
-                if dialect.joins_at_once:
+                if joins_at_once:
                     grant.check(ROLE_NEEDS[role], name)
                 elif not (grant.permissions and grant.reaches(name)):
                     raise AuthError(f"this token is for other streams than {name[:64]!r}")
+                if not grant.allows("view", name):
+                    tracks = ()  # a broadcaster that may not see what is made of its pictures
                 stream = self.hub.stream(name, address)
                 bucket = self._slots.bucket(address)
-                peer = WebSocketPeer(
-                    websocket, dialect, stream, role, self.hub.limits, grant, bucket
-                )
-                peer.name = websocket.query_params.get("name", "")[:200]
-                await self._host(peer, stream, tracks, credit)
+                with prepare(stream) as dialect:
+                    peer = WebSocketPeer(
+                        websocket, dialect, stream, role, self.hub.limits, grant, bucket
+                    )
+                    peer.name = websocket.query_params.get("name", "")[:200]
+                    await self._host(peer, stream, tracks, credit)
         except (AuthError, LimitError) as error:
             await _deny(websocket, error.status, error)
         except ProtocolError as error:

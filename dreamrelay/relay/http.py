@@ -36,7 +36,7 @@ from dreamrelay.relay.metrics import render
 
 MAX_PATCH_BYTES = 64 * 1024
 
-_BOUNDARY = "dreamrelay"
+BOUNDARY = "frame"
 _numbers = itertools.count(1)
 
 StreamName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="A stream's name")]
@@ -80,7 +80,7 @@ def part(packet: Packet) -> bytes:
     The *next* boundary is already in it: browsers show a part when they have seen its end.
     """
     head = f"Content-Type: {packet.codec.mime}\r\nContent-Length: {len(packet.data)}\r\n\r\n"
-    return b"".join((head.encode(), packet.data, f"\r\n--{_BOUNDARY}\r\n".encode()))
+    return b"".join((head.encode(), packet.data, f"\r\n--{BOUNDARY}\r\n".encode()))
 
 
 async def parts(stream: Stream, track: Track, closing: asyncio.Event) -> AsyncIterator[bytes]:
@@ -88,7 +88,7 @@ async def parts(stream: Stream, track: Track, closing: asyncio.Event) -> AsyncIt
     client = PictureClient()
     stream.join(client, (track,))
     try:
-        yield f"--{_BOUNDARY}\r\n".encode()
+        yield f"--{BOUNDARY}\r\n".encode()
         while not closing.is_set():
             await client.something.wait()
             client.something.clear()
@@ -140,7 +140,8 @@ def make_router(hub: Hub, slots: Slots, closing: asyncio.Event) -> APIRouter:
 def _status(hub: Hub) -> dict[str, Any]:
     return {
         "status": "ok",
-        "service": "dreamrelay",
+        "service": "livestream-processor-websocket",  # as DreamStream's pages know it
+        "server": "dreamrelay",
         "version": __version__,
         "streams": [stream.status() for stream in hub.streams.values()],
     }
@@ -193,10 +194,6 @@ def _add_status(router: APIRouter, hub: Hub) -> None:
     async def metrics() -> Response:
         return Response(render(hub), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @router.get("/streams", summary="All streams")
-    async def streams() -> dict[str, Any]:
-        return {"streams": _status(hub)["streams"]}
-
     @router.get("/streams/{name}", summary="One stream: status and parameters")
     async def stream_status(name: StreamName) -> Response:
         stream = hub.find(name)
@@ -220,7 +217,7 @@ def _add_pictures(router: APIRouter, hub: Hub, slots: Slots, closing: asyncio.Ev
 
         return StreamingResponse(
             counted(),
-            media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}",
+            media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 

@@ -35,7 +35,7 @@ class TestPages:
         status, headers, body = answer(relay, "/", Accept=accept)
         assert (status, headers["content-type"]) == (200, "application/json")
         fields = json.loads(body)
-        assert (fields["status"], fields["service"], fields["streams"]) == ("ok", "dreamrelay", [])
+        assert (fields["status"], fields["server"], fields["streams"]) == ("ok", "dreamrelay", [])
 
     @pytest.mark.parametrize(
         ("path", "framed"), [("/", "'none'"), ("/streams/default/view", "'self'")]
@@ -229,7 +229,7 @@ class TestPictures:
             until(lambda: relay.hub.streams["default"].status()["viewers"] == 1)
             producer.publish()
             lines = b""
-            while lines.count(b"--dreamrelay\r\n") < 2:
+            while lines.count(b"--frame\r\n") < 2:
                 lines += reply.readline()
 
     def test_who_comes_later_sees_the_last_picture_at_once(self, relay: RunningRelay) -> None:
@@ -237,7 +237,7 @@ class TestPictures:
             producer.publish()
             until(lambda: relay.hub.streams["default"].tracks["output"].last)
             with mjpeg(relay) as reply:
-                kind, data = next_part(reply, b"dreamrelay")
+                kind, data = next_part(reply, b"frame")
                 assert kind == "image/jpeg"
                 assert mean_colour(data)[2] > 200
 
