@@ -27,6 +27,9 @@ SURE = 0.5
 """Below this agreement nothing was heard. Of spoken commands nearly all are above it, of speech
 about other things hardly any: docs/voice.md has the figures."""
 
+LEAST = 0.3
+"""A word below this agreement was not said: another one was, that the grammar does not have."""
+
 LEAST_SPOKEN = 0.15
 """Seconds; shorter is a click."""
 
@@ -91,7 +94,7 @@ class SphinxSpeech(Speech):
         said = self._read(decoder, _DICTATION, sound, begin / RATE)
         phones = [_phones(decoder, word) for word in words]
         sure, each = agreement(phones, [p for word in said for p in _phones(decoder, word)])
-        kept = [replace(w, confidence=c) for w, c in zip(words, each, strict=True) if c >= SURE]
+        kept = [replace(w, confidence=c) for w, c in zip(words, each, strict=True) if c >= LEAST]
         kept = grammar.complete(kept, self._listened)
         if sure < SURE or not kept:
             return Heard("", sure, (), seconds, spoken)
