@@ -158,13 +158,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._watchdog.watch()
 
     def send_receive_event_to_app(self) -> None:
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return  # nobody hears it any more
+        alone = self.queue.empty()
+        if self.curr_msg_data_type == "bytes":
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+        else:
+            try:
+                self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
+            except UnicodeDecodeError:  # uvicorn's own logs each as an error, with its traceback
+                self.conn.fail(1007, "expected UTF-8")
+                self.handle_parser_exception()
+                return
         # uvicorn stops reading at each message until the application has taken it. Nearly always it
         # takes it at once, so one message may lie there: that saves each two calls to the kernel.
-        paused, alone = self.read_paused, self.queue.empty()
-        self.read_paused = paused or alone
-        super().send_receive_event_to_app()
-        if alone:
-            self.read_paused = paused
+        if not alone and not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
 
     def handle_ping(self) -> None:
         if self._too_many_control_frames():
