@@ -6,6 +6,7 @@ share beside the stream itself lies in a :class:`Broadcast`. See ``docs/protocol
 """
 
 import math
+import secrets
 import time
 from abc import abstractmethod
 from collections import deque
@@ -139,6 +140,10 @@ class DreamStreamDialect(Dialect):
         self._values: Mapping[str, Any] = {}
         self._standing = Standing(active=False, ended=False)
         self._state = ""
+        self.came_by_words = False
+        """It said ``start_stream`` or ``join_stream`` instead of naming a path; it waits for the
+        answer.
+        """
 
     # -- in ---------------------------------------------------------------------------------------
 
@@ -195,7 +200,7 @@ class DreamStreamDialect(Dialect):
         match notice:
             case Welcome():
                 problem = [_text("error", message=self._problem)] if self._problem else []
-                return [*self._greeting(), *problem]
+                return [*self._greeting(self.came_by_words), *problem]
             case SchemaChanged(schema):
                 self._processors = _choices(schema or {})
                 return []
@@ -215,8 +220,9 @@ class DreamStreamDialect(Dialect):
             case _:
                 return []
 
-    def _greeting(self) -> list[str | bytes]:
-        return []
+    @abstractmethod
+    def _greeting(self, by_words: bool) -> list[str | bytes]:
+        """What it hears first."""
 
     @abstractmethod
     def _changed(self, before: Mapping[str, Any], id_: Any) -> list[str | bytes]:
@@ -398,7 +404,9 @@ class BroadcasterDialect(DreamStreamDialect):
 
     # -- out --------------------------------------------------------------------------------------
 
-    def _greeting(self) -> list[str | bytes]:
+    def _greeting(self, by_words: bool) -> list[str | bytes]:
+        if by_words:
+            return [_text("stream_created", streamId=self._broadcast.stream)]
         processor = self._broadcast.processor
         message = f"Using {processor} processor"
         return [_text("processor_info", processor_type=processor, message=message)]
@@ -460,6 +468,9 @@ class ViewerDialect(DreamStreamDialect):
 
     # -- out --------------------------------------------------------------------------------------
 
+    def _greeting(self, by_words: bool) -> list[str | bytes]:
+        return [_text("joined_stream", streamId=self._broadcast.stream)] if by_words else []
+
     def _style(self) -> list[str | bytes]:
         if not self._prompt:
             return []
@@ -509,11 +520,34 @@ class ListingDialect(ViewerDialect):
     ``listing_...``, and takes the first message for the answer.
     """
 
-    def _greeting(self) -> list[str | bytes]:
-        return []
-
 
 LISTING_PREFIX = "listing_"
+
+
+NO_OPENING = orjson.dumps({"type": "error", "message": _INVALID}).decode()
+"""What one hears that says something else than an older page does first."""
+
+
+def read_opening(message: str) -> tuple[str, str] | None:
+    """Who says this first, a broadcaster or a viewer, and of which stream; None if neither.
+
+    An older page names no role in its path. A broadcaster that names no stream gets a new one.
+    """
+    try:
+        fields = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return None
+    kind = fields.get("type") if isinstance(fields, dict) else None
+    stream = fields.get("streamId") if kind else None
+    if kind == "start_stream":
+        return "broadcaster", stream if stream and isinstance(stream, str) else _new_stream()
+    if kind == "join_stream" and stream and isinstance(stream, str):
+        return "viewer", stream
+    return None
+
+
+def _new_stream() -> str:
+    return f"stream_{secrets.token_hex(4)}"
 
 
 def invalid_processor(came: Any) -> str:

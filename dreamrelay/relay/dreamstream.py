@@ -1,5 +1,6 @@
 """The doors of DreamStream's pages: their WebSockets, and what they ask over HTTP."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from dreamrelay.protocol.dreamstream import (
     DEFAULT_PROCESSOR,
     DEFAULT_STRENGTH,
     LISTING_PREFIX,
+    NO_OPENING,
     PROCESSORS,
     Broadcast,
     BroadcasterDialect,
@@ -26,6 +28,7 @@ from dreamrelay.protocol.dreamstream import (
     ViewerDialect,
     invalid_processor,
     processor_patch,
+    read_opening,
 )
 from dreamrelay.protocol.messages import Dialect, ReplyDue, Role
 from dreamrelay.relay.connections import deny
@@ -50,10 +53,10 @@ LISTING_MESSAGES = 100
 
 INVALID_CLIENT = "Invalid client type"
 
-_ROLES: dict[str, tuple[Role, type[BroadcasterDialect] | type[ViewerDialect]]] = {
-    "broadcaster": ("producer", BroadcasterDialect),
-    "viewer": ("viewer", ViewerDialect),
-}
+FIRST_WORD_SECONDS = 10.0
+"""For one that came without a role to say what it wants."""
+
+_ROLES: dict[str, Role] = {"broadcaster": "producer", "viewer": "viewer"}
 
 
 class Serve(Protocol):
@@ -116,6 +119,7 @@ class DreamStream:
     def add(self, app: FastAPI) -> None:
         """Add the routes."""
         app.include_router(self._router())
+        app.add_api_websocket_route("/ws", self._connect_by_words)
         app.add_api_websocket_route("/ws/{client_type}/{stream}", self._connect)
         for client_type in _ROLES:  # pages older than the /ws in front
             app.add_api_websocket_route(f"/{client_type}/{{stream}}", self._connect)
@@ -165,17 +169,40 @@ class DreamStream:
             await websocket.accept()
             await websocket.close(1008, INVALID_CLIENT)
             return
-        role, _ = _ROLES[client_type]
-        if role == "viewer" and stream.startswith(LISTING_PREFIX):
+        if client_type == "viewer" and stream.startswith(LISTING_PREFIX):
             await self._list(websocket, stream)
             return
+        await self._join(websocket, client_type, stream)
 
+    async def _connect_by_words(self, websocket: WebSocket) -> None:
+        """The way of an older server: the first message says who it is, and where."""
+        await websocket.accept()
+        try:
+            async with asyncio.timeout(FIRST_WORD_SECONDS):
+                opening = read_opening(await websocket.receive_text())
+        except (TimeoutError, KeyError):  # KeyError: it was bytes
+            opening = None
+        except WebSocketDisconnect:
+            return
+        if opening is None:
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                await websocket.send_text(NO_OPENING)
+                await websocket.close(1008, "expected start_stream or join_stream first")
+            return
+        client_type, stream = opening
+        await self._join(websocket, client_type, stream, by_words=True)
+
+    async def _join(
+        self, websocket: WebSocket, client_type: str, stream: str, *, by_words: bool = False
+    ) -> None:
         @contextlib.contextmanager
         def prepare(found: Stream) -> Iterator[Dialect]:
             with self._broadcast(found) as broadcast, self._lender.guest(found):
-                yield self._dialect(websocket, client_type, found, broadcast)
+                dialect = self._dialect(websocket, client_type, found, broadcast)
+                dialect.came_by_words = by_words
+                yield dialect
 
-        await self._serve(websocket, prepare, stream, role, ("output",))
+        await self._serve(websocket, prepare, stream, _ROLES[client_type], ("output",))
 
     @contextlib.contextmanager
     def _broadcast(self, stream: Stream) -> Iterator[Broadcast]:

@@ -129,6 +129,31 @@ class TestPages:
             say(viewer, type="join_stream", streamId="alice")
             assert hear_of(viewer, "joined_stream")["streamId"] == "alice"
 
+    def test_pages_of_an_older_server_say_their_role(self, relay: RunningRelay) -> None:
+        with Painter(relay), seed(relay, "/ws") as camera, seed(relay, "/ws") as viewer:
+            say(camera, type="start_stream")
+            created = hear(camera)
+            assert created["type"] == "stream_created"
+            stream = created["streamId"]
+            say(viewer, type="join_stream", streamId=stream)
+            assert hear(viewer) == {"type": "joined_stream", "streamId": stream}
+            say(camera, type="frame", streamId=stream, frame=data_url())
+            frame = hear_of(viewer, "frame")
+            assert frame["frame"].startswith("data:image")
+            assert isinstance(frame["timestamp"], int)
+            camera.close()
+            assert hear_of(viewer, "stream_ended")["streamId"] == stream
+
+    @pytest.mark.parametrize(
+        "message", ["{", "[]", '{"type":"frame"}', '{"type":"join_stream"}', b"\0"]
+    )
+    def test_who_says_none_is_sent_away(self, relay: RunningRelay, message: str | bytes) -> None:
+        with seed(relay, "/ws") as websocket:
+            websocket.send(message)
+            assert hear(websocket) == {"type": "error", "message": "Invalid message format"}
+            with pytest.raises(ConnectionClosed):
+                websocket.recv(10)
+
     @pytest.mark.parametrize("path", ["/ws/director/alice", "/ws/Viewer/alice"])
     def test_another_role_is_let_in_and_sent_away(self, relay: RunningRelay, path: str) -> None:
         with connect(relay.websocket + path) as websocket:
