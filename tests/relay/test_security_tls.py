@@ -217,7 +217,7 @@ class TestCertificate:
             {"tls_cert": str(both)},
             {"tls_cert": str(certificate), "tls_key": str(key)},
         ):
-            relay = Relay(RelaySettings(port=0, **settings))  # type: ignore[arg-type]
+            relay = Relay(RelaySettings(port=0, **settings))
             assert relay.opening.certificate is not None
             assert relay.opening.certificate.fingerprint == made.fingerprint
             assert relay.opening.link(1).startswith("https://")
@@ -233,7 +233,7 @@ class TestCertificate:
     )
     def test_files_that_do_not_work(self, settings: dict[str, str]) -> None:
         with pytest.raises(ConfigError) as caught:
-            Relay(RelaySettings(**settings))  # type: ignore[arg-type]
+            Relay(RelaySettings(**settings))
         assert "--tls-" in str(caught.value)
         assert "\n" not in str(caught.value)
 
