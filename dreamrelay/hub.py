@@ -54,6 +54,8 @@ IDLE_NS = 2_000_000_000
 PATIENCE = 3
 """A producer that is on air but slow is waited for this many of its intervals."""
 LONGEST_INTERVAL_NS = 10_000_000_000
+CROWD_NS = 100_000_000
+"""How many look is told no more often than this, unless it is the first or the last of them."""
 PRODUCER_CREDIT = 2
 """Packets a producer may have on the wire: one under way while the ack of the other returns."""
 
@@ -224,6 +226,7 @@ class Stream:
         self._had_worker = False
         self._last_words = ""
         self._told_status: dict[str, Any] = {}
+        self._told_ns = 0
 
     # -- peers ------------------------------------------------------------------------------------
 
@@ -688,9 +691,15 @@ class Stream:
         """Tell the status when something of it that is noticed has changed."""
         status = self.status()
         told = {key: status[key] for key in _NOTICED}
-        if always or told != self._told_status:
-            self._told_status = told
-            self._tell(StatusChanged(status))
+        if not always:
+            if told == self._told_status:
+                return
+            before = self._told_status.get("viewers", 0)
+            crowd = {**told, "viewers": before} == self._told_status and before and told["viewers"]
+            if crowd and self._clock_ns() - self._told_ns < CROWD_NS:
+                return  # a page that comes and goes all the time is not told to everybody each time
+        self._told_status, self._told_ns = told, self._clock_ns()
+        self._tell(StatusChanged(status))
 
     def _tell(self, notice: Notice, besides: Peer | None = None) -> None:
         for peer in list(self.peers.values()):

@@ -121,6 +121,7 @@ class DreamStream:
         app.include_router(self._router())
         app.add_api_websocket_route("/ws", self._connect_by_words)
         app.add_api_websocket_route("/ws/{client_type}/{stream}", self._connect)
+        app.add_api_websocket_route("/ws//{client_type}/{stream}", self._connect)  # the home page's
         for client_type in _ROLES:  # pages older than the /ws in front
             app.add_api_websocket_route(f"/{client_type}/{{stream}}", self._connect)
 
@@ -233,7 +234,8 @@ class DreamStream:
                 broadcast.processor = asked
             self._begin(stream, broadcast.processor)
             return BroadcasterDialect(broadcast, self._directory, self._hub.limits, problem=problem)
-        address = websocket.client.host if websocket.client else ""
+        here = websocket.client.host if websocket.client else ""
+        address = grant_of(websocket.scope).address or here
         seen = stream.tracks["output"].last
         if seen is not None and self._replays.allow(address, stream.name):
             seen = None

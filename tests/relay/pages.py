@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from dreamrelay.hub import Peer
 from dreamrelay.packet import Packet
+from dreamrelay.protocol.messages import Notice, RequestOffered, Role
 from dreamrelay.protocol.native import decode_packet, encode_packet
 from tests.relay.clients import base64_picture, native
 from tests.support import RunningRelay, picture
@@ -46,7 +48,11 @@ class Painter(threading.Thread):
         self.fail = ""
 
     def run(self) -> None:
-        hello: dict[str, Any] = {"schema": self.SCHEMA, "parameters": {"prompt": "white"}, "credit": 2}
+        hello: dict[str, Any] = {
+            "schema": self.SCHEMA,
+            "parameters": {"prompt": "white"},
+            "credit": 2,
+        }
         relay, stream = self._relay, self._stream
         with suppress(ConnectionClosed), native(relay, "worker", stream=stream, **hello) as client:
             self._websocket = client.websocket
@@ -91,6 +97,25 @@ class Painter(threading.Thread):
         assert self._websocket is not None
         self._websocket.close()
         self.join(10)
+
+
+class Somebody(Peer):
+    """A peer without a socket, who keeps what it hears."""
+
+    def __init__(self, role: Role, name: str = "") -> None:
+        self.role = role
+        self.id = f"{role}-{id(self)}"
+        self.name = name
+        self.heard: list[Notice] = []
+
+    def notify(self, notice: Notice) -> None:
+        self.heard.append(notice)
+
+    def wake(self) -> None:
+        """It looks by itself."""
+
+    def offered(self) -> list[RequestOffered]:
+        return [notice for notice in self.heard if isinstance(notice, RequestOffered)]
 
 
 COLOURS = ("white", "red", "lime", "blue")

@@ -12,10 +12,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from dreamrelay.hub import Stream
 from dreamrelay.protocol.dreamstream import PICTURE_LIMIT
+from dreamrelay.protocol.messages import Limits, StatusChanged
 from dreamrelay.relay.dreamstream import FIRST_WORDS, LISTING_MESSAGES, MOST_REPLAYS, Replays
 from tests.relay.clients import answer, hear, native, raw_websocket, say, seed, silent
-from tests.relay.pages import BroadcastPage, Painter, WatchPage, data_url
+from tests.relay.pages import BroadcastPage, Painter, Somebody, WatchPage, data_url
 from tests.support import RunningRelay, mean_colour, picture, until
 
 INVALID = {"error": "Invalid message format"}
@@ -119,6 +121,11 @@ class TestPages:
                 with pytest.raises(ConnectionClosed):
                     chatty.recv(10)
             assert not any("listing" in name for name in relay.hub.streams)
+
+    def test_its_address_may_have_a_slash_too_many(self, relay: RunningRelay) -> None:
+        with seed(relay, "/ws//viewer/listing_x") as home:
+            say(home, type="list_streams")
+            assert hear(home) == {"type": "streams_list", "streams": []}
 
     @pytest.mark.parametrize("path", ["/broadcaster/alice", "/ws/broadcaster/alice"])
     def test_older_pages_know_no_ws(self, relay: RunningRelay, path: str) -> None:
@@ -295,6 +302,22 @@ class TestStorm:
                 until(lambda: len(page.shown) > before)  # noqa: B023 - called at once
             page.closing.wait(0.3)  # where it is greeted each time it comes back 15 times
             assert page.joins <= 6, "a picture each, a greeting or two, and the one that waits"
+
+    def test_who_comes_and_goes_is_not_told_to_everybody_each_time(self) -> None:
+        now = 10**18
+        stream = Stream("alice", Limits(), clock_ns=lambda: now)
+        watcher, pages = Somebody("viewer"), [Somebody("viewer") for _ in range(80)]
+        stream.join(watcher, ("output",))
+        before = len(watcher.heard)
+        for page in pages:
+            now += 10_000_000
+            stream.join(page, ("output",))
+            stream.leave(page)
+        told = [n.status["viewers"] for n in watcher.heard[before:] if isinstance(n, StatusChanged)]
+        assert len(told) <= 10
+        stream.tick()
+        (last,) = [n for n in watcher.heard[-1:] if isinstance(n, StatusChanged)]
+        assert last.status["viewers"] == 1
 
     def test_once_a_second_for_each_address_and_stream(self) -> None:
         now = 0.0

@@ -10,16 +10,14 @@ from dreamrelay.packet import Packet
 from dreamrelay.protocol.messages import (
     Answered,
     Delivery,
-    Notice,
     ParametersChanged,
-    RequestOffered,
-    Role,
     StatusChanged,
     StatusReceived,
     Unanswered,
     WorkerHello,
 )
 from dreamrelay.relay.lending import CREDIT, PICTURE_BYTES, Lender, Loan
+from tests.relay.pages import Somebody
 from tests.support import picture
 
 RED, BLUE = picture("red"), picture("blue")
@@ -31,23 +29,6 @@ SCHEMA: dict[str, Any] = {
     },
 }
 HELLO = WorkerHello("test", "none", "cpu", 64, 48, SCHEMA, {"prompt": "white", "strength": 0.5})
-
-
-class Somebody(Peer):
-    def __init__(self, role: Role, name: str = "") -> None:
-        self.role = role
-        self.id = f"{role}-{id(self)}"
-        self.name = name
-        self.heard: list[Notice] = []
-
-    def notify(self, notice: Notice) -> None:
-        self.heard.append(notice)
-
-    def wake(self) -> None:
-        """It looks by itself."""
-
-    def offered(self) -> list[RequestOffered]:
-        return [notice for notice in self.heard if isinstance(notice, RequestOffered)]
 
 
 class House:
