@@ -351,7 +351,7 @@ class Stream:
             self._tell_status()
         self._seq += 1
         stamps = (*packet.stamps, Stamp(Hop.RELAYED, self._unix_ns()))
-        packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False)
+        packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False, preview=False)
         self._hand_out(packet, "input")
         if self._seats:
             self._waiting.put(packet)
@@ -377,7 +377,7 @@ class Stream:
         seat = self._seat_of(peer)
         request = self._inflight.get(packet.seq)
         if packet.private or request is not None or packet.seq in self._private:
-            if request is not None and request.worker is peer:
+            if request is not None and request.worker is peer and not packet.preview:
                 del self._inflight[packet.seq]
                 prompt = request.patch.get("prompt") or self.values.get("prompt") or ""
                 request.peer.notify(Answered(request.ticket, packet, str(prompt)))
@@ -392,10 +392,10 @@ class Stream:
             packet = packet.but(seq=self._seq)
         last = self.tracks["output"].last
         # A number that was never given out is that of an input from before a restart.
-        if packet.seq > self._seq or (last is not None and packet.seq <= last.seq):
+        if packet.seq > self._seq or (last is not None and not _follows(packet, last)):
             self.late += 1
             return
-        self._hand_out(packet, "output", measured=not painted)
+        self._hand_out(packet, "output", measured=not painted and not packet.preview)
         if painted != self._painted:
             self._painted = painted
             self._tell_status()
@@ -689,6 +689,11 @@ class Stream:
         for peer in list(self.peers.values()):
             if peer is not besides:
                 peer.notify(notice)
+
+
+def _follows(packet: Packet, last: Packet) -> bool:
+    """Whether a result may be shown after ``last``: of a newer input, or better of the same."""
+    return packet.seq > last.seq or (packet.seq == last.seq and last.preview)
 
 
 class Hub:

@@ -822,6 +822,29 @@ class TestRequests:
         assert len(asker.heard) == 1
 
 
+class TestPreview:
+    """A result that is shown while it is worked at."""
+
+    def test_better_ones_of_the_same_input_follow_until_it_is_done(self, room: Room) -> None:
+        viewer, producer, worker = room.viewer(credit=None), room.producer(), room.worker(3)
+        room.send(producer, 2)
+        shown = []
+        for seq, preview in ((1, True), (1, True), (1, False), (1, True), (1, False), (2, False)):
+            room.stream.publish(picture(seq).but(preview=preview), "output", worker)
+            shown.append(room.take(viewer))
+        assert shown == [1, 1, 1, None, None, 2]
+        assert room.stream.late == 2
+
+    def test_a_request_is_answered_by_the_whole_picture(self, room: Room) -> None:
+        viewer, worker = room.viewer(), room.worker()
+        room.stream.request(picture(), {}, 5, viewer)
+        seq = worker.last(RequestOffered).packet.seq
+        room.stream.publish(picture(seq, private=True).but(preview=True), "output", worker)
+        assert not viewer.of(Answered)
+        room.stream.publish(picture(seq, private=True), "output", worker)
+        assert viewer.last(Answered).ticket == 5
+
+
 class TestControl:
     """What steers the engine, for people to look at."""
 

@@ -58,7 +58,7 @@ _STAMP = struct.Struct("<B3xQ")
 _MAGIC = b"DR"
 _COUNTER = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _HOPS = {int(hop): hop for hop in Hop}
-_PRIVATE = 1
+_PRIVATE, _PREVIEW = 1, 2
 
 
 def encode_packet(packet: Packet, track: Track) -> bytes:
@@ -70,7 +70,7 @@ def encode_packet(packet: Packet, track: Track) -> bytes:
         packet.codec,
         _HEADER.size + _STAMP.size * len(stamps),
         TRACKS.index(track),
-        _PRIVATE if packet.private else 0,
+        (_PRIVATE if packet.private else 0) | (_PREVIEW if packet.preview else 0),
         packet.seq,
         packet.captured_ns,
         packet.revision,
@@ -120,6 +120,7 @@ def decode_packet(message: bytes) -> tuple[Packet, Track]:
         revision,
         tuple(stamps),
         bool(flags & _PRIVATE),
+        bool(flags & _PREVIEW),
     )
     return packet, TRACKS[track]
 

@@ -127,6 +127,7 @@ packets = st.builds(
     revision=st.integers(0, 2**32 - 1),
     stamps=st.lists(stamps, max_size=MAX_STAMPS).map(tuple),
     private=st.booleans(),
+    preview=st.booleans(),
 )
 
 
@@ -187,7 +188,7 @@ class TestPackets:
     def test_unknown_flags_and_reserved_bytes_are_ignored(self) -> None:
         packet, track = PACKETS["output_private"]
         data = bytearray(encode_packet(packet, track))
-        data[7] |= 0b1010
+        data[7] |= 0b1100
         data[33:36] = b"\xff\xff\xff"
         assert decode_packet(bytes(data)) == (packet, track)
 
