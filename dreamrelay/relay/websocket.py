@@ -38,6 +38,7 @@ from dreamrelay.protocol.messages import (
     RequestReceived,
     Role,
     SchemaChanged,
+    SourceReported,
     StatusChanged,
     StatusReceived,
     Welcome,
@@ -282,6 +283,8 @@ class WebSocketPeer(Peer):
                 self._stream.request(packet, patch, ticket, self)
             case StatusReceived():
                 self._stream.report(self, event)
+            case SourceReported():
+                self._stream.report_source(self, event)
             case FailureReceived(seq, text):
                 self._stream.fail(seq, text, self)
             case ReplyDue(reply):
