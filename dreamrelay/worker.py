@@ -137,7 +137,7 @@ class Worker(Listener):
         self._encoded: tuple[Frame, bytes] | None = None
         self._revision = 0
         self._said: tuple[str, str, float | None] = ("loading", "", None)
-        self._trouble = ""
+        self._trouble = self._absent = ""
         self._watching, self._idle = 0, False
         self._alone_since: float | None = time.monotonic()
         """Since when there has been no relay; None while there is one."""
@@ -363,9 +363,18 @@ class Worker(Listener):
         elif kind == "audience":
             self._watching, self._idle = whole(fields, "watching", 0), fields.get("idle") is True
             self._wake_engine()
+        elif kind == "status":
+            self._hear_source(str(fields.get("input_text") or ""))
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
             self._stage.tell_error(str(fields.get("message")))
+
+    def _hear_source(self, trouble: str) -> None:
+        """Why nothing comes in, as its producer says: our window and OSC show it too."""
+        if trouble != self._absent:
+            self._absent = trouble
+            if self.viewer is not None:
+                self.viewer.note(f"no picture: {trouble}" if trouble else "")
 
     def received(self, packet: Packet, track: Track) -> None:
         session = self.link.session if self.link else 0
@@ -403,7 +412,7 @@ class Worker(Listener):
     def _standing(self) -> Standing:
         statistics = self.statistics
         rate, age = statistics.results.rate, statistics.age_ms
-        return Standing(self.state, self._said[1], rate, age, self._trouble)
+        return Standing(self.state, self._said[1], rate, age, self._trouble or self._absent)
 
     def _known_values(self) -> dict[str, Any]:
         """The parameters that the engine has, with their values; none before it is loaded."""

@@ -72,7 +72,8 @@ class Spout:
         system = platform.system()
         if system != "Windows":
             raise DeviceError(
-                f"Spout is a technology of Windows, this is {system}: use another source or sink"
+                f"Spout is a technology of Windows, this is {system}: use another source or sink",
+                final=True,
             )
         return cls(*(Entry(f"SpoutGL{name}", "Spout", "spout").load() for name in _USED))
 

@@ -70,7 +70,8 @@ class Syphon:
         system = platform.system()
         if system != "Darwin":
             raise DeviceError(
-                f"Syphon is a technology of macOS, this is {system}: use another source or sink"
+                f"Syphon is a technology of macOS, this is {system}: use another source or sink",
+                final=True,
             )
         return cls(*(Entry(f"syphon{name}", "Syphon", "syphon").load() for name in _USED))
 
