@@ -65,8 +65,14 @@ def start_relay(settings: RelaySettings) -> Iterator[RunningRelay]:
         yield RunningRelay(url.partition("?")[0], relay.hub)
 
 
-def until(condition: Callable[[], T | None], seconds: float = 30.0, what: str = "") -> T:
-    """Wait for ``condition`` to return something true, and return that.
+def until(
+    condition: Callable[[], T | None],
+    seconds: float = 30.0,
+    what: str = "",
+    *,
+    every: float = 0.02,
+) -> T:
+    """Wait for ``condition`` to return something true, and return that; look ``every`` seconds.
 
     Raises:
         AssertionError: it did not within ``seconds``; says what was waited for.
@@ -78,7 +84,7 @@ def until(condition: Callable[[], T | None], seconds: float = 30.0, what: str = 
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:.0f} s for {what or condition!r}")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 class Program:
