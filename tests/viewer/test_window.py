@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dreamrelay.viewer import Closed, Event, Painted, Paused, Snapshot, Viewer
+from dreamrelay.viewer.look import Look
 
 PROGRAMS = ("Xvfb", "openbox", "xdotool", "wmctrl", "xrandr", "xprop", "xwininfo")
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -364,6 +366,58 @@ def test_second_screen_is_opened_in_full_screen_and_left_by_n(
     stage.fills((640, 0, 640, 800))
 
 
+def killed_and_opened_again(stage: Stage) -> None:
+    """As when its process was shot; the keyboard goes to the new window."""
+    assert stage.viewer.pid is not None
+    os.kill(stage.viewer.pid, signal.SIGKILL)
+    eventually(lambda: any(isinstance(event, Closed) for event in stage.hear()), "it is told")
+    stage.viewer.restart()
+    eventually(stage.has_keyboard, "the window has the keyboard")
+
+
+def test_a_window_that_is_opened_again_looks_as_it_did(
+    open_on: Opener, two_screens: Desktop
+) -> None:
+    stage = open_on(two_screens)
+    stage.show(bars(640, 200))
+    for key in ("n", "f", "a", "a", "l", "m", "h"):
+        stage.desktop.press(key)
+    look = Look(True, 1, "stretch", nearest=True, mirror=True, hud=True)
+    eventually(lambda: stage.viewer.look == look, "all of it is told")
+    stage.fills((640, 0, 640, 800))
+    stage.looks(BLUE, GREEN, RED, height=0.9)
+    killed_and_opened_again(stage)
+    stage.fills((640, 0, 640, 800))
+    stage.looks(BLUE, GREEN, RED, height=0.9)
+
+    stage.desktop.press("b")
+    stage.looks(BLACK, BLACK, BLACK)
+    eventually(lambda: stage.viewer.look.black, "black is told")
+    killed_and_opened_again(stage)
+    stage.looks(BLACK, BLACK, BLACK)
+    stage.desktop.press("b")
+    stage.looks(BLUE, GREEN, RED, height=0.9)
+
+    stage.desktop.press("t")
+    eventually(lambda: stage.viewer.look.testing, "the test card is told")
+    killed_and_opened_again(stage)
+    eventually(lambda: tuple(two_screens.see()[0, 641]) == (255, 255, 255), "its white line")
+    stage.desktop.press("t")
+    stage.looks(BLUE, GREEN, RED, height=0.9)
+
+
+def test_full_screen_on_a_screen_that_was_left_stays_left(
+    open_on: Opener, two_screens: Desktop
+) -> None:
+    stage = open_on(two_screens, screen=1)
+    stage.fills((640, 0, 640, 800))
+    stage.desktop.press("f")
+    eventually(lambda: stage.viewer.look.fullscreen is False, "it is told")
+    killed_and_opened_again(stage)
+    eventually(lambda: stage.area()[0] > 640, "it is on that screen")
+    assert stage.area()[3] < 800
+
+
 def test_a_window_moves_to_the_next_screen(open_on: Opener, two_screens: Desktop) -> None:
     stage = open_on(two_screens)
     stage.show(bars())
@@ -433,6 +487,7 @@ import os, sys
 from PySide6.QtWidgets import QApplication
 import numpy as np
 from dreamrelay.viewer import Painted
+from dreamrelay.viewer.look import Look
 from dreamrelay.viewer.shared_frames import FrameReader, FrameWriter
 from dreamrelay.viewer.window import Options, Window
 
@@ -458,7 +513,8 @@ def tell(event):
 application = QApplication(["memory"])
 writer = FrameWriter()
 pictures = [np.full((48, 64, 3), shade, np.uint8) for shade in (50, 200)]
-window = Window(FrameReader(str(os.dup(int(writer.handle)))), tell, Options(hud=True, trace=True))
+options = Options(look=Look(hud=True), trace=True)
+window = Window(FrameReader(str(os.dup(int(writer.handle)))), tell, options)
 window.setFixedSize(160, 120)
 window.open()
 play(2000)
