@@ -184,6 +184,8 @@ class Worker(Listener):
         sinks = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]
         for url in sinks:
             sink = open_sink(url)
+            if self._source is not None and not self._source.live:
+                sink.keep_every()
             outlet = Outlet(url, sink)
             self._open_things.callback(outlet.close)
             self._sinks.append(outlet)
