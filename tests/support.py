@@ -90,11 +90,11 @@ def until(
 class Program:
     """A real process of ours: ``Program("server.py", "--port=0")``. Its output is kept by line."""
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, cwd: Path = ROOT, **environment: str) -> None:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **environment}
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=ROOT,
+            cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -723,11 +724,15 @@ def test_it_ends_with_a_stored_source_and_computes_every_picture(
     for level in range(8):
         Image.new("RGB", (64, 48), (level * 30, 0, 0)).save(tmp_path / f"{level}.png")
     sink = Kept()
+    recording = tmp_path / "takes" / "show.mp4"
     with sink_scheme(monkeypatch, sink) as url:
-        running = work("", source=f"directory://{tmp_path}?loop=false", sink=[url])
+        sinks = [url, f"record://{recording}"]
+        running = work("", source=f"directory://{tmp_path}?loop=false", sink=sinks)
         assert running.ends() is None
     levels = [255 - int(frame[0, 0, 0]) for frame in sink.frames]
     assert levels == [level * 30 for level in range(8)]
+    with av.open(str(recording)) as file:
+        assert sum(1 for _ in file.decode(video=0)) == 8, "a recording, too, leaves none out"
 
 
 def test_a_source_without_a_rate_waits_for_the_engine(work: Work, tmp_path: Path) -> None:
