@@ -734,6 +734,8 @@ class Worker(Listener):
                 "captured_ns": job.captured_ns,
                 "fps": statistics.results.rate,
             }
+            if self._absent:
+                info["no picture"] = self._absent
             self._projection.show(done.frame, info)
         for outlet in self._sinks:
             outlet.write(done.frame)
