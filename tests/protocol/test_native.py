@@ -38,6 +38,7 @@ from dreamrelay.protocol.messages import (
     StatusReceived,
     Unanswered,
     Welcome,
+    WorkerState,
 )
 from dreamrelay.protocol.native import (
     MAX_STAMPS,
@@ -373,10 +374,10 @@ class TestReceiving:
         assert (answer["type"], answer["id"], answer["code"]) == ("error", 8, "protocol")
 
     @pytest.mark.parametrize("state", WORKER_STATES)
-    def test_status_of_a_worker(self, state: str) -> None:
+    def test_status_of_a_worker(self, state: WorkerState) -> None:
         text = json.dumps({"type": "status", "state": state, "fraction": 7, "text": "t" * 900})
         (event,) = dialect("worker").receive(text)
-        assert event == StatusReceived(event.state, "t" * 500, 1.0, 0.0)  # type: ignore[union-attr]
+        assert event == StatusReceived(state, "t" * 500, 1.0, 0.0)
 
     @pytest.mark.parametrize("state", PRODUCER_STATES)
     def test_status_of_a_producer(self, state: ProducerState) -> None:
