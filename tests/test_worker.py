@@ -994,6 +994,29 @@ def test_the_death_of_the_window_does_not_stop_the_worker(
     assert running.alive
 
 
+def test_the_window_says_why_a_producer_sends_nothing(
+    relay: RunningRelay, people: People, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    shown: list[Mapping[str, object]] = []
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    monkeypatch.setattr(Viewer, "start", lambda _: None)
+    monkeypatch.setattr(Viewer, "alive", True)
+    monkeypatch.setattr(Viewer, "note", lambda _, text: notes.append(text))
+    monkeypatch.setattr(Viewer, "show", lambda _, __, info: shown.append(info))
+    work(relay.websocket, viewer="on")
+    is_live(people.viewer)
+    people.producer.link.tell("status", state="away", text="no camera 0")
+    until(lambda: notes == ["no picture: no camera 0"])
+    people.producer.send(picture(), 1)  # a card that says so
+    until(lambda: shown)
+    assert shown[-1]["no picture"] == "no camera 0"
+    people.producer.link.tell("status", state="live")
+    until(lambda: notes == ["no picture: no camera 0", ""])
+    people.producer.send(picture(), 2)
+    until(lambda: "no picture" not in shown[-1])
+
+
 @pytest.mark.parametrize(
     ("relay_inside", "event", "ends"),
     [(True, Closed(), True), (False, Closed(), False), (True, Closed("it crashed"), False)],
