@@ -602,12 +602,10 @@ class Stream:
     def _input_text(self) -> str:
         """Why nothing comes in, as a producer says it; nothing while another one sends."""
         on_air = self._on_air
-        if on_air is not None and on_air.id not in self._away:
-            if self._clock_ns() - self._on_air_ns <= ON_AIR_NS:
-                return ""
-        elif on_air is not None:
+        if on_air is not None and on_air.id in self._away:
             return self._away[on_air.id]
-        return next(reversed(self._away.values()), "")
+        sends = on_air is not None and self._clock_ns() - self._on_air_ns <= ON_AIR_NS
+        return "" if sends else next(reversed(self._away.values()), "")
 
     @property
     def state(self) -> StreamState:
