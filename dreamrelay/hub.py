@@ -33,6 +33,7 @@ from dreamrelay.protocol.messages import (
     RequestOffered,
     Role,
     SchemaChanged,
+    SourceReported,
     StatusChanged,
     StatusReceived,
     StreamState,
@@ -59,7 +60,9 @@ CROWD_NS = 100_000_000
 PRODUCER_CREDIT = 2
 """Packets a producer may have on the wire: one under way while the ack of the other returns."""
 
-_NOTICED = "state text fraction producers workers viewers dreaming held model reference".split()
+_NOTICED = (
+    "state text fraction producers workers viewers dreaming held model input_text reference"
+).split()
 """Of a status: what a person would notice."""
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
@@ -203,6 +206,8 @@ class Stream:
         self._served = 0
         self._request_was_last = False
         self._heard: set[str] = set()
+        self._away: dict[str, str] = {}
+        """Producers whose source gives no pictures, and why; who spoke last comes last."""
         self._on_air: Peer | None = None
         self._on_air_ns = 0
         self._input_ns: int | None = None
@@ -274,6 +279,7 @@ class Stream:
         self.peers.pop(peer.id, None)
         self._subscribed.pop(peer.id, None)
         self._heard.discard(peer.id)
+        self._away.pop(peer.id, None)
         if self._on_air is peer:
             self._on_air = None
         for state in self.tracks.values():
@@ -355,7 +361,7 @@ class Stream:
             self._tell_status()
         self._seq += 1
         stamps = (*packet.stamps, Stamp(Hop.RELAYED, self._unix_ns()))
-        packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False)
+        packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False, preview=False)
         self._hand_out(packet, "input")
         if self._seats:
             self._waiting.put(packet)
@@ -381,7 +387,7 @@ class Stream:
         seat = self._seat_of(peer)
         request = self._inflight.get(packet.seq)
         if packet.private or request is not None or packet.seq in self._private:
-            if request is not None and request.worker is peer:
+            if request is not None and request.worker is peer and not packet.preview:
                 del self._inflight[packet.seq]
                 prompt = request.patch.get("prompt") or self.values.get("prompt") or ""
                 request.peer.notify(Answered(request.ticket, packet, str(prompt)))
@@ -396,10 +402,10 @@ class Stream:
             packet = packet.but(seq=self._seq)
         last = self.tracks["output"].last
         # A number that was never given out is that of an input from before a restart.
-        if packet.seq > self._seq or (last is not None and packet.seq <= last.seq):
+        if packet.seq > self._seq or (last is not None and not _follows(packet, last)):
             self.late += 1
             return
-        self._hand_out(packet, "output", measured=not painted)
+        self._hand_out(packet, "output", measured=not painted and not packet.preview)
         if painted != self._painted:
             self._painted = painted
             self._tell_status()
@@ -624,6 +630,21 @@ class Stream:
             self._tell_audience()
             self._tell_status()
 
+    def report_source(self, peer: Peer, report: SourceReported) -> None:
+        """A producer says how its source is."""
+        self._away.pop(peer.id, None)
+        if report.state == "away" and peer.id in self.peers:
+            self._away[peer.id] = report.text or "its source gives no pictures"
+        self._tell_status()
+
+    def _input_text(self) -> str:
+        """Why nothing comes in, as a producer says it; nothing while another one sends."""
+        on_air = self._on_air
+        if on_air is not None and on_air.id in self._away:
+            return self._away[on_air.id]
+        sends = on_air is not None and self._clock_ns() - self._on_air_ns <= ON_AIR_NS
+        return "" if sends else next(reversed(self._away.values()), "")
+
     @property
     def worker(self) -> WorkerHello | None:
         """What the best of its workers says of itself; None without one that takes requests."""
@@ -658,6 +679,7 @@ class Stream:
             "state": self.state,
             "text": best.status.text if best else self._last_words,
             "fraction": best.status.fraction if best else None,
+            "input_text": self._input_text(),
             "producers": roles.count("producer"),
             "workers": roles.count("worker"),
             "viewers": roles.count("viewer"),
@@ -705,6 +727,11 @@ class Stream:
         for peer in list(self.peers.values()):
             if peer is not besides:
                 peer.notify(notice)
+
+
+def _follows(packet: Packet, last: Packet) -> bool:
+    """Whether a result may be shown after ``last``: of a newer input, or better of the same."""
+    return packet.seq > last.seq or (packet.seq == last.seq and last.preview)
 
 
 class Hub:

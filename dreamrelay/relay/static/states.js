@@ -36,6 +36,8 @@
  * @property {Notice | null} input what to say where the input is, while it is empty
  */
 
+const AWAY = "The source gives no picture";
+
 /**
  * What to type in a terminal, for this relay and stream.
  * @param {{ protocol: string, hostname: string, port: string }} page @param {URL} relay @param {string} stream
@@ -110,6 +112,11 @@ export function describe(facts) {
 /** @param {Facts} facts @param {(said: Partial<Said>) => Said} say */
 function live(facts, say) {
   const { status, hasInput, hasOutput, sending } = facts;
+  if (status?.input_text) {
+    const [chip, dim] = status.dreaming ? ["from the prompt", false] : ["source away", hasOutput];
+    const away = { title: AWAY, text: status.input_text, aside: hasOutput };
+    return say({ state: "away", chip, tone: "wrong", dim, output: away });
+  }
   if (status?.dreaming && !sending) {
     const title = status.producers ? "The source is silent" : "No source yet";
     return say({
@@ -126,6 +133,7 @@ function live(facts, say) {
 
 /** @param {Facts} facts @returns {Notice} */
 function inviteOf({ sending, status, commands }) {
+  if (status?.input_text && !sending) return { title: AWAY, text: status.input_text };
   if (sending || (status?.producers && !status.dreaming)) return { title: "Waiting for the first picture" };
   return { title: "What should go in?", invite: true, text: "Or from a terminal:", command: commands.producer };
 }

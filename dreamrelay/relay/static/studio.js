@@ -114,7 +114,7 @@ function show() {
   const beside = stage.layout !== "side" && said.input && (said.output === null || said.state === "waiting" || said.state === "live");
   const aside = stage.layout === "side" && said.output?.invite ? { ...said.output, invite: false } : said.output;
   notices.input.show(stage.layout === "side" ? said.input : null);
-  const redundant = stage.layout === "side" && said.state === "waiting" && said.input; // the input's words are enough
+  const redundant = stage.layout === "side" && ["waiting", "away"].includes(said.state) && said.input; // the input's words are enough
   notices.output.show(beside && !pictures.has("output") ? said.input : redundant ? null : aside);
   if (said.state !== "live" && said.state !== "dreaming") parameters.settle();
   if (said.state !== saidState) {
