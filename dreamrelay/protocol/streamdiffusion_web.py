@@ -8,7 +8,7 @@ in the three we are, not on its keys. Results go over HTTP, as MJPEG. See ``docs
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
@@ -56,7 +56,8 @@ class StreamDiffusionWebDialect(Dialect):
     def __init__(self, limits: Limits, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self._limits = limits
         self._clock_ns = clock_ns
-        self._awaited: Literal["next_frame", "settings", "picture"] = "next_frame"
+        self._settings_due = False
+        self._pictures_due = 0
         self._names: frozenset[str] | None = None
         self._mode_name = "mode"
         self._sent: dict[str, Any] = {}
@@ -75,7 +76,7 @@ class StreamDiffusionWebDialect(Dialect):
                 return self._picture(message)
             return self._text(message)
         except ProtocolError as error:
-            self._awaited = "next_frame"
+            self._settings_due = False
             return [ReplyDue(_status("error", message=str(error)))]
 
     def _text(self, message: str) -> list[Event]:
@@ -85,17 +86,23 @@ class StreamDiffusionWebDialect(Dialect):
             raise ProtocolError(f"expected a JSON object: {error}") from None
         if not isinstance(fields, dict):
             raise ProtocolError(f"expected a JSON object, got {type(fields).__name__}")
-        if (
-            fields.get("status") == "next_frame"
-        ):  # wherever we are: whoever lost its way begins anew
-            self._awaited = "settings"
+        if fields.get("status") == "next_frame":  # whoever lost its way begins anew
+            self._settings_due = True
             return []
-        if self._awaited == "settings":
-            self._awaited = "picture"
+        if self._settings_due:
+            self._settings_due = False
+            # A page that encodes its picture aside may begin the next three before it has it.
+            self._pictures_due = min(self._pictures_due + 1, MAX_WINDOW)
             return self._settings(fields)
         if "mode" in fields:
             return self._change_mode(fields["mode"])
-        raise ProtocolError(f"expected {self._awaited}, got other JSON")
+        raise ProtocolError(f"expected {self._expected}, got other JSON")
+
+    @property
+    def _expected(self) -> str:
+        if self._settings_due:
+            return "settings"
+        return "a picture" if self._pictures_due else "next_frame"
 
     def _change_mode(self, mode: Any) -> list[Event]:
         if not isinstance(mode, str) or len(mode) > 64:
@@ -118,9 +125,9 @@ class StreamDiffusionWebDialect(Dialect):
         return [PatchReceived(patch)]
 
     def _picture(self, data: bytes) -> list[Event]:
-        if self._awaited != "picture":
-            raise ProtocolError(f"expected {self._awaited}, got {len(data)} bytes")
-        self._awaited = "next_frame"
+        if not self._pictures_due:
+            raise ProtocolError(f"expected {self._expected}, got {len(data)} bytes")
+        self._pictures_due -= 1
         self._asked = max(0, self._asked - 1)
         if not data:  # the camera is not there yet
             return [ReplyDue(self._ask(), EMPTY_PAUSE)]
