@@ -100,7 +100,7 @@ def test_the_lowest_floors_need_the_standard_library_only(name: str) -> None:
         ("dreamrelay.media", "torch cv2 PySide6 mss SpoutGL"),
         ("dreamrelay.viewer", "torch cv2 PySide6 PIL"),
         ("dreamrelay.speech", "numpy av pocketsphinx faster_whisper"),
-        ("dreamrelay.preprocess", "torch cv2 onnxruntime openvino"),
+        ("dreamrelay.preprocess", "torch onnxruntime openvino"),
         ("dreamrelay.cli", "numpy torch cv2 PySide6 uvicorn"),
     ],
 )

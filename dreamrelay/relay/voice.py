@@ -57,7 +57,9 @@ def make_voice_router(hub: Hub, service: SpeechService) -> APIRouter:
     async def status() -> dict[str, Any]:
         return service.status()
 
-    @router.post("/speech/load", summary="Load the speech engine before somebody speaks")
+    @router.post(
+        "/speech/load", status_code=202, summary="Load the speech engine before somebody speaks"
+    )
     async def load() -> Response:
         try:
             service.warm()

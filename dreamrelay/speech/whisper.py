@@ -6,6 +6,7 @@ operator names it, never a peer.
 """
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,13 @@ NEEDED = ("config.json", "model.bin", "tokenizer.json")
 WANTED = (*NEEDED, "preprocessor_config.json", "vocabulary.json", "vocabulary.txt")
 
 BEAM = 5
+
+RETRIES = (0.0, 0.4)
+"""Temperatures: a sentence that repeats itself is tried once more; somebody waits for it."""
+
+LEAST_TOKENS = 16
+TOKENS_PER_SECOND = 12.0
+"""Nobody speaks faster; what comes after so many is made up."""
 
 MOST_HINTS = 60
 """Phrases of the vocabulary that Whisper is told to expect; more would push out what is said."""
@@ -64,7 +72,9 @@ class WhisperSpeech(Speech):
         folder = _folder(self.model_name, report)
         report(SpeechProgress(f"loading Whisper {self.model_name}"))
         try:
-            self._model = WhisperModel(str(folder), device="auto", local_files_only=True)
+            self._model = WhisperModel(
+                str(folder), device="auto", cpu_threads=min(4, os.cpu_count() or 1)
+            )
         except (RuntimeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise EngineError(f"Whisper {self.model_name} cannot be loaded: {reason}") from error
@@ -84,6 +94,8 @@ class WhisperSpeech(Speech):
                 samples,
                 language=self._language if self._model.model.is_multilingual else None,
                 beam_size=BEAM,
+                temperature=RETRIES,
+                max_new_tokens=LEAST_TOKENS + int(TOKENS_PER_SECOND * spoken),
                 word_timestamps=True,
                 condition_on_previous_text=False,
                 vad_filter=True,
