@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from dreamrelay.errors import DeviceError, EngineError, ProtocolError
-from dreamrelay.link import bearer, relay_uri, without_token
+from dreamrelay.link import bearer, refusal, relay_uri, without_token
 from dreamrelay.packet import inspect
 from dreamrelay.trust import Trust, unknown_certificate
 
@@ -88,6 +88,9 @@ def transform(
             return _ask(websocket, data, {"prompt": prompt} if prompt else {}, binary)
     except ssl.SSLCertVerificationError as error:
         raise unknown_certificate(error, uri) from None
+    except InvalidStatus as error:
+        reason = refusal(error, uri)
+        raise (DeviceError(str(reason)) if isinstance(reason, OSError) else reason) from None
     except TimeoutError:
         raise DeviceError(f"{uri} cannot be reached: it does not answer") from None
     except (OSError, WebSocketException) as error:

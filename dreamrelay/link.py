@@ -324,7 +324,7 @@ class Link:
                 proxy=None,
             )
         except InvalidStatus as error:
-            raise _refusal(error, self.shown_uri) from None
+            raise refusal(error, self.shown_uri) from None
         except InvalidURI as error:
             raise ConfigError(str(error)) from None
         except ssl.SSLCertVerificationError as error:
@@ -523,7 +523,7 @@ def _explain(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def _refusal(error: InvalidStatus, uri: str) -> DreamRelayError | OSError:
+def refusal(error: InvalidStatus, uri: str) -> DreamRelayError | OSError:
     """What an HTTP answer instead of a WebSocket means: for good, or for now."""
     status = error.response.status_code
     said = _said(error.response.body)

@@ -241,6 +241,16 @@ class HttpProtocol(H11Protocol):
         else:
             self._wait_no_more()
 
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # A good head and a bad body: whoever works on the head has nobody to answer to.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.sockets.closed(self.transport)
         self._watchdog.stand_down()

@@ -280,6 +280,27 @@ class TestUploads:
         assert b" 408 " in read_until(bare, b"\r\n")
         bare.close()
 
+    def test_a_good_head_and_a_bad_body(
+        self, relay: RunningRelay, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for path in ("/streams/a/reference", "/streams/a/parameters", "/nowhere"):
+            bare = raw(relay)
+            bare.sendall(
+                f"PATCH {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked"
+                "\r\n\r\nnot a chunk\r\n".encode()
+            )
+            assert b" 400 " in closed(bare)
+            bare.close()
+        bare = raw(relay)
+        head = "GET /streams/a/mjpeg HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked"
+        bare.sendall(head.encode() + b"\r\n\r\n")  # its answer is under way when the body comes
+        read_until(bare, b"\r\n\r\n")
+        bare.sendall(b"not a chunk\r\n")
+        closed(bare)
+        bare.close()
+        assert answer(relay, "/healthz")[0] == 200
+        assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
+
     def test_a_head_that_is_too_large(self, tight: RunningRelay) -> None:
         status, _, _ = answer(tight, "/healthz", X_Long="x" * 7000)
         assert status == 200

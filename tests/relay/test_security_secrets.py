@@ -3,12 +3,15 @@
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import segno
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from dreamrelay.errors import AuthError, EngineError
+from dreamrelay.img2img import transform
 from dreamrelay.link import Link, without_token
 from dreamrelay.relay.guard import BlackOut
 from dreamrelay.relay.qr import drawn
@@ -16,7 +19,7 @@ from tests.conftest import ProgramStarter
 from tests.fakes.peers import Heard
 from tests.relay.clients import answer, native
 from tests.relay.strangers import TOKENS, as_stranger, open_relay
-from tests.support import RunningRelay, until
+from tests.support import RunningRelay, picture, until
 
 SECRET = TOKENS["all"]
 
@@ -108,6 +111,19 @@ class TestOurPrograms:
         assert "401" in str(error)
         assert "not-the-right-one" not in str(error)
         link.close()
+
+    @pytest.mark.parametrize("where", ["token", "address"])
+    def test_one_picture_there_and_back(
+        self, strange: RunningRelay, tmp_path: Path, where: str
+    ) -> None:
+        path = tmp_path / "picture.jpg"
+        path.write_bytes(picture())
+        for secret, expected in ((SECRET, EngineError), ("not-the-right-one", AuthError)):
+            uri = strange.websocket + (f"/?token={secret}" if where == "address" else "")
+            token = secret if where == "token" else None
+            with pytest.raises(expected) as caught:
+                transform(uri, path, "x", token=token)
+            assert secret not in str(caught.value)
 
     def test_a_given_one_is_not_printed_into_a_journal(self, programs: ProgramStarter) -> None:
         relay = programs("server.py", "--port=0", "--trust_local=False", "--verbose=3",
