@@ -31,6 +31,7 @@ from dreamrelay.protocol.dreamstream import (
     read_opening,
 )
 from dreamrelay.protocol.messages import Dialect, ReplyDue, Role
+from dreamrelay.relay.auth import Grant
 from dreamrelay.relay.connections import deny
 from dreamrelay.relay.guard import grant_of
 from dreamrelay.relay.http import error_response
@@ -73,16 +74,19 @@ class Serve(Protocol):
     ) -> None: ...
 
 
-class _HubDirectory(Directory):
-    def __init__(self, hub: Hub) -> None:
+class _Seen(Directory):
+    """The streams that somebody may look at."""
+
+    def __init__(self, hub: Hub, grant: Grant) -> None:
         self._hub = hub
+        self._grant = grant
 
     def active(self) -> list[str]:
-        streams = self._hub.streams.values()
-        return sorted(s.name for s in streams if _count(s, "producer"))
+        streams = (s for s in self._hub.streams.values() if self._grant.allows("view", s.name))
+        return sorted(stream.name for stream in streams if _count(stream, "producer"))
 
     def standing(self, stream: str) -> Standing | None:
-        found = self._hub.find(stream)
+        found = self._hub.find(stream) if self._grant.allows("view", stream) else None
         return Standing.of(found.status()) if found else None
 
 
@@ -112,7 +116,6 @@ class DreamStream:
         self._hub = hub
         self._lender = lender
         self._serve = serve
-        self._directory = _HubDirectory(hub)
         self._broadcasts: dict[str, Broadcast] = {}
         self._replays = Replays()
 
@@ -227,21 +230,22 @@ class DreamStream:
     def _dialect(
         self, websocket: WebSocket, client_type: str, stream: Stream, broadcast: Broadcast
     ) -> DreamStreamDialect:
+        grant = grant_of(websocket.scope)
+        directory = _Seen(self._hub, grant)
         asked = websocket.query_params.get("processor_type", "")
         problem = invalid_processor(asked) if asked and asked not in PROCESSORS else ""
         if client_type == "broadcaster":
             if asked and not problem:
                 broadcast.processor = asked
-            self._begin(stream, broadcast.processor)
-            return BroadcasterDialect(broadcast, self._directory, self._hub.limits, problem=problem)
+            if grant.allows("control", stream.name):
+                self._begin(stream, broadcast.processor)
+            return BroadcasterDialect(broadcast, directory, self._hub.limits, problem=problem)
         here = websocket.client.host if websocket.client else ""
-        address = grant_of(websocket.scope).address or here
+        address = grant.address or here
         seen = stream.tracks["output"].last
         if seen is not None and self._replays.allow(address, stream.name):
             seen = None
-        return ViewerDialect(
-            broadcast, self._directory, self._hub.limits, problem=problem, seen=seen
-        )
+        return ViewerDialect(broadcast, directory, self._hub.limits, problem=problem, seen=seen)
 
     def _begin(self, stream: Stream, processor: str) -> None:
         """A stream that nobody has said anything about begins as the seed's does."""
@@ -254,12 +258,13 @@ class DreamStream:
 
     async def _list(self, websocket: WebSocket, name: str) -> None:
         """Answer the page that lists streams: it is at no stream, and none is made for it."""
+        grant = grant_of(websocket.scope)
         try:
-            grant_of(websocket.scope).check("view", None)
+            grant.check("view", None)
         except AuthError as error:
             await deny(websocket, error_response(error.status, error))
             return
-        dialect = ListingDialect(Broadcast(name), self._directory, self._hub.limits)
+        dialect = ListingDialect(Broadcast(name), _Seen(self._hub, grant), self._hub.limits)
         await websocket.accept()
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             for _ in range(LISTING_MESSAGES):

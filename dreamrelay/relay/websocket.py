@@ -181,6 +181,12 @@ class WebSocketPeer(Peer):
                 transport.abort()
         self._something.set()
 
+    def _post_after(self, seconds: float, message: str | bytes) -> None:
+        if seconds > 0:
+            asyncio.get_running_loop().call_later(seconds, self._post, message)
+        else:
+            self._post(message)
+
     # -- the connection ---------------------------------------------------------------------------
 
     async def run(self, tracks: tuple[Track, ...] = (), credit: int | None = None) -> None:
@@ -335,10 +341,7 @@ class WebSocketPeer(Peer):
             case FailureReceived(seq, text):
                 self._stream.fail(seq, text, self)
             case ReplyDue(reply, after):
-                if after > 0:
-                    asyncio.get_running_loop().call_later(after, self._post, reply)
-                else:
-                    self._post(reply)
+                self._post_after(after, reply)
             case Left():
                 self._stream.leave(self)
             case Fault(error, close):
