@@ -1198,9 +1198,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.stream.leave(peer)
         assert self.stream.peers == {}
         assert all(self.stream.tracks[track].subscriptions == [] for track in TRACKS)
-        assert not self.stream._inflight
-        assert not self.stream._requests
-        assert not self.stream._seats
+        assert self.stream._workers.idle
 
 
 TestAnyOrder = AnyOrder.TestCase
