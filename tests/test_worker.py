@@ -20,7 +20,7 @@ from dreamrelay import worker as worker_module
 from dreamrelay.codec import Frame, decode, encode_bytes
 from dreamrelay.config import RelaySettings, WorkerSettings
 from dreamrelay.engines import Progress, Report, Result
-from dreamrelay.engines.ports import Token
+from dreamrelay.engines.ports import Mask, Token
 from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError, EngineError
 from dreamrelay.jobs import Batch, encode_within
 from dreamrelay.media import Captured, Sink, Source
@@ -805,7 +805,9 @@ class Paints(ScriptedEngine):
         self.patches: list[dict[str, Any]] = []
         self._problems = problems
 
-    def infer_once(self, frame: Frame, patch: Mapping[str, Any]) -> Frame:
+    def infer_once(
+        self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None
+    ) -> Frame:
         self.canvases.append(frame)
         self.patches.append(dict(patch))
         if len(self.canvases) <= self._problems:

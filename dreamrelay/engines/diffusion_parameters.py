@@ -1,0 +1,10 @@
+"""The parameters of the torch engine: those of every stream batch, and what only torch can steer.
+
+Each group stands beside what it steers, without torch, so that a form can be drawn of it anywhere.
+"""
+
+from dreamrelay.engines.parameters import StreamBatchParameters
+
+
+class DiffusionParameters(StreamBatchParameters):
+    """What can be changed between two frames of Stable Diffusion."""
