@@ -263,6 +263,9 @@ class RelaySettings(Settings):
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 starts and stops, 2 and 3 more.")
 
 
+TextToPicture = Literal["auto", "on", "off"]
+
+
 class WorkerSettings(Settings):
     """The worker: takes frames from a relay, runs an engine, returns the pictures."""
 
@@ -314,7 +317,7 @@ class WorkerSettings(Settings):
     fit: Literal["stretch", "cover", "contain"] = Field(
         "cover", description="How inputs of another shape are made to fit."
     )
-    text_to_picture: Literal["auto", "on", "off"] = Field(
+    text_to_picture: TextToPicture = Field(
         "auto",
         description="Paint from the prompt alone while no frame comes. auto: if somebody looks.",
     )

@@ -28,6 +28,7 @@ from dreamrelay.protocol.messages import (
     Limits,
     Notice,
     ParametersChanged,
+    ReferenceChanged,
     Refused,
     RequestOffered,
     Role,
@@ -57,7 +58,7 @@ LONGEST_INTERVAL_NS = 10_000_000_000
 PRODUCER_CREDIT = 2
 """Packets a producer may have on the wire: one under way while the ack of the other returns."""
 
-_NOTICED = "state text fraction producers workers viewers dreaming held model".split()
+_NOTICED = "state text fraction producers workers viewers dreaming held model reference".split()
 """Of a status: what a person would notice."""
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
@@ -214,6 +215,8 @@ class Stream:
         self.values: dict[str, Any] = {}
         self._patched: dict[str, Any] = {}
         self.revision = 0
+        self.reference: Packet | None = None
+        """A picture that the workers are to imitate."""
         self.connections = 0
         """Who may still join: a stream that somebody is at is not forgotten."""
         self._rules: ParameterSchema | None = None
@@ -313,6 +316,8 @@ class Stream:
         own = {n: v for n, v in hello.parameters.items() if n in rules.names}
         self.values = {**own, **kept}
         self.revision += 1
+        if hello.reference and self.reference is not None:
+            peer.notify(ReferenceChanged(self.reference))
         self._tell(SchemaChanged(self.schema))
         self._tell(ParametersChanged(dict(self.values), self.revision, tuple(kept), "worker"))
         return True
@@ -320,11 +325,15 @@ class Stream:
     # -- packets ----------------------------------------------------------------------------------
 
     def publish(self, packet: Packet, track: Track, peer: Peer) -> None:
-        """Take a packet from a producer (``input``) or a worker (``output``)."""
+        """Take a packet from a producer (``input``) or a worker (``output``, ``control``)."""
         if track == "input":
             self._publish_input(packet, peer)
-        else:
+        elif peer.role != "worker":
+            peer.notify(Refused(ProtocolError("only workers may send results")))
+        elif track == "output":
             self._publish_output(packet, peer)
+        else:
+            self._publish_control(packet)
 
     def _publish_input(self, packet: Packet, peer: Peer) -> None:
         sent_seq = packet.seq
@@ -342,7 +351,7 @@ class Stream:
             self._tell_status()
         self._seq += 1
         stamps = (*packet.stamps, Stamp(Hop.RELAYED, self._unix_ns()))
-        packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False)
+        packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False, preview=False)
         self._hand_out(packet, "input")
         if self._seats:
             self._waiting.put(packet)
@@ -364,14 +373,11 @@ class Stream:
         return False
 
     def _publish_output(self, packet: Packet, peer: Peer) -> None:
-        if peer.role != "worker":
-            peer.notify(Refused(ProtocolError("only workers may send results")))
-            return
         packet = packet.stamped(Hop.RETURNED, self._unix_ns())
         seat = self._seat_of(peer)
         request = self._inflight.get(packet.seq)
         if packet.private or request is not None or packet.seq in self._private:
-            if request is not None and request.worker is peer:
+            if request is not None and request.worker is peer and not packet.preview:
                 del self._inflight[packet.seq]
                 prompt = request.patch.get("prompt") or self.values.get("prompt") or ""
                 request.peer.notify(Answered(request.ticket, packet, str(prompt)))
@@ -386,16 +392,22 @@ class Stream:
             packet = packet.but(seq=self._seq)
         last = self.tracks["output"].last
         # A number that was never given out is that of an input from before a restart.
-        if packet.seq > self._seq or (last is not None and packet.seq <= last.seq):
+        if packet.seq > self._seq or (last is not None and not _follows(packet, last)):
             self.late += 1
             return
-        self._hand_out(packet, "output", measured=not painted)
+        self._hand_out(packet, "output", measured=not painted and not packet.preview)
         if painted != self._painted:
             self._painted = painted
             self._tell_status()
         if seat is not None and seat.status.state not in ("live", "paused"):
             seat.status = StatusReceived("live", counters=seat.status.counters)
             self._tell_status()
+
+    def _publish_control(self, packet: Packet) -> None:
+        """What a worker saw in the input with this number; shown in order, as results are."""
+        last = self.tracks["control"].last
+        if packet.seq <= self._seq and (last is None or packet.seq > last.seq):
+            self._hand_out(packet, "control")
 
     def _hand_out(self, packet: Packet, track: Track, *, measured: bool = True) -> None:
         state = self.tracks[track]
@@ -548,6 +560,23 @@ class Stream:
             problems = self._rules.problems(patch)
         return problems
 
+    def refer(self, packet: Packet | None) -> None:
+        """Have the workers imitate a picture beside the prompt, or none any more.
+
+        Raises:
+            EngineError: the workers that are here cannot; what was in force stays.
+        """
+        loaded = [seat for seat in self._seats if seat.hello.schema is not None]
+        if packet is not None and loaded and not any(seat.hello.reference for seat in loaded):
+            raise EngineError(
+                "the worker imitates no pictures: start it with --ip_adapter and a model for it"
+            )
+        self.reference = packet
+        for seat in loaded:
+            if seat.hello.reference:
+                seat.peer.notify(ReferenceChanged(packet))
+        self._tell_status()
+
     # -- audience ---------------------------------------------------------------------------------
 
     def _is_idle(self) -> bool:
@@ -561,11 +590,14 @@ class Stream:
         """Tell each worker who looks, and one of them that it may paint without an input."""
         if not self._seats:
             return
-        watching = sum(not s.stalled for s in self.tracks["output"].subscriptions)
+        watching, control = (
+            sum(not s.stalled for s in state.subscriptions)
+            for state in (self.tracks["output"], self.tracks["control"])
+        )
         live = (seat for seat in self._seats if seat.status.state == "live")
         painter = next(live, None) if self._idle else None
         for seat in self._seats:
-            told = AudienceChanged(watching, seat is painter)
+            told = AudienceChanged(watching, seat is painter, control)
             if told != seat.told:
                 seat.told = told
                 seat.peer.notify(told)
@@ -623,6 +655,7 @@ class Stream:
             "fps_out": round(output.meter.rate, 1),
             "age_ms": age,
             "dreaming": self._painted and self._idle and output.meter.rate > 0,
+            "reference": self.reference is not None,
             "held": output.last is not None and not output.meter.rate and self.state == "lost",
             "engine": hello.engine,
             "model": hello.model,
@@ -638,8 +671,9 @@ class Stream:
         """Once a second: say how it goes, see who is there, end requests that waited too long."""
         self._expire_requests()
         self._idle = self._is_idle()
-        for subscription in self.tracks["output"].subscriptions:
-            subscription.look()
+        for state in (self.tracks["output"], self.tracks["control"]):
+            for subscription in state.subscriptions:
+                subscription.look()
         self._tell_audience()
         self._tell_status(always=bool(self.peers))
 
@@ -655,6 +689,11 @@ class Stream:
         for peer in list(self.peers.values()):
             if peer is not besides:
                 peer.notify(notice)
+
+
+def _follows(packet: Packet, last: Packet) -> bool:
+    """Whether a result may be shown after ``last``: of a newer input, or better of the same."""
+    return packet.seq > last.seq or (packet.seq == last.seq and last.preview)
 
 
 class Hub:

@@ -13,13 +13,15 @@ from typing import Any, Literal, TypeVar
 
 from dreamrelay.errors import ProtocolError
 
-Track = Literal["input", "output"]
-"""The two tracks of a stream: the camera side and the diffused side."""
+Track = Literal["input", "output", "control"]
+"""The tracks of a stream: the camera side, the diffused side, and what steers the engine between
+them (a depth map, edges), for people to look at.
+"""
 
 Wire = TypeVar("Wire", str, bytes)
 """A packet as a dialect writes it: a text message or a binary one."""
 
-TRACKS: tuple[Track, Track] = ("input", "output")
+TRACKS: tuple[Track, ...] = ("input", "output", "control")
 
 
 class Codec(IntEnum):
@@ -79,6 +81,7 @@ class Packet:
         revision: how many patches of parameters were in force when a result was made; 0 for inputs.
         stamps: the hops it passed.
         private: a result for one peer only, never published.
+        preview: a result that is still being worked at; a better one of the same number follows.
     """
 
     data: bytes
@@ -90,6 +93,7 @@ class Packet:
     revision: int = 0
     stamps: tuple[Stamp, ...] = ()
     private: bool = False
+    preview: bool = False
     _wire: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -115,6 +119,7 @@ class Packet:
         stamps: Iterable[Stamp] | None = None,
         revision: int | None = None,
         private: bool | None = None,
+        preview: bool | None = None,
     ) -> "Packet":
         """Return a copy with another header; the picture's bytes are shared, not copied."""
         return Packet(
@@ -127,6 +132,7 @@ class Packet:
             self.revision if revision is None else revision,
             self.stamps if stamps is None else tuple(stamps),
             self.private if private is None else private,
+            self.preview if preview is None else preview,
         )
 
     def wire(self, dialect: str, make: Callable[["Packet"], Wire]) -> Wire:

@@ -10,9 +10,8 @@ Of live frames the newest wins at each mailbox; requests (a picture for one peer
 kept. One credit goes back to the relay for each packet that was taken up, so one more is on its way
 while one is decoded, and no more.
 
-While nothing comes in and somebody looks, the engine's thread paints on a dream
-(``dreamrelay.media.dream``) under the stream's prompt, between two looks into its mailbox: so a
-frame that comes goes before it.
+While nothing comes in and somebody looks, the engine's thread paints from the prompt alone
+(:mod:`dreaming`), between two looks into its mailbox: so a frame that comes goes before it.
 """
 
 import logging
@@ -25,6 +24,7 @@ from typing import Any
 
 from dreamrelay.codec import Frame, decode, encode_bytes, resize
 from dreamrelay.config import WorkerSettings, spout_url
+from dreamrelay.dreaming import Dreaming
 from dreamrelay.engines import Engine, EngineSettings, Progress, Result, open_engine
 from dreamrelay.errors import (
     ClosedError,
@@ -39,7 +39,6 @@ from dreamrelay.jobs import Asked, Batch, Done, Intake, Job, Patch, encode_withi
 from dreamrelay.link import Link, Listener, whole
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Source, open_sink, open_source
-from dreamrelay.media.dream import Dream
 from dreamrelay.media.pacing import Pacer
 from dreamrelay.osc import Standing
 from dreamrelay.packet import Hop, Packet, Track
@@ -62,15 +61,6 @@ STOP_SECONDS = 10.0
 
 LAST_WORDS_SECONDS = 3.0
 """A worker that cannot go on waits so long for a relay to tell it to."""
-
-DREAM_FPS = 15.0
-"""Pictures a second from the prompt alone, at most."""
-
-DREAM_STRENGTH = 0.5
-"""At least so strongly: there is no input to be faithful to."""
-
-DREAM_PATIENCE = 2.0
-"""Seconds without a relay, or after an engine's error, before one is painted."""
 
 LOOK_SECONDS = 0.25
 
@@ -138,11 +128,6 @@ class Worker(Listener):
         self._revision = 0
         self._said: tuple[str, str, float | None] = ("loading", "", None)
         self._trouble = ""
-        self._watching, self._idle = 0, False
-        self._alone_since: float | None = time.monotonic()
-        """Since when there has been no relay; None while there is one."""
-        self._dream: Dream | None = None
-        self._dreams_from = 0.0
         self._loaded = threading.Event()
         self._open_things = ExitStack()
         """What is to be closed at the end: each of them, whatever another one says."""
@@ -196,6 +181,11 @@ class Worker(Listener):
             standing=self._standing,
         )
         self._open_things.callback(self._stage.close)
+        self._dreaming = Dreaming(
+            "off" if self.link is None else settings.text_to_picture,
+            in_use=lambda: self.started,
+            shown=lambda: bool(self._sinks) or (self.viewer is not None and self.viewer.alive),
+        )
         if settings.viewer != "off":
             problem = viewer_available()
             if problem is None:
@@ -337,13 +327,11 @@ class Worker(Listener):
 
     def opened(self, welcome: Mapping[str, Any]) -> None:
         logger.info("working for %s", self.link.shown_uri if self.link else "")
-        self._alone_since = None
+        self._dreaming.relay_found()
         self._say(*self._said)
 
     def lost(self, reason: str, retry_in: float) -> None:
-        self._watching, self._idle = 0, False
-        if self._alone_since is None:
-            self._alone_since = time.monotonic()
+        self._dreaming.relay_lost()
         logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
 
     def refused(self, error: DreamRelayError) -> None:
@@ -361,7 +349,7 @@ class Worker(Listener):
             asked = Asked(patch if isinstance(patch, dict) else {}, most if most > 0 else None)
             self._announced = (whole(fields, "seq", 0), asked)
         elif kind == "audience":
-            self._watching, self._idle = whole(fields, "watching", 0), fields.get("idle") is True
+            self._dreaming.audience(whole(fields, "watching", 0), fields.get("idle") is True)
             self._wake_engine()
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
@@ -523,27 +511,16 @@ class Worker(Listener):
         self._introduce()
         self._loaded.set()
         self._say("live", "")
-        dreams = self.link is not None and self.settings.text_to_picture != "off"
-        pacer = Pacer(DREAM_FPS)
-        wait: float | None = LOOK_SECONDS if dreams else None
         try:
             while True:
-                batch = self._jobs.take(wait)
+                batch = self._jobs.take(self._dreaming.wait())
                 self._apply_patches()
                 session = self.link.session if self.link else 0
                 for job in self._stage.gate.due(batch.items() if batch else (), session):
                     self._infer(job)
-                if not dreams:
-                    continue
-                if not self._may_dream():
-                    wait = LOOK_SECONDS
-                    pacer.restart()
-                    continue
                 # What is made already goes out first.
-                if not pacer.delay() and not self._results.statistics().waiting:
-                    pacer.tick()
+                if not self._results.statistics().waiting and self._dreaming.due():
                     self._paint()
-                wait = max(pacer.delay(), 0.005)
         except ClosedError:
             self._results.close()  # the outlet hands out what lies there, then ends
             raise
@@ -650,39 +627,17 @@ class Worker(Listener):
         done = Done(result.frame, result.token.but(Hop.INFERRED), self._revision, result.repeated)
         self._results.put(Batch(requests=(done,)) if job.asked is not None else Batch(done))
 
-    def _may_dream(self) -> bool:
-        """Whether to paint from the prompt alone: nothing comes in, and somebody looks."""
-        if not self.started:
-            return False
-        now, alone_since = time.monotonic(), self._alone_since
-        idle = self._idle if alone_since is None else now - alone_since > DREAM_PATIENCE
-        if not idle or now < self._dreams_from:
-            return False
-        if self._watching or (alone_since is None and self.settings.text_to_picture == "on"):
-            return True
-        return bool(self._sinks) or (self.viewer is not None and self.viewer.alive)
-
     def _paint(self) -> None:
         """Make one picture from the prompt alone."""
-        engine, values = self.engine, self.engine.parameters
-        seed = values.get("seed")
-        seed = seed if isinstance(seed, int) and seed >= 0 else 0
-        made_for = (engine.width, engine.height, seed)
-        dream = self._dream
-        if dream is None or (dream.width, dream.height, dream.seed) != made_for:
-            dream = self._dream = Dream(*made_for)
-        now = time.time_ns()
+        engine = self.engine
+        canvas, patch = self._dreaming.picture(engine.width, engine.height, engine.parameters)
         session = self.link.session if self.link else 0
-        job = Job(dream(time.monotonic()), 0, now, session).but(Hop.INFER)
-        strength = values.get("strength")
-        weak = isinstance(strength, int | float) and strength < DREAM_STRENGTH
-        # Steps given one by one say more than a strength.
-        patch = {"strength": DREAM_STRENGTH} if weak and not values.get("t_index_list") else {}
+        job = Job(canvas, 0, time.time_ns(), session).but(Hop.INFER)
         try:
             frame = engine.infer_once(job.frame, patch)
         except (EngineError, ParameterError) as error:
             self.statistics.failed += 1
-            self._dreams_from = time.monotonic() + DREAM_PATIENCE
+            self._dreaming.failed()
             self._complain(str(error))
             return
         if self._trouble and not self._trouble.startswith(REFUSED):

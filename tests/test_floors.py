@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("packet", "mailbox", "importer"),
     ("config", "codec", "telemetry", "protocol", "schema"),
     ("hub", "link", "osc", "jobs", "media", "engines", "viewer"),
-    ("stage",),  # the worker's, composed of floor 3
+    ("stage", "dreaming"),  # the worker's, composed of floor 3
     ("projection",),  # its window, too
     ("relay", "worker", "producer", "img2img"),
     ("bridge", "demo"),  # floor 4 too, but they compose programs

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from dreamrelay.errors import ParameterError, ProtocolError
+from dreamrelay.errors import EngineError, ParameterError, ProtocolError
 from dreamrelay.hub import (
     IDLE_NS,
     MAX_REQUESTS,
@@ -38,6 +39,7 @@ from dreamrelay.protocol.messages import (
     Limits,
     Notice,
     ParametersChanged,
+    ReferenceChanged,
     Refused,
     RequestOffered,
     Role,
@@ -60,6 +62,7 @@ SCHEMA: dict[str, Any] = {
     },
     "$defs": {"Cfg": {"enum": ["none", "self"]}},
 }
+BOTH: tuple[Track, ...] = ("input", "output")
 HELLO = WorkerHello("engine", "pocket", "cpu", 8, 8, SCHEMA, {"prompt": "", "strength": 0.5})
 
 
@@ -173,7 +176,7 @@ class TestAudience:
     def test_a_worker_hears_who_looks_at_the_output(self, room: Room) -> None:
         worker = live(room, room.worker())
         room.viewer(("input",))
-        viewers = [room.viewer(), room.viewer(TRACKS)]
+        viewers = [room.viewer(), room.viewer(BOTH)]
         room.stream.leave(viewers[0])
         self.pass_seconds(room, 3)
         assert told(worker) == [(0, False), (0, True), (1, True), (2, True), (1, True)]
@@ -361,7 +364,7 @@ class TestPackets:
 
     def test_credit_is_per_track_and_never_exceeded(self, room: Room) -> None:
         producer, worker = room.producer(), room.worker(9)
-        viewer = room.viewer(TRACKS, 1)
+        viewer = room.viewer(BOTH, 1)
         room.send(producer, 2)
         room.answer(worker, 1)
         room.answer(worker, 2)
@@ -369,9 +372,9 @@ class TestPackets:
         assert room.take(viewer, "output") == 2
         room.send(producer)
         room.answer(worker, 3)
-        assert [room.take(viewer, track) for track in TRACKS] == [None, None]
+        assert [room.take(viewer, track) for track in BOTH] == [None, None]
         room.stream.grant(viewer, 1, "output")
-        assert [room.take(viewer, track) for track in TRACKS] == [None, 3]
+        assert [room.take(viewer, track) for track in BOTH] == [None, 3]
 
     def test_no_wake_without_credit(self, room: Room) -> None:
         producer, viewer = room.producer(), room.viewer(("input",), 0)
@@ -409,11 +412,11 @@ class TestPackets:
 
 class TestPlaces:
     def test_leaving_leaves_nothing(self, room: Room) -> None:
-        peers = [room.producer(), room.viewer(TRACKS), room.worker()]
+        peers = [room.producer(), room.viewer(BOTH), room.worker()]
         for peer in (*peers, *peers):  # twice: it is idempotent
             room.stream.leave(peer)
         assert room.stream.peers == {}
-        assert [room.stream.tracks[t].subscriptions for t in TRACKS] == [[], []]
+        assert [room.stream.tracks[t].subscriptions for t in BOTH] == [[], []]
         status = room.stream.status()
         assert [status[k] for k in ("producers", "workers", "viewers")] == [0, 0, 0]
 
@@ -819,6 +822,87 @@ class TestRequests:
         assert len(asker.heard) == 1
 
 
+class TestPreview:
+    """A result that is shown while it is worked at."""
+
+    def test_better_ones_of_the_same_input_follow_until_it_is_done(self, room: Room) -> None:
+        viewer, producer, worker = room.viewer(credit=None), room.producer(), room.worker(3)
+        room.send(producer, 2)
+        shown = []
+        for seq, preview in ((1, True), (1, True), (1, False), (1, True), (1, False), (2, False)):
+            room.stream.publish(picture(seq).but(preview=preview), "output", worker)
+            shown.append(room.take(viewer))
+        assert shown == [1, 1, 1, None, None, 2]
+        assert room.stream.late == 2
+
+    def test_a_request_is_answered_by_the_whole_picture(self, room: Room) -> None:
+        viewer, worker = room.viewer(), room.worker()
+        room.stream.request(picture(), {}, 5, viewer)
+        seq = worker.last(RequestOffered).packet.seq
+        room.stream.publish(picture(seq, private=True).but(preview=True), "output", worker)
+        assert not viewer.of(Answered)
+        room.stream.publish(picture(seq, private=True), "output", worker)
+        assert viewer.last(Answered).ticket == 5
+
+
+class TestControl:
+    """What steers the engine, for people to look at."""
+
+    def test_it_is_shown_in_order_and_never_ahead_of_the_input(self, room: Room) -> None:
+        viewer, producer = room.viewer(("control",), None), room.producer()
+        worker = room.worker(3)
+        room.send(producer, 3)
+        taken = []
+        for seq in (2, 1, 2, 3, 4):
+            room.stream.publish(picture(seq), "control", worker)
+            taken.append(room.take(viewer, "control"))
+        assert taken == [2, None, None, 3, None]
+        assert room.take(viewer) is None, "it is no result"
+
+    def test_only_workers_show_it(self, room: Room) -> None:
+        producer = room.producer()
+        room.stream.publish(picture(1), "control", producer)
+        assert "only workers" in str(producer.last(Refused).error)
+        assert room.stream.tracks["control"].last is None
+
+    def test_workers_hear_how_many_look(self, room: Room) -> None:
+        worker = room.worker()
+        room.viewer(BOTH)
+        viewer = room.viewer(("control",))
+        assert worker.last(AudienceChanged).control == 1
+        room.stream.leave(viewer)
+        assert worker.last(AudienceChanged).control == 0
+
+
+IMITATES = replace(HELLO, reference=True)
+
+
+class TestReference:
+    """A picture to imitate."""
+
+    def test_who_can_is_told_and_the_status_says_so(self, room: Room) -> None:
+        viewer, able, unable = room.viewer(), room.worker(1, IMITATES), room.worker()
+        room.stream.refer(picture(7))
+        assert able.last(ReferenceChanged).packet == picture(7)
+        assert not unable.of(ReferenceChanged)
+        assert viewer.last(StatusChanged).status["reference"]
+        room.stream.refer(None)
+        assert able.last(ReferenceChanged).packet is None
+        assert not viewer.last(StatusChanged).status["reference"]
+
+    def test_a_worker_that_comes_later_is_told(self, room: Room) -> None:
+        room.stream.refer(picture(7))
+        assert room.worker(1, IMITATES).last(ReferenceChanged).packet == picture(7)
+        assert not room.worker().of(ReferenceChanged)
+
+    def test_nobody_can(self, room: Room) -> None:
+        room.worker()
+        with pytest.raises(EngineError, match="--ip_adapter"):
+            room.stream.refer(picture(7))
+        assert room.stream.reference is None
+        room.stream.refer(None)
+
+
 class AnyOrder(RuleBasedStateMachine):
     """No interleaving of anything breaks a promise.
 
@@ -841,11 +925,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.private: set[int] = set()
         self.heard_when_left: list[tuple[FakePeer, int]] = []
         self.revision = 0
-        self.shown: dict[Track, int] = dict.fromkeys(TRACKS, 0)
+        self.shown: dict[Track, int] = dict.fromkeys(BOTH, 0)
         # Somebody who sends, one who works and two who look: else most runs begin with nobody.
         self.sender = self._came(self.room.producer())
         self.worker = self._worker(3, HELLO)
-        self.viewer_joins(TRACKS, None)
+        self.viewer_joins(BOTH, None)
         self.viewer_joins(("output",), 1)
         return self.worker
 
@@ -855,7 +939,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(
         target=peers,
-        tracks=st.sampled_from([("input",), ("output",), TRACKS, ()]),
+        tracks=st.sampled_from([("input",), ("output",), BOTH, ()]),
         credit=st.none() | st.integers(0, 3),
     )
     def viewer_joins(self, tracks: tuple[Track, ...], credit: int | None) -> FakePeer:
@@ -872,7 +956,7 @@ class AnyOrder(RuleBasedStateMachine):
             if given := given_to(self.worker):
                 self.stream.publish(picture(given[-1]), "output", self.worker)
         for peer in self.present.values():
-            for track in TRACKS:
+            for track in BOTH:
                 self.reads(peer, track)
 
     @rule(target=peers)
@@ -940,19 +1024,19 @@ class AnyOrder(RuleBasedStateMachine):
         if peer.id in self.present:
             self.stream.fail(seq, "no", peer)
 
-    @rule(peer=peers | workers, count=st.integers(1, 3), track=st.sampled_from([None, *TRACKS]))
+    @rule(peer=peers | workers, count=st.integers(1, 3), track=st.sampled_from([None, *BOTH]))
     def gives_credit(self, peer: FakePeer, count: int, track: Track | None) -> None:
         if peer.id not in self.present:
             return
         if peer.id in self.seats:
             self.seats[peer.id] += count
-        for name in TRACKS:
+        for name in BOTH:
             granted = self.granted.get((peer.id, name))
             if granted is not None and track in (None, name):
                 self.granted[peer.id, name] = granted + count
         self.stream.grant(peer, count, track)
 
-    @rule(peer=peers, track=st.sampled_from(TRACKS))
+    @rule(peer=peers, track=st.sampled_from(BOTH))
     def reads(self, peer: FakePeer, track: Track) -> None:
         seq = self.room.take(peer, track)
         if seq is not None:
@@ -994,7 +1078,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def tracks_go_forward(self) -> None:
-        for track in TRACKS:
+        for track in BOTH:
             last = self.stream.tracks[track].last
             if last is not None:
                 assert last.seq >= self.shown[track]

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from websockets.sync.client import connect
 
+from dreamrelay import dreaming
 from dreamrelay import worker as worker_module
 from dreamrelay.codec import Frame, decode, encode_bytes
 from dreamrelay.config import RelaySettings, WorkerSettings
@@ -905,7 +906,7 @@ def test_nothing_is_painted_that_is_not_wanted(
 def test_a_sink_is_an_audience_too_even_without_a_relay(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "DREAM_PATIENCE", 0.01)
+    monkeypatch.setattr(dreaming, "PATIENCE", 0.01)
     sink = Kept()
     with sink_scheme(monkeypatch, sink) as url:
         running = work(f"ws://127.0.0.1:{closed_port()}", sink=[url], text_to_picture="auto")
@@ -917,7 +918,7 @@ def test_a_sink_is_an_audience_too_even_without_a_relay(
 def test_a_prompt_that_cannot_be_painted_is_shown_and_tried_again_later(
     relay: RunningRelay, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "DREAM_PATIENCE", 0.6)
+    monkeypatch.setattr(dreaming, "PATIENCE", 0.6)
     engine = Paints(problems=2)
     with Person(relay.websocket) as viewer:
         running = work(relay.websocket, engine, text_to_picture="auto")
@@ -942,11 +943,11 @@ def test_another_seed_is_another_dream(relay: RunningRelay, work: Work) -> None:
     with Person(relay.websocket) as viewer:
         running = work(relay.websocket, engine, text_to_picture="auto")
         until(lambda: viewer.results)
-        dream = running.program._dream
+        dream = running.program._dreaming.dream
         assert dream is not None
         assert (dream.width, dream.height, dream.seed) == (64, 48, 3)
         engine.seed = 4
-        until(lambda: running.program._dream is not dream)
+        until(lambda: running.program._dreaming.dream is not dream)
         assert engine.patches[-1] == {}, "steps given one by one say more than a strength"
 
 

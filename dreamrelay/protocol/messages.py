@@ -39,7 +39,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class WorkerHello:
-    """What a worker can do, as it says itself."""
+    """What a worker can do, as it says itself. ``reference``: imitate a picture."""
 
     engine: str = ""
     model: str = ""
@@ -48,6 +48,7 @@ class WorkerHello:
     height: int = 0
     schema: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +175,20 @@ class StatusChanged:
 
 @dataclass(frozen=True, slots=True)
 class AudienceChanged:
-    """To a worker: how many look at the output, and whether it is the one to paint from the prompt
-    alone, because no input comes.
+    """To a worker: how many look at the output, whether it is the one to paint from the prompt
+    alone, because no input comes, and how many look at what steers it (``control``).
     """
 
     watching: int
     idle: bool
+    control: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceChanged:
+    """To a worker: the picture to imitate, or None when there is none any more."""
+
+    packet: Packet | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +252,7 @@ Notice = (
     | ParametersChanged
     | StatusChanged
     | AudienceChanged
+    | ReferenceChanged
     | Delivery
     | Acknowledged
     | RequestOffered

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
+import pybase64
 
 from dreamrelay import __version__
 from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
@@ -32,6 +33,7 @@ from dreamrelay.protocol.messages import (
     PacketReceived,
     ParametersChanged,
     PatchReceived,
+    ReferenceChanged,
     Refused,
     ReplyDue,
     RequestOffered,
@@ -56,7 +58,7 @@ _STAMP = struct.Struct("<B3xQ")
 _MAGIC = b"DR"
 _COUNTER = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _HOPS = {int(hop): hop for hop in Hop}
-_PRIVATE = 1
+_PRIVATE, _PREVIEW = 1, 2
 
 
 def encode_packet(packet: Packet, track: Track) -> bytes:
@@ -68,7 +70,7 @@ def encode_packet(packet: Packet, track: Track) -> bytes:
         packet.codec,
         _HEADER.size + _STAMP.size * len(stamps),
         TRACKS.index(track),
-        _PRIVATE if packet.private else 0,
+        (_PRIVATE if packet.private else 0) | (_PREVIEW if packet.preview else 0),
         packet.seq,
         packet.captured_ns,
         packet.revision,
@@ -118,6 +120,7 @@ def decode_packet(message: bytes) -> tuple[Packet, Track]:
         revision,
         tuple(stamps),
         bool(flags & _PRIVATE),
+        bool(flags & _PREVIEW),
     )
     return packet, TRACKS[track]
 
@@ -206,12 +209,16 @@ class NativeDialect(Dialect):
             return [
                 Fault(ProtocolError("expected a worker's hello first, got a picture"), close=True)
             ]
-        packet, _ = decode_packet(message)
+        packet, track = decode_packet(message)
         if packet.width * packet.height > self._limits.pixels:
             raise ProtocolError(
                 f"expected at most {self._limits.pixels} pixels, got {packet.width}x{packet.height}"
             )
-        return [PacketReceived(packet, "input" if self._role == "producer" else "output")]
+        if self._role == "producer":
+            track = "input"
+        elif track == "input":
+            track = "output"
+        return [PacketReceived(packet, track)]
 
     def _hello(self, fields: dict[str, Any]) -> list[Event]:
         version = _number(fields, "version", 1, 1 << 16)
@@ -237,6 +244,7 @@ class NativeDialect(Dialect):
                 _number(fields, "height", 0, 1 << 16),
                 schema,
                 parameters,
+                fields.get("reference") is True,
             )
         credit = _number(fields, "credit", 0, MAX_CREDIT, default=1)
         joined = Joined(self._role, _text(fields, "name", 200), credit, worker)
@@ -246,7 +254,7 @@ class NativeDialect(Dialect):
     def _credit(self, fields: dict[str, Any]) -> list[Event]:
         track = fields.get("track")
         if track is not None and track not in TRACKS:
-            raise ProtocolError(f"credit: expected input or output as track, got {track!r}")
+            raise ProtocolError(f"credit: expected one of {', '.join(TRACKS)}, got {track!r:.40}")
         return [CreditGiven(_number(fields, "count", 1, MAX_CREDIT, default=1), track)]
 
     def _parameters(self, fields: dict[str, Any]) -> list[Event]:
@@ -317,8 +325,13 @@ class NativeDialect(Dialect):
                 ]
             case StatusChanged(status):
                 return [encode_text("status", **status)]
-            case AudienceChanged(watching, idle):
-                return [encode_text("audience", watching=watching, idle=idle)]
+            case AudienceChanged(watching, idle, control):
+                return [encode_text("audience", watching=watching, idle=idle, control=control)]
+            case ReferenceChanged(None):
+                return [encode_text("reference", image=None)]
+            case ReferenceChanged(Packet() as packet):
+                image = pybase64.b64encode(packet.data).decode()
+                return [encode_text("reference", image=image)]
             case Acknowledged(seq, None, on_air):
                 return [encode_text("ack", seq=seq, accepted=True, on_air=on_air)]
             case Acknowledged(seq, refusal):

@@ -29,6 +29,7 @@ from dreamrelay.protocol.websocket_example import WebSocketExampleDialect
 from dreamrelay.relay.auth import Gate, GateMiddleware, is_loopback, make_token
 from dreamrelay.relay.connections import Slots, deny, protocols
 from dreamrelay.relay.http import error_response, make_router
+from dreamrelay.relay.reference import add_reference
 from dreamrelay.relay.websocket import WebSocketPeer, parse_tracks
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,9 @@ class Relay:
             lifespan=self._lifespan,
         )
         app.add_middleware(GateMiddleware, gate=gate)
-        app.include_router(make_router(self.hub, gate, self._slots, self._closing))
+        router = make_router(self.hub, gate, self._slots, self._closing)
+        add_reference(router, self.hub)
+        app.include_router(router)
         app.add_api_websocket_route("/", self._websocket_example)
         app.add_api_websocket_route("/streams/{stream}/{role}", self._native)
         app.add_api_websocket_route("/{path:path}", _no_such_path)

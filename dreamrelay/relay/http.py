@@ -15,20 +15,19 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
 
 from dreamrelay import __version__
-from dreamrelay.errors import ParameterError, ProtocolError
+from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
 from dreamrelay.hub import Hub, Peer, Stream
 from dreamrelay.packet import Packet, Track
 from dreamrelay.protocol.messages import Notice
 from dreamrelay.protocol.native import error_fields
 from dreamrelay.relay.auth import COOKIE, Gate
+from dreamrelay.relay.bodies import BodyError, read_body
 from dreamrelay.relay.connections import Slots
 from dreamrelay.relay.metrics import render
 
 MAX_PATCH_BYTES = 64 * 1024
-PATCH_SECONDS = 10.0
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -114,7 +113,7 @@ def load_static() -> dict[str, tuple[bytes, str]]:
     return files
 
 
-def error_response(status: int, error: ProtocolError | ParameterError) -> JSONResponse:
+def error_response(status: int, error: DreamRelayError) -> JSONResponse:
     return JSONResponse({"error": error_fields(error)}, status_code=status)
 
 
@@ -262,19 +261,11 @@ def _add_parameters(router: APIRouter, hub: Hub) -> None:
         },
     )
     async def change_parameters(name: StreamName, request: Request) -> Response:
-        body = bytearray()
         try:
-            async with asyncio.timeout(PATCH_SECONDS):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > MAX_PATCH_BYTES:
-                        text = f"expected a patch of at most {MAX_PATCH_BYTES} bytes"
-                        return error_response(413, ProtocolError(text))
-            patch = orjson.loads(bytes(body))
+            patch = orjson.loads(await read_body(request, MAX_PATCH_BYTES, "a patch"))
             orjson.dumps([[[[patch]]]])  # everybody will be told
-        except (TimeoutError, ClientDisconnect):
-            text = f"expected the whole patch within {PATCH_SECONDS:.0f} s"
-            return error_response(408, ProtocolError(text))
+        except BodyError as error:
+            return error_response(error.status, error)
         except orjson.JSONEncodeError:
             return error_response(400, ProtocolError("expected JSON that is nested less deep"))
         except orjson.JSONDecodeError as error:

@@ -33,6 +33,7 @@ from dreamrelay.protocol.messages import (
     PacketReceived,
     ParametersChanged,
     PatchReceived,
+    ReferenceChanged,
     Refused,
     ReplyDue,
     RequestReceived,
@@ -99,14 +100,25 @@ class WebSocketPeer(Peer):
 
     def notify(self, notice: Notice) -> None:
         match notice:
-            case SchemaChanged() | StatusChanged() | AudienceChanged() | ParametersChanged(id=None):
+            case (
+                SchemaChanged()
+                | StatusChanged()
+                | AudienceChanged()
+                | ReferenceChanged()
+                | ParametersChanged(id=None)
+            ):
                 self._post_latest(notice)
             case _:
                 for message in self._dialect.render(notice):
                     self._post(message)
 
     def _post_latest(
-        self, notice: SchemaChanged | StatusChanged | AudienceChanged | ParametersChanged
+        self,
+        notice: SchemaChanged
+        | StatusChanged
+        | AudienceChanged
+        | ReferenceChanged
+        | ParametersChanged,
     ) -> None:
         """What says how things are replaces its like that still waits.
 
@@ -297,14 +309,15 @@ class WebSocketPeer(Peer):
 
 
 def parse_tracks(value: str) -> tuple[Track, ...]:
-    """The tracks that ``?track=`` names.
+    """The tracks that ``?track=`` names: one, several with commas, or ``both`` camera and result.
 
     Raises:
-        ProtocolError: something else than input, output or both.
+        ProtocolError: something else.
     """
-    if value == "both":
-        return TRACKS
-    for track in TRACKS:
-        if value == track:
-            return (track,)
-    raise ProtocolError(f"track: expected input, output or both, got {value[:40]!r}")
+    asked = {"both": "input,output"}.get(value, value).split(",")
+    tracks = tuple(track for track in TRACKS if track in asked)
+    if len(tracks) != len(asked):
+        raise ProtocolError(
+            f"track: expected one of {', '.join(TRACKS)} or both, got {value!r:.40}"
+        )
+    return tracks

@@ -26,6 +26,7 @@ from dreamrelay.protocol.messages import (
     PacketReceived,
     ParametersChanged,
     PatchReceived,
+    ReferenceChanged,
     Refused,
     ReplyDue,
     RequestOffered,
@@ -49,6 +50,7 @@ from tests.protocol.samples import PACKETS, PIXEL, TO_RELAY
 
 GOLDEN = Path(__file__).parent / "golden"
 HEADER = 36
+BOTH: tuple[Track, ...] = ("input", "output")
 
 FROM_RELAY: dict[str, Notice] = {
     "welcome": Welcome("default", "producer", "ws-1", 2, Limits()),
@@ -56,7 +58,9 @@ FROM_RELAY: dict[str, Notice] = {
     "schema_none": SchemaChanged(None),
     "parameters": ParametersChanged({"prompt": "blue neon"}, 3, ("prompt",), "studio", 4),
     "status": StatusChanged({"stream": "default", "state": "live", "age_ms": None}),
-    "audience": AudienceChanged(2, True),
+    "audience": AudienceChanged(2, True, 1),
+    "reference": ReferenceChanged(PACKETS["input"][0]),
+    "reference_none": ReferenceChanged(None),
     "ack": Acknowledged(5),
     "ack_off_air": Acknowledged(5, on_air=False),
     "ack_refused": Acknowledged(5, "expected at most 4 pixels, got 3x3"),
@@ -123,6 +127,7 @@ packets = st.builds(
     revision=st.integers(0, 2**32 - 1),
     stamps=st.lists(stamps, max_size=MAX_STAMPS).map(tuple),
     private=st.booleans(),
+    preview=st.booleans(),
 )
 
 
@@ -183,7 +188,7 @@ class TestPackets:
     def test_unknown_flags_and_reserved_bytes_are_ignored(self) -> None:
         packet, track = PACKETS["output_private"]
         data = bytearray(encode_packet(packet, track))
-        data[7] |= 0b1010
+        data[7] |= 0b1100
         data[33:36] = b"\xff\xff\xff"
         assert decode_packet(bytes(data)) == (packet, track)
 
@@ -380,9 +385,16 @@ class TestReceiving:
 
     @pytest.mark.parametrize(("role", "track"), [("producer", "input"), ("worker", "output")])
     def test_the_role_decides_the_track(self, role: Role, track: Track) -> None:
-        for written in TRACKS:
+        for written in BOTH:
             (event,) = dialect(role).receive(encode_packet(PACKETS["input"][0], written))
             assert event == PacketReceived(PACKETS["input"][0], track)
+
+    def test_a_worker_may_show_what_steers_it_and_a_producer_not(self) -> None:
+        message = encode_packet(PACKETS["input"][0], "control")
+        (event,) = dialect("worker").receive(message)
+        assert event == PacketReceived(PACKETS["input"][0], "control")
+        (event,) = dialect("producer").receive(message)
+        assert event == PacketReceived(PACKETS["input"][0], "input")
 
     def test_a_viewer_sends_no_pictures(self) -> None:
         (event,) = dialect("viewer").receive(encode_packet(*PACKETS["input"]))

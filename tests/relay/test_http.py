@@ -15,7 +15,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from dreamrelay.config import RelaySettings
-from dreamrelay.relay import http as relay_http
+from dreamrelay.relay import bodies
 from tests.relay.clients import Engine, answer, native, problem, raw, read_until
 from tests.support import RunningRelay, mean_colour, picture, start_relay, until
 
@@ -170,7 +170,7 @@ class TestParameters:
     def test_a_body_that_never_ends(
         self, relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(relay_http, "PATCH_SECONDS", 0.2)
+        monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
         bare = raw(relay)
         host = urlsplit(relay.url).netloc
         head = f"PATCH /streams/a/parameters HTTP/1.1\r\nHost: {host}\r\nContent-Length: 99\r\n\r\n"
@@ -352,3 +352,53 @@ class TestDescriptions:
             assert samples["dreamrelay_parameters_revision", "default"] == 1
             assert ("dreamrelay_hop_milliseconds", "default", "p50", "returned") in samples
             assert samples["dreamrelay_age_milliseconds", "default", "output", "p50"] >= 0
+
+
+BOMB = b"GIF89a" + b"\xff\xff\xff\xff" + bytes(20)
+"""65,535 pixels a side, it says."""
+
+
+class TestReference:
+    PATH = "/streams/a/reference"
+
+    def test_a_picture_is_put_shown_and_removed(self, relay: RunningRelay) -> None:
+        data = picture("red")
+        status, _, body = answer(relay, self.PATH, "PUT", data)
+        assert (status, json.loads(body)["reference"]) == (200, True)
+        status, headers, body = answer(relay, self.PATH)
+        assert (status, headers["content-type"], body) == (200, "image/jpeg", data)
+        assert json.loads(answer(relay, "/streams/a")[2])["reference"]
+        assert answer(relay, self.PATH, "DELETE")[0] == 200
+        assert answer(relay, self.PATH)[0] == 404
+
+    def test_the_result_of_another_stream(self, relay: RunningRelay) -> None:
+        assert answer(relay, f"{self.PATH}?from=b", "PUT")[0] == 400
+        with (
+            native(relay, "worker", stream="b") as worker,
+            native(relay, "producer", stream="b") as producer,
+        ):
+            producer.send_picture()
+            seq = worker.packet().seq
+            worker.send_picture(picture("blue"), "output", seq=seq)
+            until(lambda: answer(relay, f"{self.PATH}?from=b", "PUT")[0] == 200)
+        assert mean_colour(answer(relay, self.PATH)[2])[2] > 200
+
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        [(b"", 400), (b"no picture", 400), (BOMB, 400), (b"x" * (5 * 1024 * 1024), 413)],
+    )
+    def test_what_is_no_picture(self, relay: RunningRelay, body: bytes, status: int) -> None:
+        got, _, reply = answer(relay, self.PATH, "PUT", body)
+        assert got == status
+        problem(reply)
+        assert answer(relay, self.PATH)[0] == 404
+
+    @pytest.mark.parametrize("name", ["../x", "a%20b", "x" * 65])
+    def test_an_odd_name_of_the_other_stream(self, relay: RunningRelay, name: str) -> None:
+        assert answer(relay, f"{self.PATH}?from={name}", "PUT")[0] in (400, 422)
+
+    def test_a_worker_that_cannot(self, relay: RunningRelay) -> None:
+        with native(relay, "worker", stream="a"):
+            status, _, reply = answer(relay, self.PATH, "PUT", picture("red"))
+            assert status == 409
+            assert "--ip_adapter" in problem(reply)["message"]
