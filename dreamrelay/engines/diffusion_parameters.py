@@ -3,8 +3,9 @@
 Each group stands beside what it steers, without torch, so that a form can be drawn of it anywhere.
 """
 
+from dreamrelay.engines.lora_parameters import LoraParameters
 from dreamrelay.engines.parameters import StreamBatchParameters
 
 
-class DiffusionParameters(StreamBatchParameters):
+class DiffusionParameters(LoraParameters, StreamBatchParameters):
     """What can be changed between two frames of Stable Diffusion."""

@@ -6,7 +6,7 @@ This module moves pixels and prompts in and out. What all such engines share is 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -15,30 +15,38 @@ import torch
 from numpy.typing import NDArray
 
 from dreamrelay.codec import Frame
-from dreamrelay.engines.batch_engine import BatchEngine, Condition
+from dreamrelay.engines.autoencoder import encode_picture
+from dreamrelay.engines.batch_engine import BatchEngine
+from dreamrelay.engines.condition import Told
 from dreamrelay.engines.devices import (
     choose_device,
     free_memory,
     is_out_of_memory,
     use_cores_sparingly,
 )
-from dreamrelay.engines.loading import LoadedModel, can_fuse_loras, encode_picture, load_model
+from dreamrelay.engines.diffusion_parameters import DiffusionParameters
+from dreamrelay.engines.loading import LoadedModel, load_model
+from dreamrelay.engines.loras import can_read_loras, short_names
+from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.ports import EngineSettings, Report
-from dreamrelay.errors import ConfigError, MissingExtra
+from dreamrelay.engines.prompts import Embedding
+from dreamrelay.errors import ConfigError, MissingExtra, ParameterError
 
 logger = logging.getLogger(__name__)
 
 
 class StreamBatchEngine(BatchEngine[LoadedModel]):
-    """Stable Diffusion 1.x, 2.x, SD-Turbo or the pocket model as a stream batch."""
+    """Stable Diffusion 1.x, 2.x, XL, a Turbo model or the pocket model as a stream batch."""
 
     name: ClassVar[str] = "stream-batch"
+    parameters_type: ClassVar[type[StreamBatchParameters]] = DiffusionParameters
     xp: ClassVar[Any] = torch
 
     def __init__(self, settings: EngineSettings) -> None:
         _check(settings)
         self._device = choose_device(settings.device, fast=settings.acceleration == "auto")
         self.device_name = self._device.name
+        self._loras = short_names(settings.loras)
         super().__init__(settings)
 
     def _load_model(self, report: Report) -> LoadedModel:
@@ -48,6 +56,49 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         if self._device.torch.type == "cpu":
             use_cores_sparingly()
         return load_model(self._settings, self._device, report)
+
+    # LoRAs ---------------------------------------------------------------------------------------
+
+    def _absent(self) -> Mapping[str, str]:
+        absent = dict(super()._absent())
+        if not self._loras:
+            absent["loras"] = "start the worker with --lora=name:scale"
+        return absent
+
+    def _checked(
+        self, current: StreamBatchParameters, patch: Mapping[str, Any]
+    ) -> StreamBatchParameters:
+        changed = super()._checked(current, patch)
+        names = list(self._loras.values())
+        unknown = [name for name in self._scales(changed) if name not in names]
+        if unknown and "loras" in patch:
+            expected = f"expected names among {', '.join(names)}"
+            raise ParameterError({"loras": f"{expected}, got {unknown[0]:.60}"})
+        return changed
+
+    def _tune(self, parameters: StreamBatchParameters) -> None:
+        self.model.loras.use(self._scales(parameters))
+
+    def _encoder_state(self) -> Hashable:
+        loras = self.model.loras
+        return tuple(loras.scales.items()) if loras.of_text else ()
+
+    def _scales(self, parameters: StreamBatchParameters) -> dict[str, float]:
+        """Of each LoRA that is to act."""
+        assert isinstance(parameters, DiffusionParameters)
+        if parameters.loras is None:
+            return {self._loras[lora]: scale for lora, scale in self._settings.loras.items()}
+        return {lora.name: lora.scale for lora in parameters.loras}
+
+    def schema(self) -> dict[str, Any]:
+        schema = super().schema()
+        loras = schema["properties"].get("loras")
+        if loras is not None:
+            items = loras["anyOf"][0]["items"]
+            items["properties"]["name"]["enum"] = list(self._loras.values())
+        return schema
+
+    # One call of the model -----------------------------------------------------------------------
 
     def _encode_pixels(self, frames: Sequence[Frame]) -> torch.Tensor:  # (m, C, h, w)
         model = self.model
@@ -64,26 +115,36 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         return list(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
     def _predict(
-        self, noisy: torch.Tensor, at: torch.Tensor, condition: Condition, negatives: int
+        self, noisy: torch.Tensor, at: torch.Tensor, condition: Told, negatives: int
     ) -> torch.Tensor:  # (B, C, h, w)
         rows = noisy.to(self._device.dtype).contiguous(memory_format=torch.channels_last)
-        context = condition.rows(len(noisy), negatives)
-        unet = self.model.unet
-        said: torch.Tensor = unet(rows, at, encoder_hidden_states=context, return_dict=False)[0]
+        told = condition.rows(len(noisy), negatives)
+        said: torch.Tensor = self.model.unet(
+            rows,
+            at,
+            encoder_hidden_states=told.tokens,
+            added_cond_kwargs=self._added(told, len(noisy)),
+            return_dict=False,
+        )[0]
         # The steps are computed in full precision: dividing by a small signal eats bits.
         return said.float()
 
-    def _encode_prompt(self, text: str) -> torch.Tensor:  # (1, words, width)
+    def _added(self, told: Embedding, rows: int) -> dict[str, torch.Tensor] | None:
+        """What the U-Net is told beside the words."""
+        if not self.model.tells_size:
+            return None
+        height, width = self._padded
+        # Of the original, where its upper left corner was cut, and of the picture wanted.
+        size = torch.tensor([height, width, 0, 0, height, width], dtype=self._device.dtype)
+        sizes = size.to(self._device.torch).expand(rows, -1)  # (B, 6)
+        return {"text_embeds": told.pooled, "time_ids": sizes}
+
+    def _encode_prompt(self, text: str) -> Embedding:
         model = self.model
-        ids = model.tokenizer(
-            text,
-            padding="max_length",
-            max_length=model.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        embedding: torch.Tensor = model.text_encoder(ids.to(self._device.torch))[0]
-        return embedding.to(self._device.dtype)
+        return model.text.plain(text) if model.straight else model.text.weighted(text)
+
+    def _unwanted(self, text: str, embedding: Embedding) -> Embedding:
+        return embedding * 0.0 if self.model.nothing_is_zero and not text.strip() else embedding
 
     def _placed(self, values: NDArray[Any]) -> torch.Tensor:
         placed = torch.from_numpy(values).to(self._device.torch)
@@ -111,5 +172,5 @@ def _check(settings: EngineSettings) -> None:
             "expected auto or none (plain torch in full precision on the CPU, half on a GPU); "
             "openvino and onnx are the pocket engine's"
         )
-    if (settings.loras or settings.use_lcm_lora) and not can_fuse_loras():
+    if (settings.loras or settings.use_lcm_lora) and not can_read_loras():
         raise MissingExtra("a LoRA", "worker")

@@ -60,7 +60,7 @@ def assert_alike(one: Any, other: Any) -> None:
     ("settings", "text"),
     [
         ({"acceleration": "tensorrt"}, "has no 'tensorrt' yet; expected auto or none"),
-        ({"width": 100}, "width: expected a multiple of 8 from 8 to 4096, got 100"),
+        ({"width": 100}, "width: expected a multiple of 8 from 8 to 2048, got 100"),
         ({"height": 0}, "height: expected a multiple of 8"),
         ({"frame_buffer_size": 0}, "frame_buffer_size: expected 1..16, got 0"),
         ({"device": "tpu"}, "device: expected one of auto, cuda, mps, cpu, got 'tpu'"),
@@ -76,7 +76,7 @@ def test_wrong_settings_are_refused_before_anything_is_loaded(
 
 
 def test_loras_need_a_package_that_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_batch, "can_fuse_loras", lambda: False)
+    monkeypatch.setattr(stream_batch, "can_read_loras", lambda: False)
     with pytest.raises(MissingExtra, match=r'pip install "dreamrelay\[worker\]"'):
         StreamBatchEngine(EngineSettings(loras={"a.safetensors": 1.0}))
     StreamBatchEngine(EngineSettings())
