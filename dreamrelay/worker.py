@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dreamrelay.codec import Frame, decode, encode_bytes, resize
@@ -35,7 +35,17 @@ from dreamrelay.errors import (
     ParameterError,
     ProtocolError,
 )
-from dreamrelay.jobs import Asked, Batch, Done, Intake, Job, Patch, encode_within, to_packet
+from dreamrelay.jobs import (
+    Asked,
+    Batch,
+    Done,
+    Intake,
+    Job,
+    Patch,
+    Reference,
+    encode_within,
+    to_packet,
+)
 from dreamrelay.link import Link, Listener, whole
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Source, open_sink, open_source
@@ -123,7 +133,11 @@ class Worker(Listener):
         self._jobs: Mailbox[Batch[Job]] = Mailbox(Batch.merge)
         self._results: Mailbox[Batch[Done]] = Mailbox(Batch.merge)
         self._patches: Mailbox[Patch] = Mailbox(Patch.merge)
+        self._references: Mailbox[Reference] = Mailbox()
         self._announced: tuple[int, Asked] | None = None
+        self._control_watched = False
+        self._arrived = self._begun = 0
+        """Live frames that came, in all and when the engine last took one: is there a newer one?"""
         self._encoded: tuple[Frame, bytes] | None = None
         self._revision = 0
         self._said: tuple[str, str, float | None] = ("loading", "", None)
@@ -250,7 +264,13 @@ class Worker(Listener):
                 self._look_around()
         finally:
             self._stopped.set()
-            for mailbox in (self._packets, self._jobs, self._results, self._patches):
+            for mailbox in (
+                self._packets,
+                self._jobs,
+                self._results,
+                self._patches,
+                self._references,
+            ):
                 mailbox.close()
             deadline = time.monotonic() + STOP_SECONDS
             for thread in threads:
@@ -350,7 +370,11 @@ class Worker(Listener):
             self._announced = (whole(fields, "seq", 0), asked)
         elif kind == "audience":
             self._dreaming.audience(whole(fields, "watching", 0), fields.get("idle") is True)
+            self._control_watched = whole(fields, "control", 0) > 0
             self._wake_engine()
+        elif kind == "reference":
+            image = fields.get("image")
+            self._put_reference(Reference(image if isinstance(image, str) else None))
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
             self._stage.tell_error(str(fields.get("message")))
@@ -373,6 +397,13 @@ class Worker(Listener):
         except ClosedError:
             return  # stopping
         self._wake_engine()  # a patch holds even while no frame comes
+
+    def _put_reference(self, reference: Reference) -> None:
+        try:
+            self._references.put(reference)
+        except ClosedError:
+            return  # stopping
+        self._wake_engine()
 
     def _wake_engine(self) -> None:
         try:
@@ -435,6 +466,7 @@ class Worker(Listener):
             for intake in batch.items():
                 job = self._decode(intake)
                 if job is not None:
+                    self._arrived += not job.asked
                     self._jobs.put(Batch(requests=(job,)) if job.asked else Batch(job))
 
     def _decode(self, intake: Intake) -> Job | None:
@@ -447,11 +479,19 @@ class Worker(Listener):
             if intake.asked is not None:
                 self._answer_failed(packet.seq, intake.session, str(error))
             return None
-        frame = resize(frame, self.engine.width, self.engine.height, self.settings.fit)
         job = Job(
-            frame, packet.seq, packet.captured_ns, intake.session, packet.stamps, intake.asked
+            self._fitted(frame),
+            packet.seq,
+            packet.captured_ns,
+            intake.session,
+            packet.stamps,
+            intake.asked,
         )
         return job.but(Hop.DECODED)
+
+    def _fitted(self, frame: Frame) -> Frame:
+        """The frame in the size that the engine takes."""
+        return resize(frame, self.engine.width, self.engine.height, self.settings.fit)
 
     def _read_source(self) -> None:
         """Feed the local source's frames in, at its own rate."""
@@ -481,9 +521,9 @@ class Worker(Listener):
             wait = 0.5
             if captured is None:
                 break
-            width, height = self.engine.width, self.engine.height
-            frame = resize(captured.frame, width, height, self.settings.fit)
-            self._jobs.put(Batch(Job(frame, 0, captured.captured_ns, 0).but(Hop.DECODED)))
+            job = Job(self._fitted(captured.frame), 0, captured.captured_ns, 0)
+            self._arrived += 1
+            self._jobs.put(Batch(job.but(Hop.DECODED)))
             if pacer is not None:
                 pacer.tick()
                 self._stopped.wait(pacer.delay())
@@ -508,6 +548,7 @@ class Worker(Listener):
     def _compute(self) -> None:
         """The engine's thread: load, then one frame after the other."""
         self.engine.load(self._report)
+        self.engine.attend(lambda: self._arrived != self._begun, self._show_preview)
         self._introduce()
         self._loaded.set()
         self._say("live", "")
@@ -515,6 +556,8 @@ class Worker(Listener):
             while True:
                 batch = self._jobs.take(self._dreaming.wait())
                 self._apply_patches()
+                self._apply_reference()
+                self._begun = self._arrived
                 session = self.link.session if self.link else 0
                 for job in self._stage.gate.due(batch.items() if batch else (), session):
                     self._infer(job)
@@ -555,6 +598,7 @@ class Worker(Listener):
             "height": engine.height,
             "schema": engine.schema(),
             "parameters": engine.parameters,
+            "reference": engine.imitates,
         }
         self._loaded.set()
         self.link.introduce(hello)
@@ -573,6 +617,25 @@ class Worker(Listener):
         if self.link is not None:
             # A reconnect shall find the values that hold now.
             self.link.hello = {**(self.link.hello or {}), "parameters": self.engine.parameters}
+
+    def _apply_reference(self) -> None:
+        """Have the engine imitate another picture, or none any more."""
+        reference = self._references.try_take()
+        if reference is None:
+            return
+        try:
+            self.engine.refer(reference.picture())
+        except (ProtocolError, EngineError) as error:
+            self._complain(f"{REFUSED}{error}")
+
+    def _show_preview(self, frame: Frame, token: Any) -> None:
+        """Show how far a slow picture is; from the engine's thread, while it is at it."""
+        waits = (
+            self._results.statistics().waiting
+        )  # a whole picture is never replaced by a rough one
+        if isinstance(token, Job) and token.asked is None and not waits:
+            job = token.but(Hop.INFERRED)
+            self._results.put(Batch(Done(frame, job, self._revision, preview=True)))
 
     def _apply(self, changed: Mapping[str, Any]) -> bool:
         """Bring values into force, as many as the engine takes; True if it took all."""
@@ -600,6 +663,10 @@ class Worker(Listener):
         if job.asked is not None and self.link is not None and job.session != self.link.session:
             return  # nobody waits for it any more: the relay has asked another worker, or failed it
         began = time.perf_counter()
+        height, width = job.frame.shape[:2]
+        if (width, height) != (self.engine.width, self.engine.height):
+            # The size is a parameter too, and this frame was on its way when it changed.
+            job = replace(job, frame=self._fitted(job.frame))
         job = job.but(Hop.INFER)
         try:
             if job.asked is not None:
@@ -624,7 +691,9 @@ class Worker(Listener):
             self._complain("")
         if self._keeps_all:
             self._await_empty(self._results)
-        done = Done(result.frame, result.token.but(Hop.INFERRED), self._revision, result.repeated)
+        token = result.token.but(Hop.INFERRED)
+        control = self.engine.control_map() if self._control_watched else None
+        done = Done(result.frame, token, self._revision, result.repeated, control)
         self._results.put(Batch(requests=(done,)) if job.asked is not None else Batch(done))
 
     def _paint(self) -> None:
@@ -669,7 +738,8 @@ class Worker(Listener):
 
     def _publish(self, done: Done) -> None:
         statistics = self.statistics
-        statistics.results.tick()
+        if not done.preview:
+            statistics.results.tick()
         job = done.job
         if self._projection is not None:
             info = {
@@ -687,7 +757,11 @@ class Worker(Listener):
             else:
                 data = encode_bytes(done.frame, quality=self.settings.quality)
                 self._encoded = (done.frame, data)
-            self.link.send_picture(to_packet(done, data), "output", job.session)
+            self.link.send_picture(to_packet(done, done.frame, data), "output", job.session)
+            if done.control is not None and job.seq:  # of what came in, not of a dream
+                data = encode_bytes(done.control, quality=self.settings.quality)
+                packet = to_packet(done, done.control, data)
+                self.link.send_picture(packet, "control", job.session)
         statistics.age_ms = (time.time_ns() - job.captured_ns) / 1e6
 
     def _answer(self, done: Done, asked: Asked) -> None:
@@ -697,7 +771,7 @@ class Worker(Listener):
         except EngineError as error:
             self._answer_failed(done.job.seq, done.job.session, str(error))
             return
-        packet = to_packet(done, data).but(private=True)
+        packet = to_packet(done, done.frame, data).but(private=True)
         if self.link is not None:
             self.link.send(encode_packet(packet, "output"), done.job.session)
 
