@@ -21,6 +21,7 @@ from dreamrelay.engines.autoencoder import latent_form, load_autoencoder, precis
 from dreamrelay.engines.batch_engine import ModelForm
 from dreamrelay.engines.components import PICKLES, load_component, pickled, sized, told
 from dreamrelay.engines.devices import Device
+from dreamrelay.engines.guides import Guides
 from dreamrelay.engines.licences import licence
 from dreamrelay.engines.loras import Loras, find_lora, lcm_lora, short_names
 from dreamrelay.engines.model_folder import (
@@ -51,6 +52,7 @@ class LoadedModel(ModelForm):
         loras: what its operator has laid over it.
         tells_size: whether the U-Net is told the size of the picture (SDXL).
         nothing_is_zero: whether an empty negative prompt is told as zeros.
+        guides: its ControlNets and IP-Adapter; None while they are not loaded.
     """
 
     unet: Any
@@ -60,6 +62,7 @@ class LoadedModel(ModelForm):
     loras: Loras
     tells_size: bool = False
     nothing_is_zero: bool = False
+    guides: Guides | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dreamrelay.codec import Frame
 from dreamrelay.engines.autoencoder import encode_picture
 from dreamrelay.engines.batch_engine import BatchEngine
-from dreamrelay.engines.condition import Told
+from dreamrelay.engines.condition import Flight, Told
 from dreamrelay.engines.devices import (
     choose_device,
     free_memory,
@@ -25,12 +25,13 @@ from dreamrelay.engines.devices import (
     use_cores_sparingly,
 )
 from dreamrelay.engines.diffusion_parameters import DiffusionParameters
+from dreamrelay.engines.guides import Guide, GuidedStream, Guides
 from dreamrelay.engines.loading import LoadedModel, load_model
 from dreamrelay.engines.loras import can_read_loras, short_names
 from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.ports import EngineSettings, Report
 from dreamrelay.engines.prompts import Embedding
-from dreamrelay.errors import ConfigError, MissingExtra, ParameterError
+from dreamrelay.errors import ConfigError, EngineError, MissingExtra, ParameterError
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         self._device = choose_device(settings.device, fast=settings.acceleration == "auto")
         self.device_name = self._device.name
         self._loras = short_names(settings.loras)
+        self._guided = GuidedStream(settings)
+        self._guide: Guide | None = None  # of the last picture
         super().__init__(settings)
 
     def _load_model(self, report: Report) -> LoadedModel:
@@ -55,12 +58,61 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
             logger.info("acceleration: auto chose %s on %s", precision, self.device_name)
         if self._device.torch.type == "cpu":
             use_cores_sparingly()
-        return load_model(self._settings, self._device, report)
+        model = load_model(self._settings, self._device, report)
+        steps = len(model.alphas)
+        model.guides = Guides(self._settings, model.unet, steps, self._device, report)
+        return model
+
+    # ControlNets and image prompts ---------------------------------------------------------------
+
+    def _take(self, model: LoadedModel) -> None:
+        assert model.guides is not None
+        super()._take(model)
+        self._guided.begin(model.guides)
+        try:
+            self._guided.check(self._diffusion(self._parameters))
+        except ParameterError as error:
+            raise EngineError(f"parameters: {error}") from error
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._guided.forget()
+        self._guide = None
+
+    def close(self) -> None:
+        super().close()
+        self._guided.close()
+
+    def _see(
+        self, frames: Sequence[Frame], parameters: StreamBatchParameters, alone: bool
+    ) -> Sequence[Any] | None:
+        stays = parameters.prompt_follows_frame
+        return self._guided.see(frames, self._diffusion(parameters), alone=alone, stays=stays)
+
+    def _hand_in(self, pictures: Sequence[Frame], flights: Sequence[Flight]) -> None:
+        super()._hand_in(pictures, flights)
+        self._guide = flights[-1].seen
+
+    def control_map(self) -> Frame | None:
+        sight = None if self._guide is None else self._guide.sight
+        return None if sight is None else sight.picture()
+
+    @property
+    def imitates(self) -> bool:
+        return self._guided.imitates
+
+    def refer(self, picture: Frame | None) -> None:
+        self._guided.refer(picture)
+
+    @staticmethod
+    def _diffusion(parameters: StreamBatchParameters) -> DiffusionParameters:
+        assert isinstance(parameters, DiffusionParameters)
+        return parameters
 
     # LoRAs ---------------------------------------------------------------------------------------
 
     def _absent(self) -> Mapping[str, str]:
-        absent = dict(super()._absent())
+        absent = {**super()._absent(), **self._guided.absent()}
         if not self._loras:
             absent["loras"] = "start the worker with --lora=name:scale"
         return absent
@@ -69,6 +121,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         self, current: StreamBatchParameters, patch: Mapping[str, Any]
     ) -> StreamBatchParameters:
         changed = super()._checked(current, patch)
+        self._guided.check(self._diffusion(changed))
         names = list(self._loras.values())
         unknown = [name for name in self._scales(changed) if name not in names]
         if unknown and "loras" in patch:
@@ -85,18 +138,23 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
 
     def _scales(self, parameters: StreamBatchParameters) -> dict[str, float]:
         """Of each LoRA that is to act."""
-        assert isinstance(parameters, DiffusionParameters)
-        if parameters.loras is None:
+        loras = self._diffusion(parameters).loras
+        if loras is None:
             return {self._loras[lora]: scale for lora, scale in self._settings.loras.items()}
-        return {lora.name: lora.scale for lora in parameters.loras}
+        return {lora.name: lora.scale for lora in loras}
 
     def schema(self) -> dict[str, Any]:
         schema = super().schema()
+        for name, values in self._guided.choices().items():
+            schema["properties"].get(name, {})["enum"] = values
         loras = schema["properties"].get("loras")
         if loras is not None:
             items = loras["anyOf"][0]["items"]
             items["properties"]["name"]["enum"] = list(self._loras.values())
         return schema
+
+    def counters(self) -> dict[str, float]:
+        return {**super().counters(), **self._guided.counters()}
 
     # One call of the model -----------------------------------------------------------------------
 
@@ -118,14 +176,14 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         self, noisy: torch.Tensor, at: torch.Tensor, condition: Told, negatives: int
     ) -> torch.Tensor:  # (B, C, h, w)
         rows = noisy.to(self._device.dtype).contiguous(memory_format=torch.channels_last)
-        told = condition.rows(len(noisy), negatives)
-        said: torch.Tensor = self.model.unet(
-            rows,
-            at,
-            encoder_hidden_states=told.tokens,
-            added_cond_kwargs=self._added(told, len(noisy)),
-            return_dict=False,
-        )[0]
+        count, model = len(noisy), self.model
+        told = condition.rows(count, negatives)
+        guides = [None if seat is None else seat.seen for seat in condition.seats(count, negatives)]
+        unwanted = condition.unwanted(count, negatives)
+        added = self._added(told, count)
+        assert model.guides is not None
+        options = model.guides.options(rows, at, told.tokens, added, guides, unwanted)
+        said: torch.Tensor = model.unet(rows, at, **options, return_dict=False)[0]
         # The steps are computed in full precision: dividing by a small signal eats bits.
         return said.float()
 
