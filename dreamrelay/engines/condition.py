@@ -43,6 +43,9 @@ class Told(Protocol):
     def seats(self, count: int, negatives: int) -> Sequence[Flight | None]:
         """Whose rows these are; None where it was not asked to matter."""
 
+    def unwanted(self, count: int, negatives: int) -> Sequence[bool]:
+        """Which rows are under the negative prompt."""
+
 
 @dataclass(slots=True)
 class Condition:
@@ -81,6 +84,9 @@ class Condition:
             return [None] * count
         return [*self.flights[:negatives], *self.flights]
 
+    def unwanted(self, count: int, negatives: int) -> Sequence[bool]:
+        return [row < negatives for row in range(count)]
+
     def _own(self, negatives: int) -> list[Embedding]:
         told = [flight.told or self for flight in self.flights]
         unwanted = [one.negative or self.negative or one.prompt for one in told[:negatives]]
@@ -102,6 +108,13 @@ class JoinedCondition:
             seat
             for one in self._asked
             for seat in one.condition.seats(len(one.inputs), one.negatives)
+        ]
+
+    def unwanted(self, count: int, negatives: int) -> Sequence[bool]:
+        return [
+            row
+            for one in self._asked
+            for row in one.condition.unwanted(len(one.inputs), one.negatives)
         ]
 
     @staticmethod

@@ -62,7 +62,7 @@ class Guides:
         words: torch.Tensor,
         added: Mapping[str, torch.Tensor] | None,
         guides: Sequence[Guide | None],
-        negatives: int,
+        unwanted: Sequence[bool],
     ) -> dict[str, Any]:
         """What the U-Net is called with beside latents and timesteps.
 
@@ -72,7 +72,7 @@ class Guides:
             words: (B, words, width).
             added: further conditions, of SDXL.
             guides: of each row; None where it has none.
-            negatives: so many rows, from the first, are under the negative prompt.
+            unwanted: which rows are under the negative prompt.
         """
         options: dict[str, Any] = {"encoder_hidden_states": words, "added_cond_kwargs": added}
         if self.controls is not None:
@@ -83,7 +83,7 @@ class Guides:
                 options["mid_block_additional_residual"] = residuals[1]
         if self.image is not None:
             acting = [None if guide is None else guide.picture for guide in guides]
-            options["encoder_hidden_states"] = self.image.context(words, acting, negatives)
+            options["encoder_hidden_states"] = self.image.context(words, acting, unwanted)
         return options
 
 
@@ -188,17 +188,23 @@ class GuidedStream:
             return [Guide(None, acting) for _ in frames]
         return [Guide(watcher.see(frame, parameters), acting) for frame in frames]
 
+    @property
+    def imitates(self) -> bool:
+        """Whether there is something that looks at pictures."""
+        return self._guides is not None and self._guides.image is not None
+
     def refer(self, picture: Frame | None) -> None:
         """Take the picture that acts while none of the folder is chosen; None: there is none.
 
         Raises:
             EngineError: nothing here looks at it, or it is not a picture, or too large.
         """
-        if self._guides is None or self._guides.image is None:
-            if picture is not None:
-                raise EngineError("no image prompt here: start the worker with --ip_adapter=base")
-            return
-        self._sent = None if picture is None else self._guides.image.tokens(picture)
+        if picture is None:
+            self._sent = None
+        elif self._guides is None or self._guides.image is None:
+            raise EngineError("no image prompt here: start the worker with --ip_adapter=base")
+        else:
+            self._sent = self._guides.image.tokens(picture)
 
     def _tokens(self, parameters: GuideParameters) -> torch.Tensor | None:
         """What stands for the image prompt, (1, 1, tokens, width)."""

@@ -22,8 +22,9 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from dreamrelay.codec import MAX_PIXELS, Frame, decode
 from dreamrelay.engines import model_hub
+from dreamrelay.engines.batch_engine import out_of_memory
 from dreamrelay.engines.components import PICKLES, load_component, pickled, told
-from dreamrelay.engines.devices import Device
+from dreamrelay.engines.devices import Device, is_out_of_memory
 from dreamrelay.engines.model_folder import check_safetensors, read_json
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
 from dreamrelay.errors import ConfigError, EngineError, ProtocolError
@@ -170,13 +171,15 @@ class ImagePrompt:
 
     # One call of the U-Net -----------------------------------------------------------------------
 
-    def context(self, words: torch.Tensor, acting: Sequence[Acting | None], negatives: int) -> Any:
+    def context(
+        self, words: torch.Tensor, acting: Sequence[Acting | None], unwanted: Sequence[bool]
+    ) -> Any:
         """What the U-Net is told: the words, and beside them the pictures if one acts.
 
         Args:
             words: (B, words, width).
             acting: on each row.
-            negatives: so many rows, from the first, are told of an empty picture.
+            unwanted: which rows are under the negative prompt: these are told of an empty picture.
 
         Returns:
             ``words`` themselves, or them and the pictures' tokens, as the attention takes them.
@@ -186,10 +189,10 @@ class ImagePrompt:
             return words
         self._put_in()
         rows, shares = [], []
-        for row, one in enumerate(acting):
+        for one, away in zip(acting, unwanted, strict=True):
             there = one.tokens if one is not None and one.on else None
             shares.append(one.scale if one is not None and there is not None else 0.0)
-            rows.append(self._nothing if there is None or row < negatives else there)
+            rows.append(self._nothing if there is None or away else there)
         self._share.set(shares, self._device)
         return words, [torch.cat(rows)]
 
@@ -221,9 +224,16 @@ class ImagePrompt:
             self._counts["image_prompt_cache_hits"] += 1
             self._kept.move_to_end(key)
             return self._kept[key]
-        with torch.inference_mode():
-            pixels = self._processor(images=frame, return_tensors="pt").pixel_values
-            tokens = self._projected(self._seen(pixels.to(self._device.torch, self._device.dtype)))
+        try:
+            with torch.inference_mode():
+                pixels = self._processor(images=frame, return_tensors="pt").pixel_values
+                pixels = pixels.to(self._device.torch, self._device.dtype)
+                tokens = self._projected(self._seen(pixels))
+        except (RuntimeError, MemoryError) as error:
+            looking = "looking at the image prompt"
+            if is_out_of_memory(error):
+                raise EngineError(out_of_memory(looking)) from error
+            raise EngineError(f"{looking} failed: {' '.join(str(error).split())[:300]}") from error
         self._counts["image_prompts_encoded"] += 1
         self._kept[key] = tokens
         if len(self._kept) > _KEPT:

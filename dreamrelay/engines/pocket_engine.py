@@ -201,3 +201,8 @@ def _check(settings: EngineSettings) -> None:
         )
     if settings.loras or settings.use_lcm_lora:
         raise ConfigError("loras: the pocket engine takes none; choose the engine stream-batch")
+    if settings.controlnets or settings.ip_adapter:
+        raise ConfigError(
+            "controlnet, ip_adapter: the pocket engine takes none, and there is none for the "
+            "pocket model; choose Stable Diffusion"
+        )

@@ -79,7 +79,7 @@ def said(net: Any, tested: ImagePrompt | None, acting: Sequence[Acting | None]) 
     """What a U-Net says of as many rows as there are image prompts."""
     noisy, at, words = latents(len(acting))
     with torch.inference_mode():
-        told = words if tested is None else tested.context(words, acting, 0)
+        told = words if tested is None else tested.context(words, acting, [False] * len(acting))
         answer: torch.Tensor = net(noisy, at, encoder_hidden_states=told).sample
     return answer
 
@@ -121,9 +121,9 @@ def test_the_same_as_the_pipelines_of_diffusers(place: Path, kind: Kind, plus: b
     added.pop("image_embeds")
     acting = Acting(tested.tokens(picture), 0.6)
     with torch.inference_mode():
-        told = tested.context(words, [acting, acting], 1)
+        told = tested.context(words, [acting, acting], [True, False])
         ours = net(noisy, at, encoder_hidden_states=told, added_cond_kwargs=added).sample
-        told = tested.context(words, [None, None], 1)
+        told = tested.context(words, [None, None], [True, False])
         plain = net(noisy, at, encoder_hidden_states=told, added_cond_kwargs=added).sample
     torch.testing.assert_close(ours, heard["said"], rtol=0, atol=1e-4)
     assert (plain[1] - heard["said"][1]).abs().max() > 1e-3  # else anything would do
@@ -154,7 +154,7 @@ def test_every_word_counts_while_a_picture_acts(place: Path) -> None:
     acting = Acting(tested.tokens(shapes_frame()), 1.0)
     words = latents(1)[2]
     with torch.inference_mode():
-        told, _ = tested.context(words, [acting], 0)
+        told, _ = tested.context(words, [acting], [False])
     assert told is words
 
 
@@ -179,7 +179,7 @@ def test_rows_of_one_call_may_differ(place: Path) -> None:
     noisy, at, words = latents(4)
     for row, alone in enumerate(acting):
         with torch.inference_mode():
-            told = tested.context(words[row : row + 1], [alone], 0)
+            told = tested.context(words[row : row + 1], [alone], [False])
             expected = net(noisy[row : row + 1], at[row : row + 1], encoder_hidden_states=told)
         torch.testing.assert_close(together[row], expected.sample[0], rtol=0, atol=1e-5)
 
