@@ -192,6 +192,11 @@ class Engine(ABC):
         if picture is not None:
             raise EngineError("no image prompt here: start the worker with --ip_adapter=...")
 
+    @property
+    def imitates(self) -> bool:
+        """Whether :meth:`refer` takes pictures here; known after :meth:`load`."""
+        return False
+
     def attend(  # noqa: B027 - an engine that is fast has nothing to show before it is done
         self, newer: Callable[[], bool], show: Callable[[Frame, Any], None]
     ) -> None:
