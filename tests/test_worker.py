@@ -1042,8 +1042,8 @@ def test_a_worker_that_comes_later_is_told_what_to_imitate(
 def test_previews_are_shown_before_the_picture(
     relay: RunningRelay, people: People, work: Work
 ) -> None:
-    may_end = threading.Event()
-    engine = Steered(on_infer=lambda number: may_end.wait(30))
+    may_end = [threading.Event(), threading.Event()]
+    engine = Steered(on_infer=lambda number: may_end[number - 1].wait(30))
     engine.previews = 1
     work(relay.websocket, engine)
     is_live(people.viewer)
@@ -1052,13 +1052,14 @@ def test_previews_are_shown_before_the_picture(
     assert preview.preview
     assert close_to(preview.data, (0, 0, 0))
     assert not engine.newer()
-    engine.previews = 0  # of the next frame, which might be faster than the whole picture of this
+    engine.previews = 0
     people.producer.send(picture("lime"), 2)
     until(engine.newer, what="word of a newer frame")
-    may_end.set()
+    may_end[0].set()
     whole = until(lambda: people.viewer.results[1:])[0]
     assert (whole.seq, whole.preview) == (preview.seq, False)
     assert close_to(whole.data, CYAN)
+    may_end[1].set()
 
 
 def test_a_frame_that_was_on_its_way_when_the_size_changed_is_made_to_fit(
