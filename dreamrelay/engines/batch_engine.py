@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 import numpy as np
@@ -169,6 +170,10 @@ class BatchEngine(Engine, Generic[Model]):
         """All that an embedding depends on beside its text; see :meth:`_tune`."""
         return ()
 
+    def _unwanted(self, text: str, embedding: Embedding) -> Embedding:
+        """What the model is told of a negative prompt where guidance takes it in."""
+        return embedding
+
     def _see(
         self, frames: Sequence[Frame], parameters: StreamBatchParameters, alone: bool
     ) -> Sequence[Any] | None:
@@ -259,7 +264,7 @@ class BatchEngine(Engine, Generic[Model]):
     @property
     def parameters(self) -> dict[str, Any]:
         if self._values is None:
-            values, absent = self._parameters.model_dump(mode="json"), self._absent()
+            values, absent = self._parameters.model_dump(mode="json"), self._unusable()
             self._values = {name: value for name, value in values.items() if name not in absent}
         return self._values.copy()
 
@@ -274,11 +279,16 @@ class BatchEngine(Engine, Generic[Model]):
         if changed != self._parameters:
             self._adopt(changed)
 
+    def _unusable(self) -> Mapping[str, str]:
+        if find_spec("cv2") is not None:
+            return self._absent()
+        return {"follow_motion": 'pip install "dreamrelay[producer]"', **self._absent()}
+
     def _checked(
         self, current: StreamBatchParameters, patch: Mapping[str, Any]
     ) -> StreamBatchParameters:
         """``current`` with the whole patch in it; ParameterError where something of it is wrong."""
-        absent = self._absent()
+        absent = self._unusable()
         refused = {name: f"not in this engine: {absent[name]}" for name in patch if name in absent}
         try:
             changed = validate_patch(current, patch)
@@ -317,7 +327,7 @@ class BatchEngine(Engine, Generic[Model]):
 
     def schema(self) -> dict[str, Any]:
         schema = super().schema()
-        for name in self._absent():
+        for name in self._unusable():
             schema["properties"].pop(name, None)
         if self._model is not None and self._model.vocabulary:
             schema["x-vocabulary"] = self._model.vocabulary
@@ -384,7 +394,8 @@ class BatchEngine(Engine, Generic[Model]):
         follows = parameters.prompt_follows_frame
         wanted = blended(parameters, encode, self.xp)
         if guidance.active and guidance.kind in ("full", "initialize"):
-            unwanted = encode(parameters.negative_prompt)
+            text = parameters.negative_prompt
+            unwanted = self._unwanted(text, encode(text))
             return Condition(self.xp, wanted, unwanted, follows)
         if parameters.negative_prompt_scale and parameters.negative_prompt.strip():
             unwanted = encode(parameters.negative_prompt)

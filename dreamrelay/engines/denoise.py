@@ -229,10 +229,10 @@ class Denoiser:
             return wanted, None
         if negatives:
             counter = self._as_noise(rows.part(0, negatives), noisy[:negatives], said[:negatives])
-            if stock is None:  # full
-                return counter + guidance.scale * (wanted - counter), None
-            stock = self.xp.concatenate([counter, stock[negatives:]])
-        counter = guidance.delta * stock
+        if stock is not None:
+            if negatives:
+                stock = self.xp.concatenate([counter, stock[negatives:]])
+            counter = guidance.delta * stock
         return counter + guidance.scale * (wanted - counter), stock
 
     def _as_noise(self, rows: Rows, noisy: Array, said: Array) -> Array:

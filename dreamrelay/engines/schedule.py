@@ -69,8 +69,10 @@ def schedule(
     say.
     """
     at = np.asarray(steps, dtype=np.int64)  # (n,)
+    skip: NDArray[np.floating[Any]]  # (n,)
     if half_share is None and not consistent:
-        skip, out = np.zeros(len(at)), np.ones(len(at))
+        skip = np.zeros(len(at))
+        out = 1 - skip
     elif half_share is None:
         scaled = TIMESTEP_SCALING * at
         skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
