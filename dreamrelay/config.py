@@ -286,6 +286,17 @@ class WorkerSettings(Settings):
     model_id_or_path: str = Field(
         "pocket", description="pocket, a hub id, or a folder in diffusers format."
     )
+    processors: Texts = Field(
+        default_factory=list,
+        description="For the engines standard and lightning: which others may be chosen while they "
+        "run, perhaps with a model (lightning=some/model).",
+    )
+    lightning_weights: OptionalText = Field(
+        None, description="Hub id or folder with the U-Nets of SDXL-Lightning."
+    )
+    lightning_steps: Numbers = Field(
+        None, description="For which numbers of steps to load one: some of 1, 2, 4, 8."
+    )
     lora_dict: Loras = Field(default_factory=dict, description="LoRAs and their scales.")
     prompt: OptionalText = Field(None, description="First prompt.")
     negative_prompt: OptionalText = Field(None, description="What to keep out of the picture.")
@@ -304,6 +315,7 @@ class WorkerSettings(Settings):
     delta: float | None = Field(None, ge=0, le=2, description="Virtual residual noise multiplier.")
     do_add_noise: bool | None = Field(None, description="Fresh noise between the steps.")
     strength: float | None = Field(None, ge=0, le=1, description="0: the input, 1: all new.")
+    num_inference_steps: int | None = Field(None, ge=1, le=50, description="Denoising steps.")
     t_index_list: Numbers = Field(None, description="Steps of the 50-step schedule to run.")
     enable_similar_image_filter: bool | None = Field(
         None, description="Skip frames that hardly changed."

@@ -81,6 +81,7 @@ PARAMETER_FLAGS = (
     "prompt",
     "negative_prompt",
     "strength",
+    "num_inference_steps",
     "t_index_list",
     "seed",
     "guidance_scale",
@@ -791,4 +792,7 @@ def engine_settings(settings: WorkerSettings) -> EngineSettings:
         loras=settings.lora_dict,
         parameters={name: value for name, value in given.items() if value is not None},
         offline=settings.offline,
+        processors=tuple(settings.processors),
+        lightning_weights=settings.lightning_weights,
+        lightning_steps=tuple(settings.lightning_steps or ()),
     )
