@@ -12,6 +12,13 @@ ENGINES: dict[str, Entry] = {
     "stream-batch": Entry(
         "dreamrelay.engines.stream_batch:StreamBatchEngine", "the stream-batch engine", "worker"
     ),
+    "streamdiffusion": Entry(
+        "dreamrelay.engines.streamdiffusion_package:StreamDiffusionEngine",
+        "the streamdiffusion engine",
+        "worker",
+    ),
+    "standard": Entry("dreamrelay.engines.processors:StandardEngine", "the processors", "worker"),
+    "lightning": Entry("dreamrelay.engines.processors:LightningEngine", "the processors", "worker"),
     "pocket": Entry("dreamrelay.engines.pocket_engine:PocketEngine", "the pocket engine", "pocket"),
 }
 

@@ -29,13 +29,19 @@ def quieten() -> None:
 
 
 def load_component(
-    folder: Path, part: str, load: Callable[..., Any], dtype: torch.dtype | None = None
+    folder: Path,
+    part: str,
+    load: Callable[..., Any],
+    dtype: torch.dtype | None = None,
+    *,
+    spare: tuple[str, ...] = (),
 ) -> Any:
     """Load one component of a folder ("." for a folder that is one component itself).
 
     Args:
         load: ``from_pretrained`` of its class.
         dtype: precision of the weights; None for a component that has none (a tokenizer).
+        spare: what the names of weights begin with that may be missing, for they are never used.
 
     Raises:
         EngineError: it is missing, pickled, broken or not whole; says the next step.
@@ -49,7 +55,7 @@ def load_component(
     options["variant"] = _checked_variant(place, half=dtype is not torch.float32)
     options |= {"use_safetensors": True, "dtype": dtype, "output_loading_info": True}
     module, info = told(lambda: load(str(place), **options), place)
-    missing = sorted(info["missing_keys"])
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith(spare))
     if missing:
         raise EngineError(
             f"{place} lacks {len(missing)} of its weights ({missing[0]}, ...): "
