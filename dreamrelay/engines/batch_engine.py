@@ -418,11 +418,10 @@ class BatchEngine(Engine, Generic[Model]):
 
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         self._check_frame(frame, mask)
-        # A single picture has the size of its frame: that of the stream.
-        patch = {k: v for k, v in patch.items() if k not in ("width", "height")} | {
-            k: getattr(self._parameters, k) for k in ("width", "height") if k in patch
-        }
         parameters = self._checked(self._parameters, patch)
+        size = {"width": self.width, "height": self.height}
+        if (parameters.width, parameters.height) != (self.width, self.height):
+            parameters = validate_patch(parameters, size)  # a single one is as large as its frame
         with self._computing(f"computing a frame of {self.width}x{self.height}"):
             self._tune(parameters)
             plan, flights = self.plan(parameters, frames=1), [Flight(None)]
