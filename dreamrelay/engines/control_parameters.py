@@ -108,7 +108,7 @@ class ControlParameters(Live):
         ge=0,
         le=1036,
         description=(
-            "Pixels of the shorter side at which the depth model looks at a frame: fewer are "
+            "Pixels of a side at which the depth model looks at a frame: fewer are "
             "faster and coarser; 0 is the model's own (518 of Depth Anything)."
         ),
         json_schema_extra=ui("control", "number", 33, "Depth pixels"),

@@ -26,6 +26,9 @@ DEFAULT_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
 _FOLLOW = 0.1
 """How far the bounds go towards those of the newest frame."""
 
+_SPARE = ("neck.fusion_stage.layers.0.residual_layer1.",)
+"""The published DPTs lack this layer: the first fusion has nothing to fuse with."""
+
 _OF_DISTANCE = ("zoedepth", "glpn", "depth_pro")
 """Kinds of models that say how far things are; the others say how near."""
 
@@ -54,7 +57,7 @@ class DepthEstimator:
         folder = find_component(model, "depth model", device, offline=offline, report=report)
         self._processor = _load_processor(folder, model)
         self._model = load_component(
-            folder, ".", AutoModelForDepthEstimation.from_pretrained, device.dtype
+            folder, ".", AutoModelForDepthEstimation.from_pretrained, device.dtype, spare=_SPARE
         )
         self._model.eval().requires_grad_(False).to(device.torch)
         self._device = device
@@ -72,7 +75,7 @@ class DepthEstimator:
 
         Args:
             frames: m frames of one size, uint8 H x W x 3.
-            size: the shorter side in pixels at which the model looks at them; 0: its own.
+            size: about the pixels of a side at which the model looks at them; 0: its own.
         """
         options: dict[str, Any] = {}
         if size and self.sizes:

@@ -1,9 +1,11 @@
 """ControlNets: what they see, what they tell the U-Net, and how they travel with their frames."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -13,17 +15,26 @@ from diffusers import (
     StableDiffusionXLControlNetPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import load_file, save_file
 
-from dreamrelay.engines.control import Controls, Sight
+from dreamrelay.codec import Frame
+from dreamrelay.engines.control import ControlNet, Controls, Sight
 from dreamrelay.engines.control_parameters import (
+    KINDS,
     ControlKind,
+    ControlParameters,
     GuideParameters,
+    absent_controls,
+    wanted_controls,
 )
+from dreamrelay.engines.depth import DepthEstimator
 from dreamrelay.engines.devices import Device
 from dreamrelay.engines.parameters import validate_patch
 from dreamrelay.engines.ports import EngineSettings
+from dreamrelay.errors import ConfigError, EngineError
+from tests.engines.pictures import noise_frame
 from tests.engines.tiny_controls import save_controlnet, save_depth_anything, shapes_frame
-from tests.engines.tiny_models import Kind, save_model
+from tests.engines.tiny_models import Kind, save_model, unet
 
 CPU = Device(torch.device("cpu"), torch.float32, "cpu")
 STEPS = 1000
@@ -43,11 +54,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def controls(place: Path, *seen: str, kind: Kind = "sd15") -> tuple[Controls, Any]:
+def controls(
+    place: Path, *seen: ControlKind, kind: Kind = "sd15", **models: Path
+) -> tuple[Controls, Any]:
     """ControlNets for one U-Net, and that."""
     net = UNet2DConditionModel.from_pretrained(place / kind / "unet")
     settings = EngineSettings(
-        controlnets=tuple(f"{one}={place / f'{kind}_{one}'}" for one in seen),
+        controlnets=tuple(f"{one}={models.get(one, place / f'{kind}_{one}')}" for one in seen),
         depth_model=str(place / "depth_model"),
         offline=True,
     )
@@ -158,3 +171,349 @@ def test_the_same_as_the_pipelines_of_diffusers(
         plain = net(noisy, at, encoder_hidden_states=words, added_cond_kwargs=added).sample
     torch.testing.assert_close(said, heard.said, rtol=0, atol=1e-4)
     assert (plain - heard.said).abs().max() > 0.01  # else anything would do
+
+
+# What is added to a call -------------------------------------------------------------------------
+
+
+def test_several_controlnets_add_up(place: Path) -> None:
+    frame, sum_of = shapes_frame(), None
+    for kind in KINDS:
+        tested, _ = controls(place, kind)
+        alone = added_to(tested, [tested.watcher().see(frame, under())])
+        assert alone is not None
+        sum_of = alone if sum_of is None else list(map(torch.add, sum_of, alone))
+    tested, _ = controls(place, *KINDS)
+    assert_same(added_to(tested, [tested.watcher().see(frame, under())]), sum_of)
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"controlnet_scale": 0.0},
+        {"depth_scale": 0.0},
+        {"controlnet_mode": "none"},
+        {"controlnet_mode": "canny"},
+    ],
+    ids=str,
+)
+def test_a_controlnet_that_is_off_is_not_asked_and_nothing_is_looked_at(
+    place: Path, monkeypatch: pytest.MonkeyPatch, off: dict[str, Any]
+) -> None:
+    tested, _ = controls(place, "depth")
+    monkeypatch.setattr(ControlNetModel, "forward", None)
+    monkeypatch.setattr(DepthEstimator, "__call__", None)
+    sight = tested.watcher().see(shapes_frame(), under(**off))
+    assert added_to(tested, [sight]) is None
+    assert added_to(tested, [None]) is None
+    assert sight.picture() is None
+
+
+def test_the_scale_of_now_acts_on_frames_under_way(place: Path) -> None:
+    tested, _ = controls(place, "canny")
+    watcher = tested.watcher()
+    with torch.inference_mode():
+        sight = watcher.see(shapes_frame(), under(controlnet_scale=1.0))
+        whole = added_to(tested, [sight])
+        watcher.see(shapes_frame(), under(controlnet_scale=0.5, canny_scale=0.5))
+    assert whole is not None
+    assert_same(added_to(tested, [sight]), [0.25 * part for part in whole])
+
+
+def test_rows_of_one_call_may_be_held_differently(place: Path) -> None:
+    """Rows of several streams in one call, and one that came in before a ControlNet was on."""
+    tested, _ = controls(place, "canny", "scribble")
+    with torch.inference_mode():
+        sights = [
+            tested.watcher().see(shapes_frame(), under(controlnet_scale=0.5)),
+            tested.watcher().see(shapes_frame(9), under(scribble_scale=2.0)),
+            None,
+            tested.watcher().see(shapes_frame(4), under(control_guidance_start=0.99)),
+        ]
+    together = added_to(tested, sights)
+    assert together is not None
+    for row, sight in enumerate(sights):
+        noisy, at, words = latents(4)
+        with torch.inference_mode():
+            alone = tested.residuals(
+                noisy[row : row + 1], at[row : row + 1], words[row : row + 1], None, [sight]
+            )
+        parts = [part[row : row + 1] for part in together]
+        if row in (2, 3):  # without a guide, and outside of the part of the way that it acts on
+            assert all(float(part.abs().max()) == 0 for part in parts)
+        else:
+            assert alone is not None
+            assert_same(parts, [*alone[0], alone[1]])
+
+
+def test_a_row_from_before_goes_by_the_newest_map(place: Path) -> None:
+    tested, _ = controls(place, "canny")
+    watcher = tested.watcher()
+    with torch.inference_mode():
+        old = watcher.see(shapes_frame(), under(controlnet_scale=0.0))
+        new = watcher.see(shapes_frame(9), under())
+    assert_same(added_to(tested, [new, old]), added_to(tested, [new, new]))
+
+
+@pytest.mark.parametrize(
+    ("window", "held"),
+    [
+        ({}, [True, True, True, True]),
+        ({"control_guidance_end": 0.5}, [True, True, False, False]),
+        ({"control_guidance_start": 0.3}, [False, True, True, True]),
+        ({"control_guidance_start": 0.3, "control_guidance_end": 0.7}, [False, True, True, False]),
+        ({"control_guidance_start": 0.9, "control_guidance_end": 0.2}, [False] * 4),
+    ],
+    ids=str,
+)
+def test_a_controlnet_acts_on_a_part_of_the_way(
+    place: Path, window: dict[str, float], held: list[bool]
+) -> None:
+    tested, _ = controls(place, "canny")
+    with torch.inference_mode():
+        whole = added_to(tested, [tested.watcher().see(shapes_frame(), under())] * 4)
+        part = added_to(tested, [tested.watcher().see(shapes_frame(), under(**window))] * 4)
+    assert whole is not None
+    mask = torch.tensor(held).float().reshape(-1, 1, 1, 1)
+    assert_same(part, [mask * one for one in whole])
+
+
+def test_a_controlnet_that_wants_the_channels_turned(place: Path, tmp_path: Path) -> None:
+    net = UNet2DConditionModel.from_pretrained(place / "sd15" / "unet")
+    order = {"controlnet_conditioning_channel_order": "bgr"}
+    turned, _ = controls(place, "canny", canny=save_controlnet(tmp_path, net, 2, **order))
+    usual, _ = controls(place, "canny")
+    both = [added_to(one, [one.watcher().see(shapes_frame(), under())]) for one in (turned, usual)]
+    assert_same(*both)
+
+
+# What is seen ------------------------------------------------------------------------------------
+
+
+def maps(place: Path, kind: ControlKind, frames: Sequence[Frame], **patch: Any) -> list[Any]:
+    """The maps of a stream, as arrays."""
+    watcher = controls(place, kind)[0].watcher()
+    with torch.inference_mode():
+        return [watcher.see(frame, under(**patch)).maps[kind].numpy() for frame in frames]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_are_within_bounds_and_of_the_frame_s_size(place: Path, kind: ControlKind) -> None:
+    frames = [shapes_frame(0, 72, 48), noise_frame(0, 72, 48)]
+    for seen in maps(place, kind, frames):
+        assert seen.shape == (48, 72)
+        assert seen.dtype == np.float32
+        assert 0 <= seen.min() < seen.max() <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flat_frame_is_no_trouble(place: Path, kind: ControlKind) -> None:
+    for grey in (0, 127, 255):
+        for seen in maps(place, kind, [np.full((64, 64, 3), grey, np.uint8)] * 2):
+            assert np.isfinite(seen).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_smoothing_follows_by_its_share(place: Path, kind: ControlKind) -> None:
+    frames = [shapes_frame(), shapes_frame(12), shapes_frame(24)]
+    sharp = maps(place, kind, frames)
+    half = maps(place, kind, frames, controlnet_temporal_smoothing=0.5)
+    still = maps(place, kind, frames, controlnet_temporal_smoothing=0.0)
+    np.testing.assert_array_equal(half[0], sharp[0])
+    np.testing.assert_allclose(half[1], (sharp[0] + sharp[1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(half[2], (half[1] + sharp[2]) / 2, atol=1e-6)
+    assert all((one == sharp[0]).all() for one in still)
+
+
+def test_a_map_becomes_a_hint_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many steps a frame goes through, and however long a map serves."""
+    made = 0
+    hint = ControlNet.hint
+
+    def counted(self: ControlNet, seen: torch.Tensor) -> torch.Tensor:
+        nonlocal made
+        made += 1
+        return hint(self, seen)
+
+    monkeypatch.setattr(ControlNet, "hint", counted)
+    tested, _ = controls(place, "depth")
+    watcher = tested.watcher()
+    with torch.inference_mode():
+        for at in range(8):
+            sight = watcher.see(shapes_frame(at), under(depth_skip_interval=4))
+            for _ in range(3):
+                added_to(tested, [sight])
+    assert made == 2
+
+
+def test_the_depth_of_every_kth_frame_is_measured(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+    depth = DepthEstimator.__call__
+
+    def counted(self: Any, frames: Sequence[Frame], size: int = 0) -> Any:
+        measured.append(at)
+        return depth(self, frames, size)
+
+    watcher = controls(place, "depth")[0].watcher()
+    monkeypatch.setattr(DepthEstimator, "__call__", counted)
+    with torch.inference_mode():
+        for at in range(10):
+            watcher.see(shapes_frame(at), under(depth_skip_interval=4 if at < 8 else 1))
+        assert measured == [0, 4, 8, 9]
+        at = 10
+        watcher.see(shapes_frame(0, 72, 64), under(depth_skip_interval=10))
+        assert measured[-1] == 10, "of another size: the map before cannot serve"
+        at = 11
+        watcher.see(shapes_frame(0, 72, 64), under(controlnet_scale=0.0))
+        at = 12
+        watcher.see(shapes_frame(0, 72, 64), under(depth_skip_interval=10))
+    assert measured[-1] == 12, "off and on again: what was seen long ago is of no use"
+
+
+def test_depth_stays_between_its_clamps_whichever_is_lower(place: Path) -> None:
+    frames = [shapes_frame(), shapes_frame(8)]
+    free = maps(place, "depth", frames)
+    for low, high in ((0.25, 0.5), (0.5, 0.25)):
+        for seen, whole in zip(
+            maps(place, "depth", frames, depth_min=low, depth_max=high), free, strict=True
+        ):
+            np.testing.assert_allclose(seen, whole.clip(0.25, 0.5), atol=1e-6)
+
+
+def test_clamps_act_on_a_map_that_still_serves(place: Path) -> None:
+    watcher = controls(place, "depth")[0].watcher()
+    with torch.inference_mode():
+        watcher.see(shapes_frame(), under(depth_skip_interval=10))
+        seen = watcher.see(shapes_frame(), under(depth_skip_interval=10, depth_max=0.5))
+    assert float(seen.maps["depth"].max()) == 0.5
+
+
+def test_what_is_forgotten_does_not_matter(place: Path) -> None:
+    patch = {"controlnet_temporal_smoothing": 0.3, "depth_skip_interval": 5}
+    tested, _ = controls(place, *KINDS)
+    watcher = tested.watcher()
+    with torch.inference_mode():
+        first = watcher.see(shapes_frame(), under(**patch))
+        for at in range(3):
+            watcher.see(noise_frame(at), under(**patch))
+        watcher.forget()
+        again = watcher.see(shapes_frame(), under(**patch))
+    for kind in KINDS:
+        torch.testing.assert_close(again.maps[kind], first.maps[kind], rtol=0, atol=0)
+
+
+def test_maps_to_look_at(place: Path) -> None:
+    tested, _ = controls(place, *KINDS)
+    with torch.inference_mode():
+        sight = tested.watcher().see(shapes_frame(), under())
+    picture = sight.picture()
+    assert picture is not None
+    assert picture.shape == (64, 64, 3)
+    assert picture.dtype == np.uint8
+    brightest = np.max([seen.numpy() for seen in sight.maps.values()], axis=0)
+    np.testing.assert_array_equal(picture[..., 1], np.rint(brightest * 255))
+
+
+# What cannot be loaded ---------------------------------------------------------------------------
+
+
+def why_not(place: Path, kind: Kind = "sd15", depth: Path | None = None, **nets: Any) -> str:
+    settings = EngineSettings(
+        controlnets=tuple(f"{seen}={path}" if path else seen for seen, path in nets.items()),
+        depth_model=str(depth or place / "depth_model"),
+        offline=True,
+    )
+    net = UNet2DConditionModel.from_pretrained(place / kind / "unet")
+    with pytest.raises(EngineError) as caught:
+        Controls(settings, net, STEPS, CPU, lambda progress: None)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_controlnet_of_another_model(place: Path, tmp_path: Path) -> None:
+    text = why_not(place, "sdxl", canny=place / "sd15_canny")
+    assert "sd15_canny is made for another model (cross_attention_dim 32)" in text
+    assert "cannot steer this model (cross_attention_dim 56)" in text
+    wider = unet("sd15")
+    wide = type(wider).from_config({**wider.config, "block_out_channels": (16, 48)})
+    text = why_not(place, canny=save_controlnet(tmp_path / "wide", wide))
+    assert "block_out_channels [16, 48]) and cannot steer this model" in text
+    pooled = save_controlnet(tmp_path / "pooled", unet("sd15"), global_pool_conditions=True)
+    assert "wants more than a map of the frame" in why_not(place, canny=pooled)
+
+
+def test_families_are_called_by_their_names(place: Path, tmp_path: Path) -> None:
+    small = unet("sd15").config
+
+    def of_width(width: int) -> Any:
+        return UNet2DConditionModel.from_config({**small, "cross_attention_dim": width})
+
+    sd15 = save_controlnet(tmp_path / "sd15", of_width(768))
+    of_width(2048).save_pretrained(tmp_path / "sdxl" / "unet")
+    shutil.copytree(place / "depth_model", tmp_path / "depth_model")
+    text = why_not(tmp_path, "sdxl", canny=sd15)
+    assert "is made for Stable Diffusion 1.5" in text
+    assert "cannot steer SDXL" in text
+
+
+def test_a_controlnet_that_is_not_there(place: Path, tmp_path: Path) -> None:
+    assert "there is no such folder, and it is no hub id" in why_not(place, canny="/nowhere")
+    assert "was not downloaded yet" in why_not(place, canny="nobody/net")
+    assert "there is no usual ControlNet for this model" in why_not(place, canny=None)
+    assert "expected config.json in the folder" in why_not(place, canny=tmp_path)
+    (tmp_path / "net.safetensors").touch()
+    assert "is a single file; expected a folder" in why_not(
+        place, canny=tmp_path / "net.safetensors"
+    )
+
+
+def test_a_controlnet_in_pickles_is_refused(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "sd15_canny", tmp_path / "net")
+    weights = tmp_path / "net" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    assert "is a pickle" in why_not(place, canny=tmp_path / "net")
+    assert "is a pickle" in why_not(place, canny=tmp_path / "control.pth")
+
+
+def test_a_broken_controlnet(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "sd15_canny", tmp_path / "net")
+    weights = tmp_path / "net" / "diffusion_pytorch_model.safetensors"
+    whole = load_file(weights)
+    weights.write_bytes(weights.read_bytes()[:-9])
+    assert "is cut off" in why_not(place, canny=tmp_path / "net")
+    save_file(dict(list(whole.items())[3:]), weights)
+    assert "lacks 3 of its weights" in why_not(place, canny=tmp_path / "net")
+    (tmp_path / "net" / "config.json").write_text("{", encoding="utf-8")
+    assert "cannot be loaded" in why_not(place, canny=tmp_path / "net")
+
+
+@pytest.mark.parametrize(
+    ("named", "text"),
+    [
+        ("pose", "expected depth, scribble, canny, or one of them with a model"),
+        ("depth=", "got 'depth='"),
+        ("/some/folder", "got '/some/folder'"),
+        ("", "got ''"),
+    ],
+)
+def test_a_kind_that_there_is_not(named: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        wanted_controls((named,))
+
+
+def test_kinds_with_and_without_models() -> None:
+    assert wanted_controls(()) == {}
+    assert wanted_controls(("depth", "canny = a/b")) == {"depth": None, "canny": "a/b"}
+    with pytest.raises(ConfigError, match="depth is named twice"):
+        wanted_controls(("depth", "depth=a/b"))
+
+
+def test_parameters_that_do_nothing_are_named_with_what_they_need() -> None:
+    everything = set(ControlParameters.model_fields)
+    assert set(absent_controls(())) == everything
+    assert absent_controls(KINDS) == {}
+    absent = absent_controls(("canny",))
+    assert set(absent) == {name for name in everything if name.startswith(("depth", "scribble"))}
+    assert absent["depth_min"] == "start the worker with --controlnet=canny,depth"
