@@ -42,9 +42,9 @@ def _chosen(settings: EngineSettings) -> str:
     """What ``auto`` stands for: the pocket engine for its models, if it can run here."""
     if settings.acceleration in runtimes.RUNTIMES:
         return "pocket"
-    # What only torch can do: other models, other devices, LoRAs.
-    wants_torch = settings.device not in ("auto", "cpu") or settings.loras or settings.use_lcm_lora
-    if wants_torch or not has_graph(settings.model):
+    # What only torch can do: other models, other devices, LoRAs, guides.
+    over = settings.loras or settings.use_lcm_lora or settings.controlnets or settings.ip_adapter
+    if over or settings.device not in ("auto", "cpu") or not has_graph(settings.model):
         return "stream-batch"
     if runtimes.installed() and find_spec("tokenizers") is not None:
         return "pocket"

@@ -24,7 +24,7 @@ from dreamrelay.errors import EngineError
 ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 _SETTINGS = re.compile(
-    r"README\.md|"
+    r"README\.md|preprocessor_config\.json|"
     r"(model_index|config|((unet|vae|(text_encoder|tokenizer)(_2)?|scheduler)/[\w.-]+))\.(json|txt)"
 )
 _WEIGHTS = re.compile(

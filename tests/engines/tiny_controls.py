@@ -34,10 +34,12 @@ def save_controlnet(folder: Path, unet: Any, seed: int = 0, **config: Any) -> Pa
     """Write a ControlNet for a tiny U-Net; its outputs are not zero, as a trained one's are not."""
     torch.manual_seed(seed)
     net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 16))
-    zeroes = [*net.controlnet_down_blocks, net.controlnet_mid_block]
-    for convolution in (*zeroes, net.controlnet_cond_embedding.conv_out):
+    for convolution in (*net.controlnet_down_blocks, net.controlnet_mid_block):
         torch.nn.init.normal_(convolution.weight, std=0.2)
         torch.nn.init.normal_(convolution.bias, std=0.1)
+    for name, weight in net.controlnet_cond_embedding.named_parameters():
+        if name.endswith("weight"):  # so that the map matters
+            torch.nn.init.normal_(weight, std=1.5 / weight[0].numel() ** 0.5)
     net.save_pretrained(folder)
     if config:
         path = folder / "config.json"
