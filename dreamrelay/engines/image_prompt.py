@@ -160,9 +160,9 @@ class ImagePrompt:
         self._project, self._attention = told(
             lambda: _parts(unet, weights, device), f"IP-Adapter {name}"
         )
-        self._share = _Share()
         for processor in self._attention.values():
-            processor.to_v_ip[0] = _Weighed(processor.to_v_ip[0], self._share)
+            processor.to_k_ip[0] = _Keys(processor.to_k_ip[0])
+            processor.to_v_ip[0] = _Values(processor.to_v_ip[0])
         self._without: dict[str, Any] | None = None  # the attention that ours stands in for
         self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
         self._counts = {"image_prompts_encoded": 0, "image_prompt_cache_hits": 0}
@@ -188,12 +188,12 @@ class ImagePrompt:
             self._take_out()
             return words
         self._put_in()
-        rows, shares = [], []
+        rows = []
         for one, away in zip(acting, unwanted, strict=True):
-            there = one.tokens if one is not None and one.on else None
-            shares.append(one.scale if one is not None and there is not None else 0.0)
-            rows.append(self._nothing if there is None or away else there)
-        self._share.set(shares, self._device)
+            tokens, share = self._nothing, 0.0
+            if one is not None and one.tokens is not None and one.scale > 0:
+                tokens, share = tokens if away else one.tokens, one.scale
+            rows.append(torch.cat([tokens, torch.full_like(tokens[..., :1, :], share)], dim=-2))
         return words, [torch.cat(rows)]
 
     def _put_in(self) -> None:
@@ -263,35 +263,27 @@ class ImagePrompt:
         return dict(self._counts)
 
 
-class _Share:
-    """How much of the image prompt each row of a call takes."""
+class _Keys(torch.nn.Module):  # type: ignore[misc]
+    """A projection of a picture's tokens, behind which the row's share stands as one more."""
 
-    def __init__(self) -> None:
-        self._rows: list[float] = []
-        self.of_rows = torch.ones(0, 1, 1, 1)
-        """(B, 1, 1, 1)"""
+    def __init__(self, project: torch.nn.Module) -> None:
+        super().__init__()
+        self._project = project
 
-    def set(self, rows: list[float], device: Device) -> None:
-        if rows != self._rows:
-            column = torch.tensor(rows, dtype=device.dtype).reshape(-1, 1, 1, 1)
-            self._rows, self.of_rows = rows, column.to(device.torch)
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:  # (B, 1, tokens + 1, width)
+        projected: torch.Tensor = self._project(tokens[..., :-1, :])
+        return projected
 
 
-class _Weighed(torch.nn.Module):  # type: ignore[misc]
-    """A projection of values times the share of each row.
+class _Values(_Keys):
+    """The same, times that share.
 
-    What the attention returns is linear in its values: so rows of one call may differ in their
-    share, and it can change without a change to the network.
+    What the attention returns is linear in its values. So rows of one call may differ in their
+    share, and it changes without a change to the network, compiled or not.
     """
 
-    def __init__(self, values: torch.nn.Module, share: _Share) -> None:
-        super().__init__()
-        self._values = values
-        self._share = share
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:  # (B, 1, tokens, width)
-        values: torch.Tensor = self._values(tokens) * self._share.of_rows
-        return values
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return super().forward(tokens) * tokens[..., -1:, :1]
 
 
 def _check_picture(picture: Frame) -> None:
