@@ -15,8 +15,9 @@ Grey = NDArray[np.uint8]
 LOOKS = 160
 """Pixels of the longer side at which movement is looked for."""
 
-SURE = 0.06
-"""Below this response of phase correlation two pictures have no movement in common: a cut."""
+BETTER = 0.9
+"""A shift is one if it leaves at most this part of the difference; else two pictures have no
+movement in common: a cut, say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,12 @@ class Movement:
         height, width = now.shape
         if kind == "shift":
             window = cv2.createHanningWindow((width, height), cv2.CV_32F)
-            (dx, dy), response = cv2.phaseCorrelate(
+            (dx, dy), _ = cv2.phaseCorrelate(
                 before.astype(np.float32), now.astype(np.float32), window
             )
-            if response < SURE:
-                dx = dy = 0.0
-            return cls(np.full((1, 1, 2), (dx / width, dy / height), np.float32))
+            shift = cls(np.full((1, 1, 2), (dx / width, dy / height), np.float32))
+            left, whole = _gap(shift.applied(before), now), _gap(before, now)
+            return shift if left < BETTER * whole else cls(np.zeros((1, 1, 2), np.float32))
         flow = _dense(before, now)
         flow /= np.array([-width, -height], np.float32)
         return cls(flow)
@@ -92,9 +93,13 @@ _EDGE = cv2.BORDER_REPLICATE
 
 def _dense(before: Grey, now: Grey) -> Field:
     """For each place now, the way to where it was before, in pixels (h, w, 2)."""
-    finder = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     field: Field = finder.calc(now, before, None)
     return field
+
+
+def _gap(one: NDArray[Any], other: NDArray[Any]) -> float:
+    return float(cv2.norm(one, other, cv2.NORM_L1))
 
 
 def _as_array(values: Any) -> NDArray[Any]:

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dreamrelay.engines.parameters import Blend, StreamBatchParameters, WeightedPrompt
-from dreamrelay.engines.prompts import REACH, Embedding, Encoded, Morph, blended, interpolated, turned_away, weighted
+from dreamrelay.engines.prompts import (
+    REACH,
+    Embedding,
+    Encoded,
+    Morph,
+    blended,
+    interpolated,
+    turned_away,
+    weighted,
+)
 
 WORDS = ("red", "blue", "cat", "sea")
 
@@ -149,21 +158,22 @@ def test_a_way_begins_and_ends_where_it_should_and_is_a_number(kind: Blend, dtyp
                 np.testing.assert_allclose(found, expected, atol=1e-5 if exact else 1e-2)
 
 
+KINDS: tuple[Blend, ...] = ("slerp", "slerp_tokens")
+
+
 def test_on_an_arc_lengths_change_evenly_and_on_a_line_they_sag() -> None:
     one, other = embedding(1, 0, 0, 2), embedding(0, 1, 2, 0)
-    line, whole, words = (
+    lengths: list[NDArray[np.float32]] = [
         np.linalg.norm(interpolated((one, other), (0.5, 0.5), kind, np).tokens, axis=-1)
-        for kind in ("linear", "slerp", "slerp_tokens")
-    )
+        for kind in ("linear", *KINDS)
+    ]
+    line, whole, words = lengths
     np.testing.assert_allclose(line, [[0.5**0.5, 2 * 0.5**0.5]], rtol=1e-6)
     np.testing.assert_allclose(whole, [[1, 2]], rtol=1e-6)
     np.testing.assert_allclose(words, [[1, 2]], rtol=1e-6)
     # The whole turns as one: a word may shrink while another grows. Each by itself does not.
     one, other = embedding(1, 0, 0, 1), embedding(1, 0, 0, -1)
-    whole, words = (
-        interpolated((one, other), (0.5, 0.5), kind, np).tokens[0]
-        for kind in ("slerp", "slerp_tokens")
-    )
+    whole, words = (interpolated((one, other), (0.5, 0.5), k, np).tokens[0] for k in KINDS)
     np.testing.assert_allclose(whole, [[2**0.5, 0], [0, 0]], atol=1e-6)
     np.testing.assert_allclose(words[0], [1, 0], atol=1e-6)
 
@@ -177,7 +187,7 @@ def test_numpy_and_torch_go_the_same_way(kind: Blend) -> None:
     tensors = [torch.from_numpy(values) for values in three]
     theirs = interpolated([Embedding(v, v[:, 0]) for v in tensors], shares, kind, torch)
     np.testing.assert_allclose(theirs.tokens.numpy(), ours.tokens, atol=1e-5)
-    np.testing.assert_allclose(theirs.pooled.numpy(), ours.pooled, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(theirs.pooled), np.asarray(ours.pooled), atol=1e-5)
 
 
 # Morphs ------------------------------------------------------------------------------------------
