@@ -273,6 +273,7 @@ class WorkerSettings(Settings):
     aliases = {
         "model": "model_id_or_path",
         "lora": "lora_dict",
+        "controlnets": "controlnet",
         "similar_image_filter": "enable_similar_image_filter",
     }
 
@@ -298,6 +299,20 @@ class WorkerSettings(Settings):
         None, description="For which numbers of steps to load one: some of 1, 2, 4, 8."
     )
     lora_dict: Loras = Field(default_factory=dict, description="LoRAs and their scales.")
+    controlnet: Texts = Field(
+        default_factory=list,
+        description="What holds pictures to the forms of the frame: depth, scribble, canny, each "
+        "perhaps with a model (depth=some/model).",
+    )
+    depth_model: OptionalText = Field(
+        None, description="Hub id or folder of the depth estimation; empty: the usual one."
+    )
+    ip_adapter: OptionalText = Field(
+        None, description="For image prompts: base, plus, or a hub id, folder or file."
+    )
+    prompt_pictures: OptionalText = Field(
+        None, description="Folder of pictures that may be chosen by name as image prompt."
+    )
     prompt: OptionalText = Field(None, description="First prompt.")
     negative_prompt: OptionalText = Field(None, description="What to keep out of the picture.")
     width: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")

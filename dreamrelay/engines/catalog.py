@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dreamrelay.engines import pocket, runtimes
+from dreamrelay.engines.control_parameters import wanted_controls
 from dreamrelay.engines.ports import Engine, EngineSettings
 from dreamrelay.errors import ConfigError, MissingExtra
 from dreamrelay.importer import Entry
@@ -43,7 +44,8 @@ def _chosen(settings: EngineSettings) -> str:
     if settings.acceleration in runtimes.RUNTIMES:
         return "pocket"
     # What only torch can do: other models, other devices, LoRAs, guides.
-    over = settings.loras or settings.use_lcm_lora or settings.controlnets or settings.ip_adapter
+    guided = wanted_controls(settings.controlnets) or settings.ip_adapter
+    over = settings.loras or settings.use_lcm_lora or guided
     if over or settings.device not in ("auto", "cpu") or not has_graph(settings.model):
         return "stream-batch"
     if runtimes.installed() and find_spec("tokenizers") is not None:

@@ -172,11 +172,13 @@ def wanted_controls(controlnets: Sequence[str]) -> dict[ControlKind, str | None]
 
     Args:
         controlnets: ``depth``, ``scribble`` or ``canny``, or one of them with a hub id or a folder
-            (``depth=some/model``).
+            (``depth=some/model``); ``none`` alone for none.
 
     Raises:
         ConfigError: another kind, or one twice.
     """
+    if list(controlnets) == ["none"]:
+        return {}
     wanted: dict[ControlKind, str | None] = {}
     for entry in controlnets:
         kind, given, model = (part.strip() for part in entry.partition("="))

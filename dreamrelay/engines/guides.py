@@ -50,7 +50,7 @@ class Guides:
     ) -> None:
         self.controls: Controls | None = None
         self.image: ImagePrompt | None = None
-        if settings.controlnets:
+        if wanted_controls(settings.controlnets):
             self.controls = Controls(settings, unet, steps, device, report)
         if settings.ip_adapter:
             self.image = ImagePrompt(settings, unet, device, report)

@@ -18,6 +18,7 @@ from dreamrelay.engines import pocket
 from dreamrelay.engines.batch_engine import BatchEngine, ModelForm
 from dreamrelay.engines.clip_tokenizer import ClipTokenizer
 from dreamrelay.engines.condition import Told
+from dreamrelay.engines.control_parameters import wanted_controls
 from dreamrelay.engines.model_folder import (
     check_safetensors,
     existing,
@@ -201,7 +202,7 @@ def _check(settings: EngineSettings) -> None:
         )
     if settings.loras or settings.use_lcm_lora:
         raise ConfigError("loras: the pocket engine takes none; choose the engine stream-batch")
-    if settings.controlnets or settings.ip_adapter:
+    if wanted_controls(settings.controlnets) or settings.ip_adapter:
         raise ConfigError(
             "controlnet, ip_adapter: the pocket engine takes none, and there is none for the "
             "pocket model; choose Stable Diffusion"

@@ -496,6 +496,7 @@ def test_a_broken_controlnet(place: Path, tmp_path: Path) -> None:
         ("depth=", "got 'depth='"),
         ("/some/folder", "got '/some/folder'"),
         ("", "got ''"),
+        ("none,depth", "got 'none,depth'"),
     ],
 )
 def test_a_kind_that_there_is_not(named: str, text: str) -> None:
@@ -504,7 +505,7 @@ def test_a_kind_that_there_is_not(named: str, text: str) -> None:
 
 
 def test_kinds_with_and_without_models() -> None:
-    assert wanted_controls(()) == {}
+    assert wanted_controls(()) == wanted_controls(("none",)) == {}
     assert wanted_controls(("depth", "canny = a/b")) == {"depth": None, "canny": "a/b"}
     with pytest.raises(ConfigError, match="depth is named twice"):
         wanted_controls(("depth", "depth=a/b"))
