@@ -16,7 +16,7 @@ from dreamrelay.errors import ClosedError, ConfigError, DeviceError, DreamRelayE
 from dreamrelay.link import Link, Listener
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Sink, open_sink
-from dreamrelay.media.steady import Fitting, SteadySource
+from dreamrelay.media.steady import Fitting
 from dreamrelay.packet import Packet, Track
 from dreamrelay.producer import Producer
 from dreamrelay.telemetry import RateMeter
@@ -70,17 +70,11 @@ class Bridge:
             raise ConfigError("give --from=URL, --to=URL or both (--spout-in, --spout-out)")
         self.statistics = BridgeStatistics()
         self.producer: Producer | None = None
-        self._incoming: SteadySource | None = None
         flip_in, flip_out = (settings.flip in (way, "both") for way in ("in", "out"))
         self._fit_result = Fitting(
             settings.out_width, settings.out_height, settings.fit, flip=flip_out
         )
         if source:
-            self._incoming = SteadySource(
-                source,
-                Fitting(settings.width, settings.height, settings.fit, flip=flip_in),
-                notice=settings.notice,
-            )
             self.producer = Producer(
                 ProducerSettings(
                     source=source,
@@ -90,8 +84,10 @@ class Bridge:
                     fps=settings.fps,
                     quality=settings.quality,
                     duration=None,
+                    wait=settings.wait,
                 ),
-                source=self._incoming,
+                fitting=Fitting(settings.width, settings.height, settings.fit, flip=flip_in),
+                notice=settings.notice,
             )
         self._sink: Sink | None = open_sink(sink) if sink else None
         self._failure: BaseException | None = None
@@ -121,7 +117,7 @@ class Bridge:
         connected = self.producer.statistics.connected if self.producer else self._link.connected
         if not connected:
             words.append("no relay")
-        trouble = self._incoming.trouble if self._incoming is not None else ""
+        trouble = self.producer.trouble if self.producer is not None else ""
         words.extend(text for text in (trouble, self._sink_trouble) if text)
         return ", ".join(words)
 
@@ -130,8 +126,6 @@ class Bridge:
         self._stopped.set()
         if self.producer is not None:
             self.producer.stop()
-        if self._incoming is not None:
-            self._incoming.stop()
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
@@ -145,8 +139,8 @@ class Bridge:
         """
         writer = threading.Thread(target=self._write, name="sink", daemon=True)
         try:
-            if self._incoming is not None:
-                self._incoming.open()  # in the thread that reads
+            if self.producer is not None:
+                self.producer.open()
             if self._sink is not None:
                 self._link.start()
                 writer.start()

@@ -128,6 +128,7 @@ def producer(settings: ProducerSettings, *positional: str, binary: bool = False)
     def report() -> str:
         s = program.statistics
         state = ", no relay" if not s.connected else "" if s.on_air else ", not on air"
+        state += f", {program.trouble}" if program.trouble else ""
         refused = f", {s.refused} refused" if s.refused else ""
         return (
             f"sent {s.sent}, acked {s.acked}, dropped {s.dropped}{refused},"

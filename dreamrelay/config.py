@@ -401,6 +401,9 @@ class ProducerSettings(Settings):
     region: Numbers = Field(None, description="Part of the screen: [x, y, width, height].")
     width: int | None = Field(None, ge=1, le=8192, description="Shrink to this width.")
     height: int | None = Field(None, ge=1, le=8192, description="Shrink to this height.")
+    wait: bool = Field(
+        True, description="Wait for a camera, screen or sender that is not there yet."
+    )
     prompt: OptionalText = Field(None, description="Prompt to set at the start.")
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
 
@@ -441,6 +444,9 @@ class BridgeSettings(Settings):
     )
     flip: Literal["none", "in", "out", "both"] = Field(
         "none", description="Turn upside down what is sent (in), the results (out) or both."
+    )
+    wait: bool = Field(
+        True, description="Wait for a camera, screen or sender that is not there yet."
     )
     notice: bool = Field(
         False, description="While the source gives nothing, send a card that says why."

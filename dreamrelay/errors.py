@@ -70,6 +70,11 @@ class DeviceError(DreamRelayError):
 
     code = "device"
 
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
+        """True where trying again cannot help, as with another system's technology."""
+
 
 class MissingExtra(DreamRelayError):
     """A feature needs packages that are not installed."""

@@ -33,6 +33,7 @@ from dreamrelay.protocol.messages import (
     RequestOffered,
     Role,
     SchemaChanged,
+    SourceReported,
     StatusChanged,
     StatusReceived,
     StreamState,
@@ -58,7 +59,9 @@ LONGEST_INTERVAL_NS = 10_000_000_000
 PRODUCER_CREDIT = 2
 """Packets a producer may have on the wire: one under way while the ack of the other returns."""
 
-_NOTICED = "state text fraction producers workers viewers dreaming held model reference".split()
+_NOTICED = (
+    "state text fraction producers workers viewers dreaming held model input_text reference"
+).split()
 """Of a status: what a person would notice."""
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
@@ -202,6 +205,8 @@ class Stream:
         self._served = 0
         self._request_was_last = False
         self._heard: set[str] = set()
+        self._away: dict[str, str] = {}
+        """Producers whose source gives no pictures, and why; who spoke last comes last."""
         self._on_air: Peer | None = None
         self._on_air_ns = 0
         self._input_ns: int | None = None
@@ -270,6 +275,7 @@ class Stream:
         self.peers.pop(peer.id, None)
         self._subscribed.pop(peer.id, None)
         self._heard.discard(peer.id)
+        self._away.pop(peer.id, None)
         if self._on_air is peer:
             self._on_air = None
         for state in self.tracks.values():
@@ -620,6 +626,21 @@ class Stream:
             self._tell_audience()
             self._tell_status()
 
+    def report_source(self, peer: Peer, report: SourceReported) -> None:
+        """A producer says how its source is."""
+        self._away.pop(peer.id, None)
+        if report.state == "away" and peer.id in self.peers:
+            self._away[peer.id] = report.text or "its source gives no pictures"
+        self._tell_status()
+
+    def _input_text(self) -> str:
+        """Why nothing comes in, as a producer says it; nothing while another one sends."""
+        on_air = self._on_air
+        if on_air is not None and on_air.id in self._away:
+            return self._away[on_air.id]
+        sends = on_air is not None and self._clock_ns() - self._on_air_ns <= ON_AIR_NS
+        return "" if sends else next(reversed(self._away.values()), "")
+
     @property
     def state(self) -> StreamState:
         """What the stream is doing: the best that any of its workers is doing."""
@@ -648,6 +669,7 @@ class Stream:
             "state": self.state,
             "text": best.status.text if best else self._last_words,
             "fraction": best.status.fraction if best else None,
+            "input_text": self._input_text(),
             "producers": roles.count("producer"),
             "workers": roles.count("worker"),
             "viewers": roles.count("viewer"),

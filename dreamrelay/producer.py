@@ -20,9 +20,10 @@ from dreamrelay.codec import Frame, encode_bytes, resize
 from dreamrelay.config import ProducerSettings
 from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError
 from dreamrelay.link import Link, Listener, whole
-from dreamrelay.media import Captured, Source, open_source
+from dreamrelay.media import Captured, Source
 from dreamrelay.media.address import VIDEO_SUFFIXES
 from dreamrelay.media.pacing import Pacer
+from dreamrelay.media.steady import Fitting, SteadySource
 from dreamrelay.packet import Codec, Hop, Packet
 from dreamrelay.telemetry import RateMeter
 
@@ -56,10 +57,12 @@ class Producer(Listener):
 
     Args:
         source: a source of one's own; else the settings say which one.
+        fitting: what is done to its pictures, before the settings' width and height.
+        notice: while it gives none, send a card that says why.
         pacer: a clock of one's own.
 
     Raises:
-        ConfigError, DeviceError, MissingExtra: the source cannot be opened. Nothing was started.
+        ConfigError, DeviceError: mode and flags mean no source.
     """
 
     def __init__(
@@ -67,12 +70,21 @@ class Producer(Listener):
         settings: ProducerSettings,
         *,
         source: Source | None = None,
+        fitting: Fitting | None = None,
+        notice: bool = False,
         pacer: Pacer | None = None,
     ) -> None:
         self.settings = settings
         self.statistics = ProducerStatistics()
         self.url = source_url(settings)
-        self._given = source
+        self._source = SteadySource(
+            self.url,
+            fitting,
+            notice=notice,
+            wait=settings.wait,
+            hear=self._tell_source,
+            opener=None if source is None else lambda: source,
+        )
         self._pacer = pacer or Pacer(settings.fps)
         self._stopped = threading.Event()
         self._failure: DreamRelayError | None = None
@@ -89,9 +101,24 @@ class Producer(Listener):
             name="producer",
         )
 
+    @property
+    def trouble(self) -> str:
+        """Why the source gives no pictures at the moment, or nothing."""
+        return self._source.trouble
+
+    def open(self) -> None:
+        """Open the source, in the thread that calls ``run``; else that does it.
+
+        Raises:
+            ConfigError, DeviceError, MissingExtra: it cannot be opened, and waiting is no use or
+                not wanted.
+        """
+        self._source.open()
+
     def stop(self) -> None:
         """End ``run``; from any thread, or a signal handler."""
         self._stopped.set()
+        self._source.stop()
 
     def change(self, **parameters: Any) -> None:
         """Change parameters of the stream (``prompt="..."``); from any thread."""
@@ -101,11 +128,12 @@ class Producer(Listener):
         """Send until the end of the source or of the duration, or ``stop``.
 
         Raises:
-            DeviceError: a stored source is at its end before it gave a single picture.
+            ConfigError, DeviceError, MissingExtra: as ``open``; nothing was started. Or a stored
+                source failed before it gave a single picture.
             DreamRelayError: the relay will not have us.
         """
-        # Screens and cameras belong to the thread that opened them.
-        source = self._given or open_source(self.url)
+        source = self._source
+        source.open()
         if self.settings.prompt is not None:
             self.change(prompt=self.settings.prompt)
         self._link.start()
@@ -119,7 +147,7 @@ class Producer(Listener):
         if self._failure is not None:
             raise self._failure
 
-    def _send_all(self, source: Source) -> None:
+    def _send_all(self, source: SteadySource) -> None:
         settings = self.settings
         # The clock starts when the relay is there: a minute of pictures shall be a minute of
         # pictures.
@@ -131,27 +159,15 @@ class Producer(Listener):
         fps = min(settings.fps, source.fps) if plays and source.fps else settings.fps
         pacer.restart(fps)
         reader = _Reader(source, source.fps / fps if plays and source.fps else 0.0)
-        began = time.monotonic()
-        wait = 0.5
-        while not self._stopped.is_set():
-            if settings.duration is not None and time.monotonic() - began >= settings.duration:
-                return
+        if settings.duration is not None:
+            source.ends_at = time.monotonic() + settings.duration
+        while not self._stopped.is_set() and time.monotonic() < source.ends_at:
             if not self._link.connected:
                 # Nobody would see it. The pictures of a folder wait for the relay, too.
                 self._stopped.wait(0.02)
                 pacer.restart()
                 continue
-            try:
-                captured = reader.read()
-            except DeviceError as error:
-                if self.statistics.captured == 0 and not source.live:
-                    raise
-                logger.warning("%s; next try in %.1f s", error, wait)
-                self._stopped.wait(wait)
-                wait = min(5.0, wait * 2)
-                pacer.restart()
-                continue
-            wait = 0.5
+            captured = reader.read()
             if captured is None:
                 return
             packet = self._encode(captured, still=not source.live and source.fps is None)
@@ -192,6 +208,10 @@ class Producer(Listener):
         statistics.sent = self._link.sent
         statistics.dropped = max(0, statistics.captured - statistics.sent - waiting)
 
+    def _tell_source(self, trouble: str) -> None:
+        """Have the stream show why there is no picture, or that there is."""
+        self._link.tell("status", state="away" if trouble else "live", text=trouble)
+
     def _complain(self, text: str) -> None:
         """Name what is wrong, once and not for every picture."""
         if text != self._trouble:
@@ -214,6 +234,8 @@ class Producer(Listener):
     def opened(self, welcome: Mapping[str, Any]) -> None:
         logger.info("sending to %s", self._link.shown_uri)
         self.statistics.connected = True
+        if self.trouble:
+            self._tell_source(self.trouble)
         self._opened.set()
 
     def lost(self, reason: str, retry_in: float) -> None:

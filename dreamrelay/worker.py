@@ -142,7 +142,7 @@ class Worker(Listener):
         self._encoded: tuple[Frame, bytes] | None = None
         self._revision = 0
         self._said: tuple[str, str, float | None] = ("loading", "", None)
-        self._trouble = ""
+        self._trouble = self._absent = ""
         self._loaded = threading.Event()
         self._open_things = ExitStack()
         """What is to be closed at the end: each of them, whatever another one says."""
@@ -184,6 +184,8 @@ class Worker(Listener):
         sinks = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]
         for url in sinks:
             sink = open_sink(url)
+            if self._source is not None and not self._source.live:
+                sink.keep_every()
             outlet = Outlet(url, sink)
             self._open_things.callback(outlet.close)
             self._sinks.append(outlet)
@@ -376,9 +378,18 @@ class Worker(Listener):
         elif kind == "reference":
             image = fields.get("image")
             self._put_reference(Reference(image if isinstance(image, str) else None))
+        elif kind == "status":
+            self._hear_source(str(fields.get("input_text") or ""))
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
             self._stage.tell_error(str(fields.get("message")))
+
+    def _hear_source(self, trouble: str) -> None:
+        """Why nothing comes in, as its producer says: our window and OSC show it too."""
+        if trouble != self._absent:
+            self._absent = trouble
+            if self.viewer is not None:
+                self.viewer.note(f"no picture: {trouble}" if trouble else "")
 
     def received(self, packet: Packet, track: Track) -> None:
         session = self.link.session if self.link else 0
@@ -423,7 +434,7 @@ class Worker(Listener):
     def _standing(self) -> Standing:
         statistics = self.statistics
         rate, age = statistics.results.rate, statistics.age_ms
-        return Standing(self.state, self._said[1], rate, age, self._trouble)
+        return Standing(self.state, self._said[1], rate, age, self._trouble or self._absent)
 
     def _known_values(self) -> dict[str, Any]:
         """The parameters that the engine has, with their values; none before it is loaded."""
@@ -749,6 +760,8 @@ class Worker(Listener):
                 "captured_ns": job.captured_ns,
                 "fps": statistics.results.rate,
             }
+            if self._absent:
+                info["no picture"] = self._absent
             self._projection.show(done.frame, info)
         for outlet in self._sinks:
             outlet.write(done.frame)

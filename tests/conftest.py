@@ -13,12 +13,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from dreamrelay.config import RelaySettings
-from tests.support import Program, RunningRelay, start_relay
+from tests.support import ROOT, Program, RunningRelay, start_relay
 
 # How long an example takes says more about what else the machine does than about us.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -56,7 +57,7 @@ class ProgramStarter:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
 
-    def __call__(self, *arguments: str, **environment: str) -> Program:
-        program = Program(*arguments, **environment)
+    def __call__(self, *arguments: str, cwd: Path = ROOT, **environment: str) -> Program:
+        program = Program(*arguments, cwd=cwd, **environment)
         self._stack.callback(program.stop)
         return program

@@ -65,8 +65,14 @@ def start_relay(settings: RelaySettings) -> Iterator[RunningRelay]:
         yield RunningRelay(url.partition("?")[0], relay.hub)
 
 
-def until(condition: Callable[[], T | None], seconds: float = 30.0, what: str = "") -> T:
-    """Wait for ``condition`` to return something true, and return that.
+def until(
+    condition: Callable[[], T | None],
+    seconds: float = 30.0,
+    what: str = "",
+    *,
+    every: float = 0.02,
+) -> T:
+    """Wait for ``condition`` to return something true, and return that; look ``every`` seconds.
 
     Raises:
         AssertionError: it did not within ``seconds``; says what was waited for.
@@ -78,17 +84,17 @@ def until(condition: Callable[[], T | None], seconds: float = 30.0, what: str = 
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:.0f} s for {what or condition!r}")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 class Program:
     """A real process of ours: ``Program("server.py", "--port=0")``. Its output is kept by line."""
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, cwd: Path = ROOT, **environment: str) -> None:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **environment}
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=ROOT,
+            cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

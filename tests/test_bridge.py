@@ -23,7 +23,7 @@ from tests.fakes.engines import ScriptedEngine
 from tests.fakes.ndi import shared_program
 from tests.fakes.network import ONE_PROCESS, own_network
 from tests.fakes.peers import Person
-from tests.fakes.relays import Peer, scripted_relay
+from tests.fakes.relays import Peer, closed_port, scripted_relay
 from tests.fakes.running import Running
 from tests.fakes.spoutgl import Gpu
 from tests.support import Program, RunningRelay, picture, start_relay, until
@@ -293,6 +293,28 @@ def test_an_error_of_the_sink_that_nobody_foresaw_ends_it(
         until(lambda: worker.status.get("viewers") == 1 and worker.status.get("seq_in"))
         worker.link.send_picture(Packet.of(picture(), seq=1), "output")
         assert isinstance(running.ends(), LookupError)
+
+
+def test_the_stream_shows_why_nothing_comes_in_and_a_card_does_not_end_that(
+    relay: RunningRelay, bridge: Start
+) -> None:
+    with Person(relay.websocket, track="input") as viewer:
+        source = f"http://127.0.0.1:{closed_port()}/live"
+        running = bridge(relay.websocket, source=source, notice=True)
+        until(lambda: len(viewer.packets) >= 2, 60)
+        assert f"cannot open {source}" in viewer.status["input_text"]
+        assert f"cannot open {source}" in running.program.report()
+        assert running.stop() is None
+        until(lambda: not viewer.status["input_text"])
+
+
+def test_an_error_in_the_address_ends_it_before_anything_is_sent(
+    relay: RunningRelay, bridge: Start
+) -> None:
+    assert isinstance(bridge(relay.websocket, source="camera://0?widht=1").ends(), ConfigError)
+    missing = bridge(relay.websocket, source=f"http://127.0.0.1:{closed_port()}/", wait=False)
+    assert isinstance(missing.ends(), DeviceError)
+    assert relay.hub.find("default") is None
 
 
 def test_nothing_to_bridge_is_refused() -> None:

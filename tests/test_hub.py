@@ -32,6 +32,7 @@ from dreamrelay.hub import (
 )
 from dreamrelay.packet import TRACKS, Codec, Hop, Packet, Track
 from dreamrelay.protocol.messages import (
+    PRODUCER_STATES,
     Acknowledged,
     Answered,
     AudienceChanged,
@@ -39,11 +40,13 @@ from dreamrelay.protocol.messages import (
     Limits,
     Notice,
     ParametersChanged,
+    ProducerState,
     ReferenceChanged,
     Refused,
     RequestOffered,
     Role,
     SchemaChanged,
+    SourceReported,
     StatusChanged,
     StatusReceived,
     Unanswered,
@@ -535,6 +538,47 @@ class TestStates:
         room.hub.tick()
         assert len(viewer.of(StatusChanged)) == before + 1
 
+    def test_a_producer_says_why_there_is_no_picture_and_that_it_is_over(self, room: Room) -> None:
+        producer, viewer = room.producer(), room.viewer()
+
+        def seen() -> Any:
+            return viewer.last(StatusChanged).status["input_text"]
+
+        assert seen() == ""
+        room.send(producer)
+        room.stream.report_source(producer, SourceReported("away", "the webcam was pulled out"))
+        assert seen() == "the webcam was pulled out"
+        room.send(producer)  # a card that says so; only its own word ends it
+        assert seen() == "the webcam was pulled out"
+        room.stream.report_source(producer, SourceReported("live", "the webcam was pulled out"))
+        assert seen() == ""
+        room.stream.report_source(producer, SourceReported("away"))
+        assert seen() == "its source gives no pictures"
+        room.stream.leave(producer)
+        assert seen() == ""
+        room.stream.report_source(producer, SourceReported("away", "nobody is there to say this"))
+        assert room.stream.status()["input_text"] == ""
+
+    def test_the_trouble_of_a_producer_is_no_news_while_another_one_sends(self, room: Room) -> None:
+        first, second, third = (room.producer() for _ in range(3))
+
+        def seen() -> Any:
+            return room.stream.status()["input_text"]
+
+        room.stream.report_source(first, SourceReported("away", "no screen"))
+        room.stream.report_source(second, SourceReported("away", "no camera"))
+        assert seen() == "no camera", "who spoke last"
+        room.stream.report_source(first, SourceReported("away", "still no screen"))
+        assert seen() == "still no screen"
+        room.send(third)
+        assert seen() == ""
+        room.clock.advance(ON_AIR_NS / SECOND + 0.1)
+        assert seen() == "still no screen", "the third has gone silent"
+        room.send(second)
+        assert seen() == "no camera", "who is on air"
+        room.stream.leave(second)
+        assert seen() == "still no screen"
+
     def test_rates_and_age(self, room: Room) -> None:
         producer, worker = room.producer(), room.worker(100)
         for seq in range(1, 21):
@@ -921,6 +965,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.taken: dict[tuple[str, Track], list[int]] = {}
         self.present: dict[str, FakePeer] = {}
         self.asked: dict[str, set[int]] = {}
+        self.away: dict[str, bool] = {}
         self.tickets = 0
         self.private: set[int] = set()
         self.heard_when_left: list[tuple[FakePeer, int]] = []
@@ -1055,6 +1100,11 @@ class AnyOrder(RuleBasedStateMachine):
     def says_how_it_is(self, peer: FakePeer, state: WorkerState) -> None:
         self.stream.report(peer, StatusReceived(state))
 
+    @rule(peer=peers, state=st.sampled_from(PRODUCER_STATES), text=st.sampled_from(["", "gone"]))
+    def says_how_its_source_is(self, peer: FakePeer, state: ProducerState, text: str) -> None:
+        self.stream.report_source(peer, SourceReported(state, text))
+        self.away[peer.id] = state == "away"
+
     @rule(patch=st.sampled_from([{"prompt": "a"}, {"prompt": 1}, {"strength": 2}, {"x": 1}, {}]))
     def patches(self, patch: dict[str, Any]) -> None:
         before = dict(self.stream.values)
@@ -1067,6 +1117,11 @@ class AnyOrder(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.room.clock.advance(seconds)
         self.room.hub.tick()
+
+    @invariant()
+    def only_who_is_there_may_be_away(self) -> None:
+        may = any(self.away.get(id_) for id_ in self.present)
+        assert may or not self.stream.status()["input_text"]
 
     @invariant()
     def order_is_kept(self) -> None:

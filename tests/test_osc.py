@@ -64,6 +64,21 @@ def says(wire: Wire, *state: str) -> None:
     until(asked)
 
 
+def test_who_is_told_hears_why_a_producer_sends_nothing(relay: RunningRelay) -> None:
+    told = Wire()
+    with (
+        told.socket,
+        Person(relay.websocket, "producer") as producer,
+        working(
+            ScriptedEngine(),
+            websocket_uri=relay.websocket,
+            osc_out=[f"127.0.0.1:{told.port}"],
+        ),
+    ):
+        producer.link.tell("status", state="away", text="no camera 0")
+        told.until("/error", "", "no camera 0")
+
+
 # -- prompts and parameters -----------------------------------------------------------------------
 
 

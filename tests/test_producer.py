@@ -439,6 +439,54 @@ def test_a_source_that_fails_at_once_is_raised_and_later_is_tried_again(
     assert running.program.statistics.captured == 3
 
 
+class Cable(Source):
+    """A camera whose cable the test pulls out."""
+
+    def __init__(self) -> None:
+        self.out = False
+
+    def read(self) -> Captured | None:
+        if self.out:
+            raise DeviceError("the webcam was pulled out")
+        return Captured(grey(1), 1)
+
+
+def test_the_stream_shows_why_there_is_no_picture_also_after_a_restart_of_the_relay(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dreamrelay.media.steady.LONGEST_WAIT_S", 0.02)
+    camera = Cable()
+
+    def shown(relay: RunningRelay) -> str:
+        text: str = relay.hub.stream("default").status()["input_text"]
+        return text
+
+    with start_relay(RelaySettings(port=0)) as relay:
+        running = send(relay.websocket, camera, fps=100)
+        until(lambda: running.program.statistics.acked)
+        assert shown(relay) == ""
+        camera.out = True
+        until(lambda: shown(relay) == "the webcam was pulled out")
+        port = int(relay.websocket.rpartition(":")[2])
+    until(lambda: not running.program.statistics.connected)
+    with start_relay(RelaySettings(port=port)) as relay:
+        until(lambda: shown(relay) == "the webcam was pulled out")
+        camera.out = False
+        until(lambda: running.program.statistics.connected and not shown(relay))
+        camera.out = True
+        until(lambda: shown(relay) == "the webcam was pulled out")
+        assert running.stop() is None
+        until(lambda: not shown(relay))
+
+
+def test_a_duration_ends_also_while_the_source_is_away(relay: RunningRelay, send: Send) -> None:
+    camera = Cable()
+    camera.out = True
+    running = send(relay.websocket, camera, duration=0.1)
+    assert running.ends() is None
+    assert running.program.trouble == "the webcam was pulled out"
+
+
 # -- what mode and flags mean ---------------------------------------------------------------------
 
 
@@ -534,6 +582,45 @@ def test_the_flags_of_the_seed(
     assert "fps" in last
     assert "age at the ack" in last
     assert int(last.split("acked ")[1].split(",")[0]) >= 1
+
+
+def test_a_camera_that_comes_late_and_goes_and_the_stream_shows_why(
+    relay: RunningRelay, programs: Callable[..., Program]
+) -> None:
+    """A real process and a real MJPEG camera, which is not there at the start."""
+    port = closed_port()
+    camera = f"http://127.0.0.1:{port}/live"
+    with Person(relay.websocket, track="input") as viewer:
+
+        def why() -> str:
+            text: str = viewer.status.get("input_text", "")
+            return text
+
+        program = programs(
+            "client.py", "--mode=webcam", f"--source={camera}", "--duration=0",
+            f"--websocket_uri={relay.websocket}",
+        )  # fmt: skip
+        until(lambda: f"cannot open camera://{camera}" in why(), 90)
+        assert not viewer.packets
+        with NetworkCamera(bars(3), port=port):
+            until(lambda: viewer.packets, 60)
+            until(lambda: not why())
+        until(lambda: f"camera://{camera}" in why(), 60)
+        program.interrupt()
+        assert program.wait(60) == 0
+        until(lambda: not why())
+
+
+def test_a_camera_that_is_not_there_ends_it_if_so_wanted(
+    relay: RunningRelay, programs: Callable[..., Program]
+) -> None:
+    program = programs(
+        "client.py", "--mode=webcam", f"--source=http://127.0.0.1:{closed_port()}/", "--nowait",
+        f"--websocket_uri={relay.websocket}",
+    )  # fmt: skip
+    assert program.wait(60) == 1
+    assert "cannot open camera://" in program.output
+    assert "Traceback" not in program.output
 
 
 @pytest.mark.skipif(not has_xvfb(), reason=NO_XVFB)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -725,11 +726,15 @@ def test_it_ends_with_a_stored_source_and_computes_every_picture(
     for level in range(8):
         Image.new("RGB", (64, 48), (level * 30, 0, 0)).save(tmp_path / f"{level}.png")
     sink = Kept()
+    recording = tmp_path / "takes" / "show.mp4"
     with sink_scheme(monkeypatch, sink) as url:
-        running = work("", source=f"directory://{tmp_path}?loop=false", sink=[url])
+        sinks = [url, f"record://{recording}"]
+        running = work("", source=f"directory://{tmp_path}?loop=false", sink=sinks)
         assert running.ends() is None
     levels = [255 - int(frame[0, 0, 0]) for frame in sink.frames]
     assert levels == [level * 30 for level in range(8)]
+    with av.open(str(recording)) as file:
+        assert sum(1 for _ in file.decode(video=0)) == 8, "a recording, too, leaves none out"
 
 
 def test_a_source_without_a_rate_waits_for_the_engine(work: Work, tmp_path: Path) -> None:
@@ -1118,6 +1123,29 @@ def test_the_death_of_the_window_does_not_stop_the_worker(
         people.producer.send(picture(), seq)
     until(lambda: len(people.viewer.results) >= 2)
     assert running.alive
+
+
+def test_the_window_says_why_a_producer_sends_nothing(
+    relay: RunningRelay, people: People, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    shown: list[Mapping[str, object]] = []
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    monkeypatch.setattr(Viewer, "start", lambda _: None)
+    monkeypatch.setattr(Viewer, "alive", True)
+    monkeypatch.setattr(Viewer, "note", lambda _, text: notes.append(text))
+    monkeypatch.setattr(Viewer, "show", lambda _, __, info: shown.append(info))
+    work(relay.websocket, viewer="on")
+    is_live(people.viewer)
+    people.producer.link.tell("status", state="away", text="no camera 0")
+    until(lambda: notes == ["no picture: no camera 0"])
+    people.producer.send(picture(), 1)  # a card that says so
+    until(lambda: shown)
+    assert shown[-1]["no picture"] == "no camera 0"
+    people.producer.link.tell("status", state="live")
+    until(lambda: notes == ["no picture: no camera 0", ""])
+    people.producer.send(picture(), 2)
+    until(lambda: "no picture" not in shown[-1])
 
 
 @pytest.mark.parametrize(

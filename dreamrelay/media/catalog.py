@@ -50,6 +50,13 @@ SINKS: dict[str, Entry] = {
     ),
 }
 
+_COME_AND_GO = frozenset("camera http https ndi rtsp screen spout syphon webcam".split())
+
+
+def comes_and_goes(url: str) -> bool:
+    """Whether what a source URL names is a device or a sender, which may be there later."""
+    return parse(url).scheme in _COME_AND_GO
+
 
 def source_schemes() -> list[str]:
     return sorted(SOURCES)

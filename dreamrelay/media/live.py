@@ -124,7 +124,8 @@ class LiveSource(Source):
             if self._stop.is_set():
                 return
             if worked:  # at the first attempt, whoever opens is told
-                log.warning("%s; trying again in %g s", error, wait)
+                level = logging.WARNING if played else logging.DEBUG  # once, not at every attempt
+                log.log(level, "%s; trying again in %g s", error, wait)
             self._newest.put(error)
 
     def _play_once(self, clock: CaptureClock) -> DeviceError | None:

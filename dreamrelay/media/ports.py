@@ -75,6 +75,12 @@ class Sink(ABC):
             ClosedError: the sink was closed.
         """
 
+    def keep_every(self) -> None:  # noqa: B027 - most sinks leave none out
+        """Take every picture from now on, even if ``write`` blocks for it: for stored sources.
+
+        To be called before the first ``write``.
+        """
+
     def check(self, frame: Frame) -> None:
         """Refuse what is no frame, and anything after ``close``."""
         if self._closed:

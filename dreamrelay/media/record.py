@@ -1,11 +1,13 @@
 """``record://show.mp4``: a video file of what was shown, as it was shown.
 
 Each picture is stamped with the time at which it came, so that the video plays at the speed of the
-show whatever its rate was. The file is written in fragments: when the program is killed, or the
-power goes, what was written until two seconds before can still be played.
+show whatever its rate was. Coding is slow and a disk may be slower, so both have a thread of their
+own, and the show goes on: newest wins. The file is written in fragments: when the program is
+killed, or the power goes, what was written until two seconds before can still be played.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,7 +18,8 @@ import av
 from pydantic import Field
 
 from dreamrelay.codec import Frame, resize
-from dreamrelay.errors import ConfigError, DeviceError
+from dreamrelay.errors import ClosedError, ConfigError, DeviceError
+from dreamrelay.mailbox import Mailbox
 from dreamrelay.media.address import Address, Options
 from dreamrelay.media.ports import Sink
 
@@ -24,6 +27,9 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 5.0
 """After a failure (a full disk) a new file is begun so much later, not at every picture."""
+
+LAST_PICTURE_S = 10.0
+"""The last picture is waited for so long; a disk that hangs shall not keep the program."""
 
 _TICKS = Fraction(1, 1000)
 _KEYFRAME_EVERY = 60
@@ -43,7 +49,8 @@ class RecordOptions(Options):
 
 
 class RecordSink(Sink):
-    """Writes a video. Its first picture decides the size; others are fitted into that.
+    """Writes a video, in the thread that calls. Its first picture decides the size; others are
+    fitted into that.
 
     Args:
         path: of an MP4 or QuickTime file.
@@ -157,6 +164,89 @@ class RecordSink(Sink):
             self.path.unlink(missing_ok=True)
 
 
+class Recorder(Sink):
+    """A recording that nobody waits for: coded and written by a thread of its own.
+
+    A picture that comes while the one before is still being coded replaces the one that waits, and
+    is counted. What failed is raised by the next ``write``, again and again until it is over.
+    ``close`` waits for the last picture.
+
+    Args:
+        path, quality, overwrite, clock: as of :class:`RecordSink`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        quality: int = 20,
+        overwrite: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._clock = clock
+        self._now: float | None = None
+        self._file = RecordSink(path, quality=quality, overwrite=overwrite, clock=self._time)
+        self._waiting: Mailbox[tuple[Frame, float]] = Mailbox()
+        self._failure: BaseException | None = None
+        self._every = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that are not in the file, because newer ones came."""
+        return self._waiting.statistics().replaced
+
+    def keep_every(self) -> None:
+        self._every = True
+
+    def write(self, frame: Frame) -> None:
+        self.check(frame)
+        if self._every:
+            self._file.write(frame)
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="record", daemon=True)
+            self._thread.start()
+        self._waiting.put((frame.copy(), self._clock()))
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        super().close()
+        self._waiting.close()
+        if self._thread is not None:
+            self._thread.join(LAST_PICTURE_S)
+            if self._thread.is_alive():
+                log.warning(
+                    "%s: the disk does not answer; its last pictures are lost", self._file.path
+                )
+                return
+        self._file.close()
+        if self.dropped:
+            log.info("%s: %d pictures came too fast for it", self._file.path, self.dropped)
+
+    def _time(self) -> float:
+        """When the picture came that is written now."""
+        return self._clock() if self._now is None else self._now
+
+    def _run(self) -> None:
+        while True:
+            try:
+                item = self._waiting.take()
+            except ClosedError:
+                return
+            if item is None:
+                continue
+            frame, self._now = item
+            try:
+                self._file.write(frame)
+            except BaseException as error:  # noqa: BLE001 - carried to write(), which raises it
+                self._failure = error
+            else:
+                self._failure = None
+
+
 def _free(path: Path) -> Path:
     """The path, or with the first number that is free: no take is ever lost."""
     number, free = 1, path
@@ -170,6 +260,6 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def open_record(address: Address) -> RecordSink:
+def open_record(address: Address) -> Recorder:
     options = address.options(RecordOptions)
-    return RecordSink(address.path, quality=options.quality, overwrite=options.overwrite)
+    return Recorder(address.path, quality=options.quality, overwrite=options.overwrite)

@@ -18,20 +18,23 @@ What SpoutGL 0.1.1 does, and this file lives with:
 
 import platform
 import threading
-import time
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-from pydantic import Field
 
 from dreamrelay.codec import Frame
 from dreamrelay.errors import DeviceError
 from dreamrelay.importer import Entry
-from dreamrelay.media.address import Address, Options
-from dreamrelay.media.pacing import CaptureClock
-from dreamrelay.media.ports import Captured, Sink, Source
+from dreamrelay.media.address import Address
+from dreamrelay.media.texture import (
+    POLL_S,
+    TextureSink,
+    TextureSinkOptions,
+    TextureSource,
+    TextureSourceOptions,
+    to_rgb,
+)
 
 DXGI_BGRA8 = 87
 """What ``getSenderFormat`` says of a texture with blue first."""
@@ -47,7 +50,6 @@ _USED = (
     ".enums:GL_BGRA_EXT",
 )
 
-_POLL_S = 0.003
 _SEARCH_S = 0.1
 
 
@@ -72,61 +74,35 @@ class Spout:
         system = platform.system()
         if system != "Windows":
             raise DeviceError(
-                f"Spout is a technology of Windows, this is {system}: use another source or sink"
+                f"Spout is a technology of Windows, this is {system}: use another source or sink",
+                final=True,
             )
         return cls(*(Entry(f"SpoutGL{name}", "Spout", "spout").load() for name in _USED))
 
 
-class SpoutSourceOptions(Options):
-    timeout: float = Field(5.0, gt=0, le=3600)
-    """Seconds to wait for a picture before ``read`` says that there is none."""
-    flip: bool = False
-    """For senders that send upside down, as OpenGL's textures are."""
-
-
-class SpoutSinkOptions(Options):
-    flip: bool = False
-
-
-class SpoutSource(Source):
+class SpoutSource(TextureSource):
     """The newest picture of a sender."""
-
-    live = True
 
     def __init__(
         self, name: str, spout: Spout, *, timeout: float = 5.0, flip: bool = False
     ) -> None:
-        self._name = name
+        super().__init__(name, timeout=timeout, flip=flip)
         self._spout = spout
-        self._timeout = timeout
-        self._flip = flip
-        self._clock = CaptureClock()
-        self._closed = threading.Event()
         self._receiver: Any = None
         self._thread = 0
+        self._connected = False
         self._pixels: Frame | None = None
         self._gl_format = spout.rgba
         self._zeros_left = _ZERO_IMAGES
 
-    def read(self) -> Captured | None:
-        give_up = time.monotonic() + self._timeout
-        while not self._closed.is_set():
-            receiver = self._opened()
-            connected = receiver.receiveImage(self._pixels, self._gl_format, self._flip, 0)
-            if connected and self._is_picture(receiver):
-                assert self._pixels is not None
-                swapped = self._gl_format == self._spout.bgra
-                code = cv2.COLOR_BGRA2RGB if swapped else cv2.COLOR_RGBA2RGB
-                return Captured(cv2.cvtColor(self._pixels, code), self._clock())
-            if time.monotonic() >= give_up:
-                raise DeviceError(self._why_nothing(receiver, connected))
-            self._closed.wait(_POLL_S if connected else _SEARCH_S)
-        self._release()
-        return None
-
-    def close(self) -> None:
-        self._closed.set()
-        self._release()
+    def _newest(self) -> Frame | None:
+        receiver = self._opened()
+        self._connected = receiver.receiveImage(self._pixels, self._gl_format, self._flip, 0)
+        self._pause = POLL_S if self._connected else _SEARCH_S
+        if not self._connected or not self._is_picture(receiver):
+            return None
+        assert self._pixels is not None
+        return to_rgb(self._pixels, blue_first=self._gl_format == self._spout.bgra)
 
     def _is_picture(self, receiver: Any) -> bool:
         """After a ``receiveImage`` that said True: is there a picture in the buffer?"""
@@ -149,18 +125,19 @@ class SpoutSource(Source):
             return True
         return bool(new)
 
-    def _why_nothing(self, receiver: Any, connected: bool) -> str:
+    def _why_nothing(self) -> str:
+        connected = self._connected
         wanted = f"Spout sender {self._name!r}" if self._name else "active Spout sender"
         if connected and self._pixels is None:
             return f"the {wanted} cannot be read: does it run on another graphics card?"
         if connected:
             return f"the {wanted} sent no new picture for {self._timeout:g} s"
-        there = ", ".join(receiver.getSenderList()) or "none"
+        there = ", ".join(self._opened().getSenderList()) or "none"
         return f"expected a {wanted}, found none for {self._timeout:g} s; senders: {there}"
 
     def _opened(self) -> Any:
         if self._receiver is not None and self._thread != threading.get_ident():
-            self._release()
+            self._let_go()
         if self._receiver is None:
             receiver = self._spout.receiver()
             _create_context(receiver)
@@ -170,7 +147,7 @@ class SpoutSource(Source):
             self._pixels = None
         return self._receiver
 
-    def _release(self) -> None:
+    def _let_go(self) -> None:
         receiver = self._receiver
         if receiver is None:
             return
@@ -183,33 +160,25 @@ class SpoutSource(Source):
             self._receiver = None
 
 
-class SpoutSink(Sink):
+class SpoutSink(TextureSink):
     """Sends as a name. If another program has that name, Spout adds a number to ours."""
 
     def __init__(self, name: str, spout: Spout, *, flip: bool = False) -> None:
-        super().__init__()
-        self._name = name
+        super().__init__(name, flip=flip)
         self._spout = spout
-        self._flip = flip
         self._sender: Any = None
         self._thread = 0
-        self._pixels = np.empty((0, 0, 4), np.uint8)
 
-    def write(self, frame: Frame) -> None:
-        self.check(frame)
+    def _send(self, pixels: Frame) -> None:
         if self._sender is None or self._thread != threading.get_ident():
             self._open()
-        height, width = frame.shape[:2]
-        if self._pixels.shape[:2] != (height, width):
-            self._pixels = np.empty((height, width, 4), np.uint8)
-        cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA, dst=self._pixels)
-        if not self._sender.sendImage(self._pixels, width, height, self._spout.rgba, self._flip, 0):
+        height, width = pixels.shape[:2]
+        if not self._sender.sendImage(pixels, width, height, self._spout.rgba, self._flip, 0):
             raise DeviceError(f"Spout did not take a picture of {width}x{height} as {self._name!r}")
         # Receivers that wait for us, and do not poll, are woken by this.
         self._sender.setFrameSync(self._name)
 
-    def close(self) -> None:
-        super().close()
+    def _let_go(self) -> None:
         sender, self._sender = self._sender, None
         if sender is not None:
             sender.releaseSender()
@@ -241,12 +210,12 @@ def senders() -> list[tuple[str, str]]:
 
 
 def open_spout_source(address: Address) -> SpoutSource:
-    options = address.options(SpoutSourceOptions)
+    options = address.options(TextureSourceOptions)
     name = address.target.strip("/")
     return SpoutSource(name, Spout.load(), timeout=options.timeout, flip=options.flip)
 
 
 def open_spout_sink(address: Address) -> SpoutSink:
-    options = address.options(SpoutSinkOptions)
+    options = address.options(TextureSinkOptions)
     name = address.target.strip("/") or "dreamrelay"
     return SpoutSink(name, Spout.load(), flip=options.flip)

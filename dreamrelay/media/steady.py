@@ -1,20 +1,22 @@
 """A source that goes on: a webcam that is pulled out, a screen that goes, a sender that ends.
 
-A live source's error is no end. It is said once, asked again later and later, and is over with the
-next picture; whoever wants can have a card meanwhile that says what is missing.
+A live source's error is no end, nor need it be there at the start. The error is said once, the
+source asked again later and later, and all is over with the next picture; whoever wants can have a
+card meanwhile that says what is missing.
 """
 
 import logging
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 
 from dreamrelay.codec import Fit, Frame, resize
 from dreamrelay.errors import DeviceError
-from dreamrelay.media.catalog import open_source
+from dreamrelay.media.catalog import comes_and_goes, open_source
 from dreamrelay.media.pacing import CaptureClock
 from dreamrelay.media.ports import Captured, Source
 
@@ -60,48 +62,68 @@ class SteadySource(Source):
     """Another source, kept going and made to fit.
 
     Args:
-        url: what to open, in the thread that calls ``open``.
+        url: what to open, in the thread that calls ``open`` or reads.
         fitting: what is done to its pictures.
         notice: give a card with the reason, every half second, while there is no picture.
+        wait: what comes and goes (a camera, a screen, a sender) need not be there at the start.
+        hear: is told each new ``trouble``, and its end; in the thread that reads.
+        opener: opens it, in place of what the URL says.
 
     Attributes:
         trouble: why there is no picture at the moment, or nothing.
+        ends_at: ``read`` returns None from then on, in seconds of the monotonic clock.
     """
 
-    def __init__(self, url: str, fitting: Fitting, *, notice: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        fitting: Fitting | None = None,
+        *,
+        notice: bool = False,
+        wait: bool = True,
+        hear: Callable[[str], None] = lambda _: None,
+        opener: Callable[[], Source] | None = None,
+    ) -> None:
         self.trouble = ""
+        self.ends_at = float("inf")
         self._url = url
-        self._fitting = fitting
+        self._fitting = fitting or Fitting(None, None)
         self._notice = notice
+        self._may_wait = wait and comes_and_goes(url)
+        self._hear = hear
+        self._opener = opener or (lambda: open_source(url))
         self._source: Source | None = None
+        self._given = False
         self._clock = CaptureClock()
         self._stopped = threading.Event()
         self._size = (512, 512)
         self._wait = 0.0
 
     def open(self) -> None:
-        """Open it now, so that what is not there is told at the start.
+        """Open it now, so that what can never be read is told at the start; idempotent.
 
         Raises:
-            ConfigError, DeviceError, MissingExtra: it cannot be opened.
+            ConfigError, MissingExtra: the address is wrong, or a package is not installed.
+            DeviceError: it is not there, and is not waited for.
         """
-        self._source = open_source(self._url)
-        self.live, self.fps = self._source.live, self._source.fps
+        try:
+            self._opened()
+        except DeviceError as error:
+            if error.final or not self._may_wait:
+                raise
+            self._complain(str(error))
 
     def stop(self) -> None:
         """Have ``read`` return None, also the one that waits; from any thread."""
         self._stopped.set()
 
     def read(self) -> Captured | None:
-        if self._source is None:
-            self.open()
-        assert self._source is not None
-        while not self._stopped.is_set():
+        while not self._stopped.is_set() and time.monotonic() < self.ends_at:
             began = time.monotonic()
             try:
-                captured = self._source.read()
+                captured = self._opened().read()
             except DeviceError as error:
-                if not self.live:
+                if error.final or not self._comes_again():
                     raise
                 self._complain(str(error))
                 quick = time.monotonic() - began < _QUICK_S
@@ -114,6 +136,8 @@ class SteadySource(Source):
             if self.trouble:
                 log.warning("%s: pictures come again", self._url)
                 self.trouble, self._wait = "", 0.0
+                self._hear("")
+            self._given = True
             self._size = (captured.frame.shape[1], captured.frame.shape[0])
             return Captured(self._fitting(captured.frame), captured.captured_ns)
         return None
@@ -123,10 +147,22 @@ class SteadySource(Source):
         if self._source is not None:
             self._source.close()
 
+    def _opened(self) -> Source:
+        if self._source is None:
+            self._source = self._opener()
+            self.live, self.fps = self._source.live, self._source.fps
+        return self._source
+
+    def _comes_again(self) -> bool:
+        if self._source is None:
+            return self._may_wait
+        return self.live or self._given
+
     def _complain(self, text: str) -> None:
         if text != self.trouble:  # once, not at every attempt
             log.warning("%s", text)
-        self.trouble = text
+            self.trouble = text
+            self._hear(text)
 
     def _next_wait(self) -> float:
         self._wait = min(LONGEST_WAIT_S, self._wait * 2) if self._wait else FIRST_WAIT_S
@@ -134,6 +170,7 @@ class SteadySource(Source):
 
     def _rest(self, seconds: float) -> Captured | None:
         """Wait; or give a card, and have the next read go on from there."""
+        seconds = min(seconds, max(0.0, self.ends_at - time.monotonic()))
         if not self._notice:
             self._stopped.wait(seconds)
             return None

@@ -21,15 +21,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import numpy as np
-from pydantic import Field
 
 from dreamrelay.codec import Frame
 from dreamrelay.errors import DeviceError
 from dreamrelay.importer import Entry
-from dreamrelay.media.address import Address, Options
-from dreamrelay.media.pacing import CaptureClock
-from dreamrelay.media.ports import Captured, Sink, Source
+from dreamrelay.media.address import Address
+from dreamrelay.media.texture import (
+    TextureSink,
+    TextureSinkOptions,
+    TextureSource,
+    TextureSourceOptions,
+    to_rgb,
+)
 
 RGBA8, BGRA8 = 70, 80
 """``MTLPixelFormatRGBA8Unorm`` and ``MTLPixelFormatBGRA8Unorm``."""
@@ -43,7 +46,6 @@ _USED = (
     ".utils.numpy:copy_mtl_texture_to_image",
 )
 _TEXTURES = 3
-_POLL_S = 0.003
 _SEARCH_S = 0.25
 _RUN_LOOP_S = 0.02
 
@@ -70,36 +72,20 @@ class Syphon:
         system = platform.system()
         if system != "Darwin":
             raise DeviceError(
-                f"Syphon is a technology of macOS, this is {system}: use another source or sink"
+                f"Syphon is a technology of macOS, this is {system}: use another source or sink",
+                final=True,
             )
         return cls(*(Entry(f"syphon{name}", "Syphon", "syphon").load() for name in _USED))
 
 
-class SyphonSourceOptions(Options):
-    timeout: float = Field(5.0, gt=0, le=3600)
-    """Seconds to wait for a picture before ``read`` says that there is none."""
-    flip: bool = False
-    """For servers that publish upside down."""
-
-
-class SyphonSinkOptions(Options):
-    flip: bool = False
-
-
-class SyphonSource(Source):
+class SyphonSource(TextureSource):
     """The newest picture of a server."""
-
-    live = True
 
     def __init__(
         self, name: str, syphon: Syphon, *, timeout: float = 5.0, flip: bool = False
     ) -> None:
-        self._name = name
+        super().__init__(name, timeout=timeout, flip=flip)
         self._syphon = syphon
-        self._timeout = timeout
-        self._flip = flip
-        self._clock = CaptureClock()
-        self._closed = threading.Event()
         self._lock = threading.Lock()
         self._directory = syphon.directory()
         self._directory.run_loop_interval = _RUN_LOOP_S
@@ -107,27 +93,18 @@ class SyphonSource(Source):
         self._search_at = 0.0
         self._there: list[str] = []
 
-    def read(self) -> Captured | None:
-        give_up = time.monotonic() + self._timeout
-        while not self._closed.is_set():
-            with self._lock:
-                frame = None if self._closed.is_set() else self._newest()
-            if frame is not None:
-                return Captured(frame, self._clock())
-            if time.monotonic() >= give_up:
-                raise DeviceError(self._why_nothing())
-            self._closed.wait(_POLL_S)
-        return None
-
-    def close(self) -> None:
-        self._closed.set()
+    def _newest(self) -> Frame | None:
         with self._lock:
-            self._let_go()
+            return None if self._closed.is_set() else self._look()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._disconnect()
             if self._directory is not None:
                 self._directory.close()
                 self._directory = None
 
-    def _newest(self) -> Frame | None:
+    def _look(self) -> Frame | None:
         if self._client is None or not self._client.is_valid:
             self._search()
         client = self._client
@@ -142,8 +119,7 @@ class SyphonSource(Source):
                 f"the Syphon server {self._name!r} publishes pixel format {form}:"
                 " only RGBA and BGRA of 8 bits can be read"
             )
-        code = cv2.COLOR_RGBA2RGB if form == RGBA8 else cv2.COLOR_BGRA2RGB
-        frame: Frame = cv2.cvtColor(self._syphon.to_image(texture), code)
+        frame = to_rgb(self._syphon.to_image(texture), blue_first=form == BGRA8)
         return frame if self._flip else cv2.flip(frame, 0)
 
     def _search(self) -> None:
@@ -151,7 +127,7 @@ class SyphonSource(Source):
         if now < self._search_at:
             return
         self._search_at = now + _SEARCH_S
-        self._let_go()
+        self._disconnect()
         servers = self._directory.servers
         self._there = [label(server) for server in servers]
         found = best_match(servers, self._name)
@@ -161,7 +137,7 @@ class SyphonSource(Source):
             except RuntimeError as error:  # it went while we looked, or there is no Metal
                 raise DeviceError(f"Syphon cannot connect to {label(found)!r}: {error}") from error
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.stop()
@@ -174,52 +150,44 @@ class SyphonSource(Source):
         return f"expected a {wanted}, found none for {self._timeout:g} s; servers: {there}"
 
 
-class SyphonSink(Sink):
+class SyphonSink(TextureSink):
     """Publishes under a name."""
 
     def __init__(self, name: str, syphon: Syphon, *, flip: bool = False) -> None:
-        super().__init__()
-        self._name = name
+        super().__init__(name, flip=flip)
         self._syphon = syphon
-        self._flip = flip
         self._server: Any = None
         self._textures: list[Any] = []
-        self._pixels = np.empty((0, 0, 4), np.uint8)
+        self._size = (0, 0)
         self._number = 0
 
-    def write(self, frame: Frame) -> None:
-        self.check(frame)
+    def _send(self, pixels: Frame) -> None:
         try:
             if self._server is None:
                 self._server = self._syphon.server(self._name)
-            self._publish(frame)
+            self._publish(pixels)
         except RuntimeError as error:
             self._let_go()
             raise DeviceError(f"Syphon cannot publish as {self._name!r}: {error}") from error
 
-    def close(self) -> None:
-        super().close()
-        self._let_go()
-
-    def _publish(self, frame: Frame) -> None:
-        height, width = frame.shape[:2]
-        if self._pixels.shape[:2] != (height, width):
-            self._pixels = np.empty((height, width, 4), np.uint8)
+    def _publish(self, pixels: Frame) -> None:
+        height, width = pixels.shape[:2]
+        if self._size != (width, height):
             device = self._server.device
             self._textures = [
                 self._syphon.create_texture(device, width, height) for _ in range(_TEXTURES)
             ]
-        cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA, dst=self._pixels)
+            self._size = (width, height)
         self._number += 1
         texture = self._textures[self._number % _TEXTURES]
         if texture is None:
             raise RuntimeError(f"no room for a texture of {width}x{height}")
-        self._syphon.to_texture(self._pixels, texture)
+        self._syphon.to_texture(pixels, texture)
         self._server.publish_frame_texture(texture, is_flipped=not self._flip)
 
     def _let_go(self) -> None:
         server, self._server = self._server, None
-        self._textures, self._pixels = [], np.empty((0, 0, 4), np.uint8)
+        self._textures, self._size = [], (0, 0)
         if server is not None:
             server.stop()
 
@@ -253,12 +221,12 @@ def servers() -> list[str]:
 
 
 def open_syphon_source(address: Address) -> SyphonSource:
-    options = address.options(SyphonSourceOptions)
+    options = address.options(TextureSourceOptions)
     name = address.target.strip("/")
     return SyphonSource(name, Syphon.load(), timeout=options.timeout, flip=options.flip)
 
 
 def open_syphon_sink(address: Address) -> SyphonSink:
-    options = address.options(SyphonSinkOptions)
+    options = address.options(TextureSinkOptions)
     name = address.target.strip("/") or "dreamrelay"
     return SyphonSink(name, Syphon.load(), flip=options.flip)

@@ -16,6 +16,8 @@ ROLES: tuple[Role, ...] = ("producer", "worker", "viewer")
 
 WorkerState = Literal["loading", "warming", "live", "paused", "error"]
 WORKER_STATES: tuple[WorkerState, ...] = ("loading", "warming", "live", "paused", "error")
+ProducerState = Literal["live", "away"]
+PRODUCER_STATES: tuple[ProducerState, ...] = ("live", "away")
 StreamState = Literal["no-worker", "loading", "warming", "live", "paused", "error", "lost"]
 
 
@@ -107,6 +109,14 @@ class StatusReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceReported:
+    """How a producer's source is; ``text`` says why it is ``away``."""
+
+    state: ProducerState
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FailureReceived:
     """The worker could not answer the request with this number."""
 
@@ -136,6 +146,7 @@ Event = (
     | PatchReceived
     | RequestReceived
     | StatusReceived
+    | SourceReported
     | FailureReceived
     | ReplyDue
     | Fault

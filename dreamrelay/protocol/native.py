@@ -9,7 +9,7 @@ import re
 import struct
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import pybase64
@@ -18,6 +18,7 @@ from dreamrelay import __version__
 from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
 from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track, inspect
 from dreamrelay.protocol.messages import (
+    PRODUCER_STATES,
     WORKER_STATES,
     Acknowledged,
     AudienceChanged,
@@ -39,11 +40,14 @@ from dreamrelay.protocol.messages import (
     RequestOffered,
     Role,
     SchemaChanged,
+    SourceReported,
     StatusChanged,
     StatusReceived,
     Welcome,
     WorkerHello,
 )
+
+W = TypeVar("W", bound=str)
 
 VERSION = 1
 MAX_STAMPS = 16
@@ -51,6 +55,7 @@ MAX_CREDIT = 1024
 MAX_TEXT = 256 * 1024
 """Characters of a text message to the relay; the largest is a worker's hello with its schema."""
 MAX_ID = 200
+MAX_STATUS_TEXT = 500
 MAX_COUNTERS = 32
 
 _HEADER = struct.Struct("<2sBBHBBQQIHHB3x")
@@ -268,15 +273,16 @@ class NativeDialect(Dialect):
             return [ReplyDue(encode_text("error", **error_fields(error), id=id_))]
 
     def _status(self, fields: dict[str, Any]) -> list[Event]:
-        state = fields.get("state")
-        if self._role != "worker" or state not in WORKER_STATES:
-            raise ProtocolError(
-                f"status: expected {', '.join(WORKER_STATES)} from a worker, got {state!r}"
-            )
+        if self._role == "producer":
+            away = _one_of(fields, "state", PRODUCER_STATES)
+            return [SourceReported(away, _text(fields, "text", MAX_STATUS_TEXT))]
+        if self._role != "worker":
+            raise ProtocolError("status: only workers and producers say how they are")
+        state = _one_of(fields, "state", WORKER_STATES)
         fraction = fields.get("fraction")
         if fraction is not None:
             fraction = min(1.0, max(0.0, _real(fields, "fraction")))
-        text, fps = _text(fields, "text", 500), _real(fields, "fps")
+        text, fps = _text(fields, "text", MAX_STATUS_TEXT), _real(fields, "fps")
         return [StatusReceived(state, text, fraction, fps, _counters(fields))]
 
     def _failed(self, fields: dict[str, Any]) -> list[Event]:
@@ -359,6 +365,14 @@ def _text(fields: Mapping[str, Any], name: str, longest: int) -> str:
             f"{fields['type']}: expected text as {name}, got {type(value).__name__}"
         )
     return value[:longest]
+
+
+def _one_of(fields: Mapping[str, Any], name: str, words: tuple[W, ...]) -> W:
+    value = fields.get(name)
+    if value not in words:
+        expected = ", ".join(words)
+        raise ProtocolError(f"{fields['type']}: expected {expected} as {name}, got {value!r:.40}")
+    return words[words.index(value)]
 
 
 def _id(fields: Mapping[str, Any]) -> str | int | float | None:

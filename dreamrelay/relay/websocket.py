@@ -39,6 +39,7 @@ from dreamrelay.protocol.messages import (
     RequestReceived,
     Role,
     SchemaChanged,
+    SourceReported,
     StatusChanged,
     StatusReceived,
     Welcome,
@@ -294,6 +295,8 @@ class WebSocketPeer(Peer):
                 self._stream.request(packet, patch, ticket, self)
             case StatusReceived():
                 self._stream.report(self, event)
+            case SourceReported():
+                self._stream.report_source(self, event)
             case FailureReceived(seq, text):
                 self._stream.fail(seq, text, self)
             case ReplyDue(reply):

@@ -7,6 +7,7 @@
 ``available.py``          can a window be shown here, and if not, why
 ``shared_frames.py``      the way of the pictures: shared memory, three slots, newest wins
 ``events.py``             the way back: one JSON line per event
+``look.py``               what is kept of the window for one that is opened anew
 ``window.py``             the window: PySide6 and QPainter, in the child
 ``overlays.py``           what is painted over the picture: head-up display, notes, help
 ``testcard.py``           what is painted in its place to set up a projector

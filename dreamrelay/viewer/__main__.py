@@ -12,6 +12,7 @@ from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication
 
 from dreamrelay.viewer.events import Event, to_line
+from dreamrelay.viewer.look import Look
 from dreamrelay.viewer.shared_frames import FrameReader
 from dreamrelay.viewer.window import Options, Window
 
@@ -78,10 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--memory", required=True, help="handle of the shared memory")
     parser.add_argument("--title", default="dreamrelay")
-    parser.add_argument("--screen", type=int, default=0)
+    parser.add_argument("--look", type=Look.read, default=Look())
     parser.add_argument("--snapshots", type=Path, default=Path())
-    for flag in ("--fullscreen", "--hud", "--mirror", "--trace"):
-        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--trace", action="store_true")
     return parser
 
 

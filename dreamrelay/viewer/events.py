@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dreamrelay.viewer.look import Look
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -55,11 +57,11 @@ class Painted:
     delay_ms: float
 
 
-Event = Opened | Closed | Paused | Snapshot | Preset | Record | Painted
+Event = Opened | Closed | Paused | Snapshot | Preset | Record | Painted | Look
 
 KINDS: dict[str, type[Event]] = {
     kind.__name__.lower(): kind
-    for kind in (Opened, Closed, Paused, Snapshot, Preset, Record, Painted)
+    for kind in (Opened, Closed, Paused, Snapshot, Preset, Record, Painted, Look)
 }
 
 

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Self
 from dreamrelay.errors import DeviceError, MissingExtra
 from dreamrelay.viewer.available import viewer_available
 from dreamrelay.viewer.events import Closed, Event, from_line
+from dreamrelay.viewer.look import Look
 from dreamrelay.viewer.shared_frames import FrameWriter
 
 if TYPE_CHECKING:  # the codec imports Pillow, which the viewer does without
@@ -61,9 +62,10 @@ class Viewer:
     ) -> None:
         self.folder = Path.cwd() if snapshots is None else snapshots.absolute()
         """Of the snapshots."""
-        self._arguments = [f"--title={title}", f"--screen={screen}", f"--snapshots={self.folder}"]
-        flags = {"fullscreen": fullscreen, "hud": hud, "mirror": mirror, "trace": trace}
-        self._arguments += [f"--{name}" for name, on in flags.items() if on]
+        self.look = Look(fullscreen or None, screen, hud=hud, mirror=mirror)
+        """Of the window, as it is or was; what is opened anew looks the same."""
+        self._arguments = [f"--title={title}", f"--snapshots={self.folder}"]
+        self._arguments += ["--trace"] if trace else []
         self._frames = FrameWriter()
         self._lock = threading.Lock()
         self._child: _Child | None = None
@@ -89,10 +91,18 @@ class Viewer:
         if self._child is not None:
             self._child.close()
         self._frames.forget_reader()
-        self._child = _Child(self._frames, self._arguments, self._events)
+        arguments = [*self._arguments, f"--look={self.look.written()}"]
+        self._child = _Child(self._frames, arguments, self._hear)
+
+    def _hear(self, event: Event) -> None:
+        """In the child's thread."""
+        if isinstance(event, Look):
+            self.look = event
+        else:
+            self._events.append(event)
 
     def restart(self) -> None:
-        """Open the window anew, with the last picture, whether it is still there or not.
+        """Open the window anew, as it was and with the last picture, whether it is there or not.
 
         Raises:
             MissingExtra, DeviceError: as ``start``.
@@ -177,9 +187,9 @@ class _Child:
     """One child process, and the two threads that listen to it."""
 
     def __init__(
-        self, frames: FrameWriter, arguments: list[str], events: "collections.deque[Event]"
+        self, frames: FrameWriter, arguments: list[str], hear: Callable[[Event], None]
     ) -> None:
-        self._events = events
+        self._hear = hear
         self._gone = self._dismissed = False
         self._last_words: collections.deque[str] = collections.deque(maxlen=LAST_WORDS)
         # -P: a file of the working directory must not stand in for a module.
@@ -228,13 +238,13 @@ class _Child:
                     logger.debug("%s", error)
                     continue
                 self._gone = self._gone or isinstance(event, Closed)
-                self._events.append(event)
+                self._hear(event)
         code = self.process.wait()
         self._listeners[0].join(PATIENCE)
         if not self._gone and not self._dismissed:
             lost = " / ".join([f"the viewer ended with {code}", *self._last_words])
             logger.warning("%s", lost)
-            self._events.append(Closed(lost))
+            self._hear(Closed(lost))
         self._gone = True
 
     def _hear_errors(self) -> None:

@@ -6,9 +6,9 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QPoint, QRect, QSize, Qt, QTimer
 from PySide6.QtGui import (
@@ -36,6 +36,7 @@ from dreamrelay.viewer.events import (
     Record,
     Snapshot,
 )
+from dreamrelay.viewer.look import FITS, Fit, Look
 from dreamrelay.viewer.shared_frames import FrameReader
 
 POLL_MS = 2
@@ -43,13 +44,6 @@ POLL_MS = 2
 
 IDLE_POLL_MS = 10
 """The same, after a second without one."""
-
-Fit = Literal["contain", "cover", "stretch"]
-FITS: dict[Fit, str] = {
-    "contain": "the whole picture, its aspect kept",
-    "cover": "the window filled, edges cut",
-    "stretch": "the window filled, stretched",
-}
 
 CURSOR_MS = 2000
 HEAD_UP_MS = 250
@@ -62,11 +56,8 @@ class Options:
     """How the window begins."""
 
     title: str = "dreamrelay"
-    fullscreen: bool = False
-    screen: int = 0
+    look: Look = field(default_factory=Look)
     snapshots: Path = Path()
-    hud: bool = False
-    mirror: bool = False
     trace: bool = False
 
 
@@ -111,9 +102,7 @@ class Window(QWidget):
         self._note_until = 0.0
         self._fresh = 0.0
         self._paused = self._helping = False
-        self._hud, self._mirrored = options.hud, options.mirror
-        self._black = self._testing = self._nearest = False
-        self._fit: Fit = "contain"
+        self.look = options.look
         self._card = QImage()
         self._beats: collections.deque[float] = collections.deque(maxlen=240)
         self._saver_problem: str | None = None
@@ -133,18 +122,19 @@ class Window(QWidget):
         self._cursor.setSingleShot(True)
         self._beat = self._timer(self.update, 16)
         self._beat.setTimerType(Qt.TimerType.PreciseTimer)
+        self._keep_beat()
 
     def open(self) -> None:
         """Appear on the screen that was asked for."""
         screens = QGuiApplication.screens()
-        number = self._options.screen
+        number, full = self.look.screen, self.look.fullscreen
         problem = None
         if number < len(screens):
-            self._place(screens[number], self._options.fullscreen or number > 0)
+            self._place(screens[number], number > 0 if full is None else full)
         else:
             there = ", ".join(f"{at} ({describe(screen)})" for at, screen in enumerate(screens))
             problem = f"screen {number} is not there; there are: {there}"
-            self._place(screens[0], self._options.fullscreen)
+            self._place(screens[0], bool(full))
             self._say(problem, 10.0)
         self._tell(Opened(problem))
         # The desktop may take its time to answer: first the window.
@@ -189,11 +179,19 @@ class Window(QWidget):
         )
 
     def _full(self) -> None:
-        if self.isFullScreen():
-            self.showNormal()
-        else:
+        full = not self.isFullScreen()
+        if full:
             self.showFullScreen()
+        else:
+            self.showNormal()
+        self._change(fullscreen=full)
         self._wake_cursor()
+
+    def _change(self, **looks: Any) -> None:
+        """Look otherwise from now on, and tell it: a window that is opened anew shall look so."""
+        self.look = replace(self.look, **looks)
+        self._tell(self.look)
+        self.update()
 
     def _escape(self) -> None:
         if self._helping:
@@ -223,12 +221,11 @@ class Window(QWidget):
         ).start()
 
     def _toggle_hud(self) -> None:
-        self._hud = not self._hud
-        self.update()
+        self._change(hud=not self.look.hud)
 
     def _mirror(self) -> None:
-        self._mirrored = not self._mirrored
-        self._say("mirrored" if self._mirrored else "not mirrored", 1.5)
+        self._change(mirror=not self.look.mirror)
+        self._say("mirrored" if self.look.mirror else "not mirrored", 1.5)
 
     def _help(self) -> None:
         self._helping = not self._helping
@@ -241,28 +238,30 @@ class Window(QWidget):
         self._tell(Preset(number, save))
 
     def _blacken(self) -> None:
-        self._black = not self._black
-        self.update()
+        self._change(black=not self.look.black)
 
     def _test(self) -> None:
-        self._testing = not self._testing
+        self._change(testing=not self.look.testing)
+        self._keep_beat()
+
+    def _keep_beat(self) -> None:
+        """The test card moves with the screen."""
         self._card = QImage()
         self._beats.clear()
-        if self._testing:
+        if self.look.testing:
             self._beat.setInterval(max(4, round(1000 / max(1.0, self.screen().refreshRate()))))
             self._beat.start()
         else:
             self._beat.stop()
-        self.update()
 
     def _next_fit(self) -> None:
         fits = list(FITS)
-        self._fit = fits[(fits.index(self._fit) + 1) % len(fits)]
-        self._say(FITS[self._fit], 1.5)
+        self._change(fit=fits[(fits.index(self.look.fit) + 1) % len(fits)])
+        self._say(FITS[self.look.fit], 1.5)
 
     def _next_scaling(self) -> None:
-        self._nearest = not self._nearest
-        self._say("sharp pixels (nearest)" if self._nearest else "smooth (linear)", 1.5)
+        self._change(nearest=not self.look.nearest)
+        self._say("sharp pixels (nearest)" if self.look.nearest else "smooth (linear)", 1.5)
 
     def _next_screen(self) -> None:
         screens = QGuiApplication.screens()
@@ -272,6 +271,7 @@ class Window(QWidget):
         names = [screen.name() for screen in screens]
         number = (names.index(self.screen().name()) + 1) % len(screens)
         self._place(screens[number], self.isFullScreen())
+        self._change(screen=number, fullscreen=self.isFullScreen())
         self._say(f"screen {number}: {screens[number].name()}", 1.5)
 
     def _place(self, screen: QScreen, fullscreen: bool) -> None:
@@ -313,7 +313,7 @@ class Window(QWidget):
         self._seq, self._written_ns, self._painted = picture.seq, picture.written_ns, False
         if first and not self.isFullScreen() and not self.isMaximized():
             self._fit_window()
-        if not self._black:
+        if not self.look.black:
             self.update()
 
     def _fit_window(self) -> None:
@@ -338,7 +338,7 @@ class Window(QWidget):
         expired = bool(self._note) and time.monotonic() > self._note_until
         if expired:
             self._note = ""
-        if expired or self._hud or status is not None:
+        if expired or self.look.hud or status is not None:
             self.update()
 
     def _say(self, text: str, seconds: float = overlays.NOTE) -> None:
@@ -351,18 +351,18 @@ class Window(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         area = self.rect()
-        shown = not (self._black or self._testing or self._image.isNull())
-        if self._black:  # nothing at all: somebody looks at the wall
+        shown = not (self.look.black or self.look.testing or self._image.isNull())
+        if self.look.black:  # nothing at all: somebody looks at the wall
             painter.fillRect(area, Qt.GlobalColor.black)
-        elif self._testing:
+        elif self.look.testing:
             self._paint_card(painter, area)
         elif shown:
             self._paint_picture(painter, area)
-            if self._hud:
+            if self.look.hud:
                 self._head_up.paint(painter, area, self._figures())
         else:
             overlays.waiting_page(painter, area, self._status)
-        if self._note and not self._black:
+        if self._note and not self.look.black:
             overlays.note(painter, area, self._note)
         if self._helping:
             overlays.help_page(painter, area, [(row.shown, row.does) for row in self.bindings])
@@ -375,7 +375,7 @@ class Window(QWidget):
     def _figures(self) -> list[overlays.Line]:
         return self._head_up.lines(
             paused=self._paused,
-            mirrored=self._mirrored,
+            mirrored=self.look.mirror,
             recording_ns=self._frames.recording,
         )
 
@@ -402,12 +402,12 @@ class Window(QWidget):
         testcard.over(painter, area, lines, now)
 
     def _paint_picture(self, painter: QPainter, area: QRect) -> None:
-        target = fit(self._image.width(), self._image.height(), area, self._fit)
+        target = fit(self._image.width(), self._image.height(), area, self.look.fit)
         painter.save()
         if not target.contains(area):
             painter.fillRect(area, Qt.GlobalColor.black)
-        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not self._nearest)
-        if self._mirrored:
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not self.look.nearest)
+        if self.look.mirror:
             painter.translate(area.width(), 0)
             painter.scale(-1, 1)
         painter.drawImage(target, self._image)

@@ -111,13 +111,13 @@ def write_video(path: Path, frames: Sequence[Frame], fps: float = 25.0) -> Path:
 class NetworkCamera:
     """An MJPEG server: sends its pictures round and round at ``fps`` until it is unplugged."""
 
-    def __init__(self, frames: Sequence[Frame], fps: float = 200.0) -> None:
+    def __init__(self, frames: Sequence[Frame], fps: float = 200.0, port: int = 0) -> None:
         self.connections = 0
         self._pictures = [_jpeg(frame) for frame in frames]
         self._pause = 1.0 / fps
         self._stopped = threading.Event()
         self._unplugged = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True

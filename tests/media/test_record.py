@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from dreamrelay.codec import Frame
 from dreamrelay.errors import ConfigError, DeviceError
 from dreamrelay.media import open_sink, open_source
-from dreamrelay.media.record import RETRY_S, RecordSink
+from dreamrelay.media.record import RETRY_S, Recorder, RecordSink
 from tests.fakes.devices import bars
 from tests.support import ROOT, until
 
@@ -52,6 +53,7 @@ def noise(seed: int) -> Frame:
 def test_every_picture_is_in_it_in_order_and_in_its_colours(tmp_path: Path) -> None:
     shown = bars(30)
     with open_sink(f"record://{tmp_path}/a%20show.mp4") as sink:
+        sink.keep_every()
         for frame in shown:
             sink.write(frame)
     found, _ = pictures(tmp_path / "a show.mp4")
@@ -154,6 +156,7 @@ from dreamrelay.errors import DeviceError
 from dreamrelay.media import open_sink
 errors = []
 with open_sink(f"record://{sys.argv[1]}/show.mp4") as sink:
+    sink.keep_every()
     for seed in range(400):
         frame = np.random.default_rng(seed).integers(0, 255, (128, 128, 3), dtype=np.uint8)
         try:
@@ -191,6 +194,7 @@ import sys, time
 from dreamrelay.media import open_sink, open_source
 with open_source("pattern://clip?width=64&height=64") as source:
     sink = open_sink(f"record://{sys.argv[1]}")
+    sink.keep_every()
     number = 0
     while True:
         sink.write(source.read().frame)
@@ -218,6 +222,101 @@ def test_a_program_records_until_it_is_stopped(
 ) -> None:
     path = tmp_path / "show.mp4"
     with caplog.at_level(logging.INFO), open_sink(f"record://{path}") as sink:
+        sink.keep_every()
         for frame in bars(7):
             sink.write(frame)
     assert f"recorded 7 pictures to {path}" in caplog.text
+
+
+# -- in a thread of its own -----------------------------------------------------------------------
+
+
+class Encoder:
+    """Stands between a recording and its file: says when a picture may be written."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *problems: BaseException | None) -> None:
+        self.begun: list[Frame] = []
+        self.may_end = threading.Semaphore(0)
+        self._problems = list(problems)
+        real = RecordSink.write
+
+        def write(sink: RecordSink, frame: Frame) -> None:
+            self.begun.append(frame)
+            assert self.may_end.acquire(timeout=60)
+            problem = self._problems.pop(0) if self._problems else None
+            if problem is not None:
+                raise problem
+            real(sink, frame)
+
+        monkeypatch.setattr(RecordSink, "write", write)
+
+
+def test_nobody_waits_for_the_encoder_and_the_newest_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = Encoder(monkeypatch)
+    shown = bars(6)
+    sink = Recorder(tmp_path / "show.mp4")
+    sink.write(shown[0])
+    until(lambda: encoder.begun)
+    for frame in shown[1:]:
+        sink.write(frame)  # it would hang if it waited
+        frame[:] = 0  # the caller may do what it likes with its own
+    assert sink.dropped == 4
+    encoder.may_end.release(2)
+    with caplog.at_level(logging.INFO):
+        sink.close()
+        sink.close()
+    found, _ = pictures(tmp_path / "show.mp4")
+    assert len(found) == 2, "the one under way and the newest"
+    assert np.abs(found[1].astype(int) - bars(6)[5]).mean() < 4
+    assert "4 pictures came too fast for it" in caplog.text
+
+
+def test_pictures_carry_the_time_at_which_they_came_and_not_that_of_the_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder(monkeypatch)
+    clock = Clock(step=0.5)
+    with Recorder(tmp_path / "show.mp4", clock=clock) as sink:
+        for number, frame in enumerate(bars(3)):
+            sink.write(frame)
+            until(lambda: len(encoder.begun) > number)  # noqa: B023 - at once
+            clock.now += 0.1
+            encoder.may_end.release()
+    _, times = pictures(tmp_path / "show.mp4")
+    assert times == pytest.approx([0.0, 0.6, 1.2], abs=0.002)
+
+
+def test_what_fails_in_the_thread_is_raised_until_it_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder(monkeypatch, DeviceError("the disk is full"), None, LookupError("a bug"))
+    encoder.may_end.release(1000)
+    frame = bars(1)[0]
+    with Recorder(tmp_path / "show.mp4") as sink:
+        problems: list[str] = []
+
+        def written(count: int) -> bool:
+            try:
+                sink.write(frame)
+            except (DeviceError, LookupError) as error:
+                problems.append(str(error))
+            return len(encoder.begun) > count and not sink._failure
+
+        until(lambda: written(3))
+    assert list(dict.fromkeys(problems)) == ["the disk is full", "a bug"]
+    assert len(pictures(tmp_path / "show.mp4")[0]) >= 1
+
+
+def test_a_disk_that_hangs_does_not_keep_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dreamrelay.media.record.LAST_PICTURE_S", 0.05)
+    encoder = Encoder(monkeypatch)
+    sink = Recorder(tmp_path / "show.mp4")
+    sink.write(bars(1)[0])
+    until(lambda: encoder.begun)
+    sink.close()
+    assert "the disk does not answer" in caplog.text
+    encoder.may_end.release()

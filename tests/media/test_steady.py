@@ -1,7 +1,9 @@
 """A source that goes on, and is made to fit."""
 
 import logging
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from dreamrelay.codec import Fit, Frame
-from dreamrelay.errors import DeviceError
+from dreamrelay.errors import ConfigError, DeviceError
 from dreamrelay.media import Captured, Source
 from dreamrelay.media.catalog import SOURCES
 from dreamrelay.media.steady import Fitting, SteadySource, card
@@ -147,10 +149,57 @@ def test_what_is_stored_fails_as_it_did(steady: Opened) -> None:
 
 
 def test_what_is_not_there_at_the_start_is_told() -> None:
-    going = SteadySource("camera:///no/such/device", Fitting(None, None))
+    going = SteadySource("camera:///no/such/device", wait=False)
     with pytest.raises(DeviceError):
         going.open()
     going.close()
+
+
+def test_what_comes_and_goes_is_waited_for_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dreamrelay.media.steady.FIRST_WAIT_S", 0.001)
+    tries: list[str] = []
+    heard: list[str] = []
+
+    def opener() -> Source:
+        tries.append("")
+        if len(tries) < 4:
+            raise DeviceError("no camera 0")
+        return Flaky(frame(), None)
+
+    with SteadySource("camera://0", hear=heard.append, opener=opener) as going:
+        going.open()
+        assert going.trouble == "no camera 0"
+        assert going.read() is not None
+        assert going.trouble == ""
+        assert going.read() is None
+    assert heard == ["no camera 0", ""]
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "text"),
+    [
+        ("camera://0?widht=640", ConfigError, "did you mean width"),
+        ("nonsense://0", ConfigError, "expected a path or a source URL"),
+        ("no/such/file.png", DeviceError, "nothing is at"),
+        ("directory:///no/such/folder", DeviceError, "folder"),
+        ("spout://A" if sys.platform != "win32" else "syphon://A", DeviceError, "technology of"),
+    ],
+)
+def test_what_can_never_come_is_not_waited_for(url: str, error: type[Exception], text: str) -> None:
+    with SteadySource(url) as going, pytest.raises(error, match=text):
+        going.open()
+    with SteadySource(url) as going, pytest.raises(error, match=text):
+        going.read()
+
+
+def test_waiting_has_an_end() -> None:
+    def opener() -> Source:
+        raise DeviceError("no camera 0")
+
+    with SteadySource("camera://0", opener=opener) as going:
+        going.ends_at = time.monotonic() + 0.05
+        assert going.read() is None
+        assert going.trouble == "no camera 0"
 
 
 def test_a_camera_that_is_pulled_out_and_put_in_again() -> None:

@@ -233,6 +233,7 @@ def test_a_device_that_stays_away_is_tried_ever_less_often(
             return device
         raise DeviceError("cannot open camera 7: gone")
 
+    caplog.set_level(logging.DEBUG, "dreamrelay.media.live")
     live = LiveSource("camera 7", open_device, patience=20)
     device.unplugged = True
     while len(caplog.records) < 5:
@@ -241,6 +242,8 @@ def test_a_device_that_stays_away_is_tried_ever_less_often(
     live.close()
     waits = [record.getMessage().rpartition(" in ")[2] for record in caplog.records]
     assert waits[:5] == ["0.001 s", "0.002 s", "0.004 s", "0.004 s", "0.004 s"]
+    loud = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(loud) == 1, "it is said once"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

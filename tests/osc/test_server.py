@@ -168,7 +168,8 @@ def test_twenty_thousand_fuzzed_datagrams_and_no_good_one_is_lost(
     for number in range(20_000):
         wire.send(fuzzed(rng, good) if number % 100 else encode("/seed/add", 1))
         if number % 200 == 199:  # what a full buffer of the machine drops is not ours
-            until(lambda: server.statistics.datagrams == number + 1)  # noqa: B023 - at once
+            sent = number + 1
+            until(lambda: server.statistics.datagrams == sent, every=0.001)  # noqa: B023 - at once
     until(lambda: scene.values["seed"] == 200)
     assert server.statistics.refused > 5_000
     wire.send(encode("/prompt", "the end"))
@@ -198,7 +199,9 @@ def fuzzed(rng: random.Random, good: list[bytes]) -> bytes:
         head = address.encode() + bytes(4 - len(address) % 4)
         types = b"," + tags.encode()
         return head + types + bytes(4 - len(types) % 4) + rng.randbytes(rng.randrange(64))
-    return bytes(data) + (b"\0" * rng.choice([1, 3, 4, 2_000]))
+    # Each four zeros behind a bundle are one more element; so many that the limit of elements a
+    # second, and not the fuzz, would be measured belong to a test of that limit.
+    return bytes(data) + (b"\0" * rng.choice([1, 3, 4, 40]))
 
 
 def test_a_mistake_of_ours_costs_one_message(

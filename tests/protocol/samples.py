@@ -70,6 +70,11 @@ TO_RELAY: dict[str, dict[str, Any]] = {
         "fraction": 0.25,
         "fps": 0.0,
     },
+    "status_producer": {
+        "type": "status",
+        "state": "away",
+        "text": "camera 0 gives no more pictures (unplugged? ended?)",
+    },
     "failed": {"type": "failed", "seq": 9, "message": "out of memory"},
     "ping": {"type": "ping", "id": "a"},
 }

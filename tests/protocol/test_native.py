@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dreamrelay.errors import ParameterError, ProtocolError
 from dreamrelay.packet import TRACKS, Codec, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
+    PRODUCER_STATES,
     ROLES,
     WORKER_STATES,
     Acknowledged,
@@ -26,16 +27,19 @@ from dreamrelay.protocol.messages import (
     PacketReceived,
     ParametersChanged,
     PatchReceived,
+    ProducerState,
     ReferenceChanged,
     Refused,
     ReplyDue,
     RequestOffered,
     Role,
     SchemaChanged,
+    SourceReported,
     StatusChanged,
     StatusReceived,
     Unanswered,
     Welcome,
+    WorkerState,
 )
 from dreamrelay.protocol.native import (
     MAX_STAMPS,
@@ -94,7 +98,8 @@ class TestGolden:
     def test_the_relay_reads_these_messages(self, name: str) -> None:
         stored = (GOLDEN / f"to_relay_{name}.json").read_text(encoding="utf-8")
         assert json.loads(stored) == TO_RELAY[name]
-        role: Role = "worker" if name in ("hello_worker", "status", "failed") else "viewer"
+        roles: dict[str, Role] = dict.fromkeys(("hello_worker", "status", "failed"), "worker")
+        role = {**roles, "status_producer": "producer"}.get(name, "viewer")
         events = dialect(role).receive(stored)
         assert events
         assert not any(isinstance(event, Fault) for event in events)
@@ -374,10 +379,34 @@ class TestReceiving:
         assert (answer["type"], answer["id"], answer["code"]) == ("error", 8, "protocol")
 
     @pytest.mark.parametrize("state", WORKER_STATES)
-    def test_status_of_a_worker(self, state: str) -> None:
+    def test_status_of_a_worker(self, state: WorkerState) -> None:
         text = json.dumps({"type": "status", "state": state, "fraction": 7, "text": "t" * 900})
         (event,) = dialect("worker").receive(text)
-        assert event == StatusReceived(event.state, "t" * 500, 1.0, 0.0)  # type: ignore[union-attr]
+        assert event == StatusReceived(state, "t" * 500, 1.0, 0.0)
+
+    @pytest.mark.parametrize("state", PRODUCER_STATES)
+    def test_status_of_a_producer(self, state: ProducerState) -> None:
+        text = json.dumps({"type": "status", "state": state, "text": "t" * 900})
+        assert dialect().receive(text) == [SourceReported(state, "t" * 500)]
+        assert dialect().receive(encode_text("status", state=state)) == [SourceReported(state)]
+
+    @pytest.mark.parametrize(
+        ("role", "fields"),
+        [
+            ("producer", {"state": "loading"}),
+            ("producer", {"state": ["away"]}),
+            ("producer", {}),
+            ("producer", {"state": "away", "text": 7}),
+            ("worker", {"state": "away"}),
+            ("viewer", {"state": "away"}),
+            ("viewer", {"state": "live"}),
+        ],
+    )
+    def test_a_status_that_is_none_is_a_fault(self, role: Role, fields: dict[str, Any]) -> None:
+        (event,) = dialect(role).receive(encode_text("status", **fields))
+        assert isinstance(event, Fault)
+        assert "status: " in str(event.error)
+        assert not event.close
 
     def test_failed_of_a_worker(self) -> None:
         (event,) = dialect("worker").receive('{"type":"failed","seq":4,"message":"no"}')

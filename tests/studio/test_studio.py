@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from dreamrelay.config import RelaySettings
 from dreamrelay.packet import Hop
+from tests.fakes.peers import Person
 from tests.studio.support import (
     SCHEMA,
     WORKER_SIZE,
@@ -477,6 +478,33 @@ def test_before_a_source_is_connected_the_prompt_alone_is_painted(
     painted_until(worker, lambda: chip.inner_text() == "from the prompt", "it to come back")
     expect(page.locator("#input-pane")).to_have_class(re.compile("empty"))
     expect(page.locator(".invite")).to_be_visible()
+
+
+def test_a_producer_whose_source_is_away_says_why(
+    page: Page, worker: FakeWorker, relay: RunningRelay
+) -> None:
+    why, over = "camera 0 gives no more pictures (unplugged?)", page.locator("#chip-text")
+    with Person(relay.websocket, "producer") as producer:
+        producer.link.tell("status", state="away", text=why)
+        says(page, "source away")
+        expect(page.locator("#chip")).to_have_attribute("data-tone", "wrong")
+        expect(page.locator("#input-notice")).to_contain_text(why)  # nothing was seen yet
+        expect(page.locator("#output-notice")).to_be_hidden()
+        expect(page.locator("#say")).to_contain_text("source away")
+        producer.link.tell("status", state="live")
+        producer.send(picture("lime"), 1)
+        shows(page, "output", is_blue, "blue")
+        says(page, "live")
+        producer.link.tell("status", state="away", text=why)
+        says(page, "source away")
+        line = page.locator("#output-notice")
+        expect(line).to_have_text(re.compile(f"The source gives no picture.*{re.escape(why)}"))
+        expect(line).to_have_class(re.compile("whisper"))
+        painted_until(worker, lambda: over.inner_text() == "from the prompt", "the worker to paint")
+        expect(page.locator("#input-notice")).to_contain_text(why)  # no old picture beside it
+        expect(page.locator("#stage")).not_to_have_class("dim")
+    says(page, re.compile("no source|from the prompt"))
+    expect(page.locator("body")).not_to_contain_text(why)
 
 
 def test_loading_warming_paused_and_errors_have_words(page: Page, worker: FakeWorker) -> None:

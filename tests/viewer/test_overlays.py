@@ -26,6 +26,7 @@ from dreamrelay.viewer import (
     testcard,
     window,
 )
+from dreamrelay.viewer.look import Look
 from dreamrelay.viewer.shared_frames import FrameReader, FrameWriter
 from dreamrelay.viewer.window import Options, Window, fit, save
 from tests.support import ROOT
@@ -306,7 +307,7 @@ def test_the_worker_says_something_in_the_window(shown: Shown) -> None:
 
 
 def test_a_screen_that_is_not_there_is_told(open_with: Opener) -> None:
-    (opened,) = open_with(Options(screen=7)).told
+    (opened,) = open_with(Options(look=Look(screen=7))).told
     assert isinstance(opened, Opened)
     assert opened.problem is not None
     assert opened.problem.startswith("screen 7 is not there; there are: 0 (")
@@ -341,7 +342,7 @@ def test_snapshot_before_the_first_picture_saves_nothing(open_with: Opener, tmp_
 def test_snapshot_keeps_the_prompt_and_ignores_the_mirror(
     open_with: Opener, tmp_path: Path
 ) -> None:
-    shown = open_with(Options(snapshots=tmp_path, mirror=True, hud=True))
+    shown = open_with(Options(look=Look(mirror=True, hud=True), snapshots=tmp_path))
     pixels = np.zeros((10, 20, 3), np.uint8)
     pixels[:, :10, 0] = 255
     shown.show(pixels, prompt="a fox")

@@ -18,6 +18,7 @@ from dreamrelay.viewer import Closed, Event, Opened, Painted, Paused, Snapshot, 
 from dreamrelay.viewer import process as process_module
 from dreamrelay.viewer.available import viewer_available
 from dreamrelay.viewer.events import from_line, to_line
+from dreamrelay.viewer.look import Look
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -286,6 +287,18 @@ def test_events_survive_the_way(event: Event) -> None:
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert from_line(line) == event
+
+
+@pytest.mark.parametrize("look", [Look(), Look(True, 2, "cover", True, True, True, True, True)])
+def test_a_look_survives_the_way(look: Look) -> None:
+    assert Look.read(look.written()) == look
+    assert from_line(to_line(look)) == look
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"size":1}', '{"fit":"zoom"}', '{"fit":[]}', "7"])
+def test_a_look_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|Expecting"):
+        Look.read(text)
 
 
 @pytest.mark.parametrize(

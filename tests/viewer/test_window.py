@@ -1,7 +1,7 @@
 """The window as a person sees it: a real X server, a real window manager, pixels and keys."""
 
 import os
-import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -12,21 +12,14 @@ from pathlib import Path
 import mss
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from dreamrelay.viewer import Closed, Event, Painted, Paused, Snapshot, Viewer
-
-PROGRAMS = ("Xvfb", "openbox", "xdotool", "wmctrl", "xrandr", "xprop", "xwininfo")
-MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
+from dreamrelay.viewer.look import Look
+from tests.fakes.desktop import HEIGHT, MISSING, WIDTH, Area, Desktop, Frame
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
-Frame = NDArray[np.uint8]
-Area = tuple[int, int, int, int]
-
-WIDTH, HEIGHT = 1280, 800
-SERVER = ("+extension", "RANDR", "-nolisten", "tcp", "-noreset")
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
 GROUND = (11, 11, 13)
 
@@ -44,60 +37,6 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 20.0
     while not condition():
         assert time.monotonic() < deadline, f"{what} within {seconds} s"
         time.sleep(0.01)
-
-
-class Desktop:
-    """An X server of our own with a window manager, and a person's eyes and hands."""
-
-    def __init__(self, *, two_screens: bool = False) -> None:
-        read, write = os.pipe()
-        self._server = subprocess.Popen(
-            ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{WIDTH}x{HEIGHT}x24", *SERVER],
-            pass_fds=(write,),
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(write)
-        with os.fdopen(read) as answer:
-            self.name = f":{answer.readline().strip()}"
-        assert self.name != ":", "Xvfb does not start"
-        self._environ = os.environ | {"DISPLAY": self.name}
-        if two_screens:
-            self.run("xrandr", "--setmonitor", "L", "640/169x800/211+0+0", "screen")
-            self.run("xrandr", "--setmonitor", "R", "640/169x800/211+640+0", "none")
-        self._manager = subprocess.Popen(
-            ["openbox"], env=self._environ, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        check = ("xprop", "-root", "_NET_SUPPORTING_WM_CHECK")
-        eventually(lambda: "window id" in self.run(*check), "openbox starts")
-
-    def run(self, *command: str) -> str:
-        done = subprocess.run(command, env=self._environ, capture_output=True, check=False)
-        return done.stdout.decode(errors="replace")
-
-    def see(self) -> Frame:
-        with mss.MSS(display=self.name) as camera:
-            shot = camera.grab({"left": 0, "top": 0, "width": WIDTH, "height": HEIGHT})
-        return np.frombuffer(shot.rgb, np.uint8).reshape(HEIGHT, WIDTH, 3)
-
-    def press(self, key: str) -> None:
-        self.run("xdotool", "key", key)
-
-    def window(self, title: str) -> str | None:
-        """The id of the window with this title that has the keyboard."""
-        found = self.run("xdotool", "getwindowfocus", "getwindowname").strip()
-        return self.run("xdotool", "getwindowfocus").strip() if found == title else None
-
-    def area(self, window: str) -> Area:
-        lines = self.run("xwininfo", "-id", window).splitlines()
-        values = dict(line.split(":", 1) for line in lines if line.count(":") == 1)
-        names = ("  Absolute upper-left X", "  Absolute upper-left Y", "  Width", "  Height")
-        x, y, width, height = (int(values.get(name, -1)) for name in names)
-        return x, y, width, height
-
-    def close(self) -> None:
-        for process in (self._manager, self._server):
-            process.terminate()
-            process.wait()
 
 
 class Stage:
@@ -364,6 +303,58 @@ def test_second_screen_is_opened_in_full_screen_and_left_by_n(
     stage.fills((640, 0, 640, 800))
 
 
+def killed_and_opened_again(stage: Stage) -> None:
+    """As when its process was shot; the keyboard goes to the new window."""
+    assert stage.viewer.pid is not None
+    os.kill(stage.viewer.pid, signal.SIGKILL)
+    eventually(lambda: any(isinstance(event, Closed) for event in stage.hear()), "it is told")
+    stage.viewer.restart()
+    eventually(stage.has_keyboard, "the window has the keyboard")
+
+
+def test_a_window_that_is_opened_again_looks_as_it_did(
+    open_on: Opener, two_screens: Desktop
+) -> None:
+    stage = open_on(two_screens)
+    stage.show(bars(640, 200))
+    for key in ("n", "f", "a", "a", "l", "m", "h"):
+        stage.desktop.press(key)
+    look = Look(True, 1, "stretch", nearest=True, mirror=True, hud=True)
+    eventually(lambda: stage.viewer.look == look, "all of it is told")
+    stage.fills((640, 0, 640, 800))
+    stage.looks(BLUE, GREEN, RED, height=0.9)
+    killed_and_opened_again(stage)
+    stage.fills((640, 0, 640, 800))
+    stage.looks(BLUE, GREEN, RED, height=0.9)
+
+    stage.desktop.press("b")
+    stage.looks(BLACK, BLACK, BLACK)
+    eventually(lambda: stage.viewer.look.black, "black is told")
+    killed_and_opened_again(stage)
+    stage.looks(BLACK, BLACK, BLACK)
+    stage.desktop.press("b")
+    stage.looks(BLUE, GREEN, RED, height=0.9)
+
+    stage.desktop.press("t")
+    eventually(lambda: stage.viewer.look.testing, "the test card is told")
+    killed_and_opened_again(stage)
+    eventually(lambda: tuple(two_screens.see()[0, 641]) == (255, 255, 255), "its white line")
+    stage.desktop.press("t")
+    stage.looks(BLUE, GREEN, RED, height=0.9)
+
+
+def test_full_screen_on_a_screen_that_was_left_stays_left(
+    open_on: Opener, two_screens: Desktop
+) -> None:
+    stage = open_on(two_screens, screen=1)
+    stage.fills((640, 0, 640, 800))
+    stage.desktop.press("f")
+    eventually(lambda: stage.viewer.look.fullscreen is False, "it is told")
+    killed_and_opened_again(stage)
+    eventually(lambda: stage.area()[0] > 640, "it is on that screen")
+    assert stage.area()[3] < 800
+
+
 def test_a_window_moves_to_the_next_screen(open_on: Opener, two_screens: Desktop) -> None:
     stage = open_on(two_screens)
     stage.show(bars())
@@ -433,6 +424,7 @@ import os, sys
 from PySide6.QtWidgets import QApplication
 import numpy as np
 from dreamrelay.viewer import Painted
+from dreamrelay.viewer.look import Look
 from dreamrelay.viewer.shared_frames import FrameReader, FrameWriter
 from dreamrelay.viewer.window import Options, Window
 
@@ -458,7 +450,8 @@ def tell(event):
 application = QApplication(["memory"])
 writer = FrameWriter()
 pictures = [np.full((48, 64, 3), shade, np.uint8) for shade in (50, 200)]
-window = Window(FrameReader(str(os.dup(int(writer.handle)))), tell, Options(hud=True, trace=True))
+options = Options(look=Look(hud=True), trace=True)
+window = Window(FrameReader(str(os.dup(int(writer.handle)))), tell, options)
 window.setFixedSize(160, 120)
 window.open()
 play(2000)

@@ -33,6 +33,8 @@
  * @property {Notice | null} input what to say where the input is, while it is empty
  */
 
+const AWAY = "The source gives no picture";
+
 /** @param {number} seconds */
 export function duration(seconds) {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
@@ -89,6 +91,11 @@ export function describe(facts) {
 /** @param {Facts} facts @param {(said: Partial<Said>) => Said} say */
 function live(facts, say) {
   const { status, hasInput, hasOutput, sending } = facts;
+  if (status?.input_text) {
+    const [chip, dim] = status.dreaming ? ["from the prompt", false] : ["source away", hasOutput];
+    const away = { title: AWAY, text: status.input_text, aside: hasOutput };
+    return say({ state: "away", chip, tone: "wrong", dim, output: away });
+  }
   if (status?.dreaming && !sending) {
     const title = status.producers ? "The source is silent" : "No source yet";
     return say({
@@ -105,6 +112,7 @@ function live(facts, say) {
 
 /** @param {Facts} facts @returns {Notice} */
 function inviteOf({ sending, status, commands }) {
+  if (status?.input_text && !sending) return { title: AWAY, text: status.input_text };
   if (sending || (status?.producers && !status.dreaming)) return { title: "Waiting for the first picture" };
   return { title: "What should go in?", invite: true, text: "Or from a terminal:", command: commands.producer };
 }

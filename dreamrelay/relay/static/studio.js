@@ -137,7 +137,7 @@ function show() {
   // With the input hidden or small, its invitation takes the output's place, unless that has something more urgent.
   const beside = stage.layout !== "side" && said.input && (said.output === null || said.state === "waiting" || said.state === "live");
   showNotice("input", stage.layout === "side" ? said.input : null);
-  const redundant = stage.layout === "side" && said.state === "waiting" && said.input; // the input's words are enough
+  const redundant = stage.layout === "side" && ["waiting", "away"].includes(said.state) && said.input; // the input's words are enough
   showNotice("output", beside && !hasPicture("output") ? said.input : redundant ? null : said.output);
   if (said.state !== "live" && said.state !== "dreaming") parameters.settle();
   if (said.state !== saidState) {
