@@ -41,7 +41,7 @@ def load(parameters: dict[str, Any] | None = None, **settings: Any) -> Any:
 def texture(side: int = 160) -> Frame:
     """Something to hold on to at every place."""
     coarse = np.random.default_rng(3).integers(0, 256, (side // 8, side // 8, 3), np.uint8)
-    smooth = np.kron(coarse, np.ones((8, 8, 1))).astype(np.float32)
+    smooth = np.kron(coarse, np.ones((8, 8, 1)))
     for axis in (0, 1):
         for _ in range(3):
             smooth = (smooth + np.roll(smooth, 2, axis) + np.roll(smooth, -2, axis)) / 3
@@ -232,7 +232,12 @@ def test_a_latent_that_is_fed_back_leaves_what_stands_beside_the_picture() -> No
     place = engine.encode([noise_frame(0)])[:, cells.pixel_channels :].copy()
     seen: list[Any] = []
     predict = engine.denoiser.predict
-    engine.denoiser.predict = lambda *told: seen.append(told[0]) or predict(*told)
+
+    def watched(noisy: Any, *others: Any) -> Any:
+        seen.append(noisy)
+        return predict(noisy, *others)
+
+    engine.denoiser.predict = watched
     engine.infer(noise_frame(0), 3)
     plan = engine.plan(engine.parameters_type(**engine.parameters), frames=1)
     clean = (seen[0] - plan.rows.added * plan.rows.eps) / plan.rows.signal

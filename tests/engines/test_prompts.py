@@ -1,5 +1,7 @@
 """Prompts: encoded once; weighted, blended and turned away from in straight lines."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -163,18 +165,17 @@ KINDS: tuple[Blend, ...] = ("slerp", "slerp_tokens")
 
 def test_on_an_arc_lengths_change_evenly_and_on_a_line_they_sag() -> None:
     one, other = embedding(1, 0, 0, 2), embedding(0, 1, 2, 0)
-    lengths: list[NDArray[np.float32]] = [
-        np.linalg.norm(interpolated((one, other), (0.5, 0.5), kind, np).tokens, axis=-1)
+    line, whole, words = (
+        np.asarray(np.linalg.norm(interpolated((one, other), (0.5, 0.5), kind, np).tokens, axis=-1))
         for kind in ("linear", *KINDS)
-    ]
-    line, whole, words = lengths
+    )
     np.testing.assert_allclose(line, [[0.5**0.5, 2 * 0.5**0.5]], rtol=1e-6)
     np.testing.assert_allclose(whole, [[1, 2]], rtol=1e-6)
     np.testing.assert_allclose(words, [[1, 2]], rtol=1e-6)
     # The whole turns as one: a word may shrink while another grows. Each by itself does not.
     one, other = embedding(1, 0, 0, 1), embedding(1, 0, 0, -1)
     whole, words = (interpolated((one, other), (0.5, 0.5), k, np).tokens[0] for k in KINDS)
-    np.testing.assert_allclose(whole, [[2**0.5, 0], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(whole, [[math.sqrt(2), 0], [0, 0]], atol=1e-6)
     np.testing.assert_allclose(words[0], [1, 0], atol=1e-6)
 
 
