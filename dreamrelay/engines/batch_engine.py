@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
@@ -26,17 +26,17 @@ from dreamrelay.engines.denoise import (
     Denoiser,
     Guidance,
     Plan,
-    Prediction,
     Rows,
     StreamBatch,
     together,
 )
 from dreamrelay.engines.masks import check_mask, composite
+from dreamrelay.engines.model_form import ModelForm as ModelForm  # for those that load one
 from dreamrelay.engines.noise import noise_of
 from dreamrelay.engines.parameters import MAX_SIDE, StreamBatchParameters, validate_patch
 from dreamrelay.engines.ports import Engine, EngineSettings, Mask, Progress, Report, Result, Token
 from dreamrelay.engines.prompts import Embedding, Encoded, Morph, blended, turned_away, weighted
-from dreamrelay.engines.schedule import Vector, schedule, timesteps
+from dreamrelay.engines.schedule import schedule, timesteps
 from dreamrelay.engines.similar_image import SimilarImageFilter
 from dreamrelay.errors import ConfigError, EngineError, ParameterError
 
@@ -46,39 +46,6 @@ _WARM_UP_CALLS = 2
 _PLANS_KEPT = 3  # of the stream, and of single pictures that come in between
 _PROMPTS = ("prompt", "prompts", "negative_prompt")
 _NO_MODEL = "the engine has no model: it was not loaded, or it was closed"
-
-
-@dataclass(kw_only=True)
-class ModelForm:
-    """What there is to know of a model beside its weights.
-
-    Attributes:
-        alphas: see :func:`schedule.cumulative_alphas`.
-        prediction: what the U-Net was trained to say.
-        channels, scale: of the latents; a latent is ``scale`` times smaller than the picture.
-        picture_channels: how many of the channels, from the first, are the picture; 0: all.
-        multiple: pixels; frames are padded inside to sides that are multiples of it.
-        width, height: pixels of the pictures that the model was made for.
-        half_share: see :func:`schedule.schedule`.
-        straight: whether its prompts' embeddings go on in a straight line beyond each other, so
-            that weights and a negative prompt need no second call of the U-Net.
-        defaults: parameters that it looks best with.
-        vocabulary: the words that it knows, by kind; empty where it knows them all.
-    """
-
-    name: str
-    alphas: Vector
-    prediction: Prediction
-    channels: int
-    scale: int
-    multiple: int
-    width: int
-    height: int
-    picture_channels: int = 0
-    half_share: float | None = None
-    straight: bool = False
-    defaults: dict[str, Any] = field(default_factory=dict)
-    vocabulary: dict[str, Any] = field(default_factory=dict)
 
 
 Model = TypeVar("Model", bound=ModelForm)
@@ -197,6 +164,10 @@ class BatchEngine(Engine, Generic[Model]):
 
     def _free_memory(self) -> None:
         """Give back what the library holds in reserve."""
+
+    def _make_do(self) -> str | None:
+        """Compute in a way that takes less memory from now on: in words; None: none is left."""
+        return None
 
     # Loading -------------------------------------------------------------------------------------
 
@@ -653,10 +624,13 @@ class BatchEngine(Engine, Generic[Model]):
             raise EngineError(f"{what} failed: {text}") from error
         self._short_of_memory = True
         self._plans.clear()
-        raise EngineError(out_of_memory(what)) from error
+        raise EngineError(out_of_memory(what, self._make_do())) from error
 
 
-def out_of_memory(doing: str) -> str:
+def out_of_memory(doing: str, instead: str | None = None) -> str:
+    """What is said of it; ``instead`` is what the next frame is computed like."""
+    if instead:
+        return f"out of memory while {doing}: from now on {instead}"
     return f"out of memory while {doing}: choose a smaller size, fewer steps or a smaller model"
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import pocket
-from dreamrelay.engines.batch_engine import BatchEngine, ModelForm
+from dreamrelay.engines.batch_engine import BatchEngine
 from dreamrelay.engines.clip_tokenizer import ClipTokenizer
 from dreamrelay.engines.condition import Told
 from dreamrelay.engines.control_parameters import wanted_controls
@@ -30,6 +30,7 @@ from dreamrelay.engines.model_folder import (
     read_scheduler,
     read_vocabulary,
 )
+from dreamrelay.engines.model_form import ModelForm
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
 from dreamrelay.engines.prompts import Embedding, Encoded
 from dreamrelay.engines.runtimes import (

@@ -175,7 +175,7 @@ def test_on_an_arc_lengths_change_evenly_and_on_a_line_they_sag() -> None:
     # The whole turns as one: a word may shrink while another grows. Each by itself does not.
     one, other = embedding(1, 0, 0, 1), embedding(1, 0, 0, -1)
     whole, words = (interpolated((one, other), (0.5, 0.5), k, np).tokens[0] for k in KINDS)
-    np.testing.assert_allclose(whole, [[math.sqrt(2), 0], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(whole, [[math.sqrt(2), 0.0], [0.0, 0.0]], atol=1e-6)
     np.testing.assert_allclose(words[0], [1, 0], atol=1e-6)
 
 
