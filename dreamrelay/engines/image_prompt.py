@@ -7,6 +7,7 @@ the prompt is lost.
 """
 
 import hashlib
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -17,17 +18,23 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import load_file
-from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+from transformers import CLIPVisionModelWithProjection
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from dreamrelay.codec import MAX_PIXELS, Frame, decode
 from dreamrelay.engines import model_hub
 from dreamrelay.engines.batch_engine import out_of_memory
 from dreamrelay.engines.components import PICKLES, load_component, pickled, told
 from dreamrelay.engines.devices import Device, is_out_of_memory
+from dreamrelay.engines.licences import licence
 from dreamrelay.engines.model_folder import check_safetensors, read_json
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
 from dreamrelay.errors import ConfigError, EngineError, ProtocolError
+
+logger = logging.getLogger(__name__)
 
 REPOSITORY = "h94/IP-Adapter"
 
@@ -50,6 +57,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_FILE = 64 * 1024 * 1024
 MAX_PICTURES = 256
 _LOOK_SIDE = 1024  # pixels; a greater picture is shrunk before it is looked at
+_LONGEST = 4  # times the shorter side
 _KEPT = 32  # pictures' tokens
 
 
@@ -143,6 +151,7 @@ class ImagePrompt:
         name = settings.ip_adapter
         report(Progress("loading", f"IP-Adapter {name}"))
         files = find_adapter(name, unet.config.cross_attention_dim, settings.offline, report)
+        logger.info("IP-Adapter %s: licence %s", name, licence(_repository(name)))
         weights = _read_weights(name, files.weights)
         _check_fit(name, weights, unet)
         report(Progress("loading", f"image encoder of {name}", 0.3))
@@ -155,8 +164,7 @@ class ImagePrompt:
             device.dtype,
         )
         self._encoder.eval().requires_grad_(False).to(device.torch)
-        side = self._encoder.config.image_size
-        self._processor = CLIPImageProcessor(size=side, crop_size=side)
+        self._side = self._encoder.config.image_size
         self._project, self._attention = told(
             lambda: _parts(unet, weights, device), f"IP-Adapter {name}"
         )
@@ -167,7 +175,7 @@ class ImagePrompt:
         self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
         self._counts = {"image_prompts_encoded": 0, "image_prompt_cache_hits": 0}
         with torch.inference_mode():
-            self._nothing = self._of_nothing(side)
+            self._nothing = self._of_nothing()
 
     # One call of the U-Net -----------------------------------------------------------------------
 
@@ -226,7 +234,7 @@ class ImagePrompt:
             return self._kept[key]
         try:
             with torch.inference_mode():
-                pixels = self._processor(images=frame, return_tensors="pt").pixel_values
+                pixels = torch.from_numpy(_prepared(frame, self._side))
                 pixels = pixels.to(self._device.torch, self._device.dtype)
                 tokens = self._projected(self._seen(pixels))
         except (RuntimeError, MemoryError) as error:
@@ -248,11 +256,12 @@ class ImagePrompt:
             seen = self._encoder(pixels).image_embeds
         return seen
 
-    def _of_nothing(self, side: int) -> torch.Tensor:
+    def _of_nothing(self) -> torch.Tensor:
         """The tokens of an empty picture, as the adapters were trained with."""
         place: dict[str, Any] = {"device": self._device.torch, "dtype": self._device.dtype}
         if self._of_parts:
-            return self._projected(self._seen(torch.zeros(1, 3, side, side, **place)))
+            blank = torch.zeros(1, 3, self._side, self._side, **place)
+            return self._projected(self._seen(blank))
         return self._projected(torch.zeros(1, self._encoder.config.projection_dim, **place))
 
     def _projected(self, seen: torch.Tensor) -> torch.Tensor:  # (1, 1, tokens, width)
@@ -310,6 +319,21 @@ def _shrunk(picture: Frame) -> Frame:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
+def _prepared(frame: Frame, side: int) -> NDArray[np.float32]:  # (1, 3, side, side)
+    """The middle square of a picture, as CLIP's image encoders were trained to see it."""
+    height, width = frame.shape[:2]
+    short = min(height, width)
+    # What is far off the middle is not seen: to enlarge it too would take any amount of memory.
+    top, left = (max(0, (one - _LONGEST * short) // 2) for one in (height, width))
+    frame = frame[top : top + _LONGEST * short, left : left + _LONGEST * short]
+    size = side * frame.shape[1] // short, side * frame.shape[0] // short
+    image = Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    pixels = np.asarray(image.crop((left, top, left + side, top + side)), np.float32) / 255
+    seen = (pixels - np.float32(OPENAI_CLIP_MEAN)) / np.float32(OPENAI_CLIP_STD)
+    return seen.transpose(2, 0, 1)[None]
+
+
 def _salt(frame: Frame) -> bytes:
     """Tells pictures of the same bytes and another shape from each other."""
     height, width = frame.shape[:2]
@@ -354,6 +378,11 @@ def find_adapter(name: str, width: int, offline: bool, report: Report) -> Adapte
             raise EngineError(f"IP-Adapter {name}: name the file, as in {name}/<file>.safetensors")
         file = short["base"]
     return _of_hub(f"{owner}/{repository}", file, offline, report)
+
+
+def _repository(name: str) -> str:
+    """The hub id in the name of an adapter."""
+    return REPOSITORY if name in ("base", "plus") else "/".join(name.split("/")[:2])
 
 
 def _in_folder(name: str, folder: Path, short: Mapping[str, str]) -> Path:

@@ -1,5 +1,6 @@
 """Models beside the model (ControlNets, depth, image encoders): from a name to a local folder."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -7,8 +8,11 @@ import torch
 from dreamrelay.engines import model_hub
 from dreamrelay.engines.components import PICKLES, pickled
 from dreamrelay.engines.devices import Device
+from dreamrelay.engines.licences import licence
 from dreamrelay.engines.ports import Report
 from dreamrelay.errors import EngineError
+
+logger = logging.getLogger(__name__)
 
 
 def find_component(model: str, what: str, device: Device, *, offline: bool, report: Report) -> Path:
@@ -21,6 +25,12 @@ def find_component(model: str, what: str, device: Device, *, offline: bool, repo
     Raises:
         EngineError: there is none; says what was expected.
     """
+    folder = _folder(model, what, device, offline, report)
+    logger.info("%s %s: licence %s", what, model, licence(model, folder))
+    return folder
+
+
+def _folder(model: str, what: str, device: Device, offline: bool, report: Report) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

@@ -469,6 +469,13 @@ def test_a_controlnet_that_is_not_there(place: Path, tmp_path: Path) -> None:
     )
 
 
+def test_licences_are_said(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        controls(place, "depth")
+    lines = [record.getMessage() for record in caplog.records if "licence" in record.getMessage()]
+    assert [line.split()[0] for line in lines] == ["ControlNet", "depth"]
+
+
 def test_a_controlnet_in_pickles_is_refused(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "sd15_canny", tmp_path / "net")
     weights = tmp_path / "net" / "diffusion_pytorch_model.safetensors"

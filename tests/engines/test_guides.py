@@ -12,6 +12,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import EngineSettings, open_engine
+from dreamrelay.engines.batch_engine import infer_together
 from dreamrelay.engines.pocket_engine import PocketEngine
 from dreamrelay.engines.stream_batch import StreamBatchEngine
 from dreamrelay.errors import ConfigError, EngineError, ParameterError
@@ -306,6 +307,23 @@ def test_streams_over_one_model_have_pictures_of_their_own(place: Path) -> None:
     for at, turn in enumerate(turns):
         for made, expected in zip(turn, alone, strict=True):
             assert far(made, expected[at]) <= 1
+
+
+def test_streams_in_one_call_of_the_network_keep_their_own_guides(place: Path) -> None:
+    patch = {"cfg_type": "full", "guidance_scale": 2.0, "image_prompt": "disc.png"}
+    one = load(place, "canny", pictures=True, patch=patch)
+    streams = [
+        one,
+        one.beside({"image_prompt": "noise.png", "cfg_type": "none", "canny_low": 20.0}),
+        one.beside({"controlnet_scale": 0.3, "ip_adapter_scale": 0.0, "num_inference_steps": 3}),
+    ]
+    frames = [shapes_frame(4 * at) for at in range(12)]
+    alone = [pictures(stream.beside({}), frames[i::3]) for i, stream in enumerate(streams)]
+    for at in range(4):
+        turns = [(stream, frames[3 * at + i], at, None) for i, stream in enumerate(streams)]
+        for made, expected in zip(infer_together(turns), alone, strict=True):
+            assert made is not None
+            assert far(made.frame, expected[at]) <= 1
 
 
 def load_like(engine: StreamBatchEngine, place: Path) -> StreamBatchEngine:

@@ -91,7 +91,7 @@ def said(net: Any, tested: ImagePrompt | None, acting: Sequence[Acting | None]) 
 @pytest.mark.parametrize("plus", [False, True], ids=["base", "plus"])
 def test_the_same_as_the_pipelines_of_diffusers(place: Path, kind: Kind, plus: bool) -> None:
     tested, net = load(place, kind, plus)
-    picture = noise_frame(3, 90, 50)
+    picture = noise_frame(3, 173, 50)
     family: Any = StableDiffusionXLPipeline if kind == "sdxl" else StableDiffusionPipeline
     path = adapter(place, kind, plus)
     pipeline = family.from_pretrained(place / kind)
@@ -216,10 +216,10 @@ def test_the_least_recently_used_pictures_are_forgotten(
     assert tested.counters()["image_prompts_encoded"] == 4
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3), (7, 300, 3), (2000, 40, 3), (3000, 2000, 3)], ids=str)
-def test_pictures_of_any_size(place: Path, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("size", [(1, 1), (1, 9000), (2000, 40), (3000, 2000)], ids=str)
+def test_pictures_of_any_size(place: Path, size: tuple[int, int]) -> None:
     tested, _ = load(place)
-    tokens = tested.tokens(np.full(shape, 77, dtype=np.uint8))
+    tokens = tested.tokens(np.full((*size, 3), 77, dtype=np.uint8))
     assert tokens.shape == (1, 1, 4, 32)
     assert bool(torch.isfinite(tokens).all())
 
