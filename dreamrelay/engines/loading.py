@@ -8,7 +8,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -38,6 +38,9 @@ from dreamrelay.engines.single_file import open_single_file
 from dreamrelay.engines.text import TextEncoder, TextEncoders
 from dreamrelay.errors import EngineError
 
+if TYPE_CHECKING:  # it is laid over what is loaded here
+    from dreamrelay.engines.forward import Forward
+
 logger = logging.getLogger(__name__)
 
 _TURBO = re.compile(r"turbo", re.IGNORECASE)
@@ -53,6 +56,7 @@ class LoadedModel(ModelForm):
         tells_size: whether the U-Net is told the size of the picture (SDXL).
         nothing_is_zero: whether an empty negative prompt is told as zeros.
         guides: its ControlNets and IP-Adapter; None while they are not loaded.
+        forward: how its parts are called.
     """
 
     unet: Any
@@ -63,6 +67,7 @@ class LoadedModel(ModelForm):
     tells_size: bool = False
     nothing_is_zero: bool = False
     guides: Guides | None = None
+    forward: "Forward | None" = None
 
 
 @dataclass(frozen=True)

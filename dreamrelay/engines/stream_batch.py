@@ -15,7 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from dreamrelay.codec import Frame
-from dreamrelay.engines.autoencoder import encode_picture
+from dreamrelay.engines.accelerate import (
+    BAKED,
+    BUILT,
+    Builder,
+    choose,
+    compiling,
+    with_openvino,
+)
 from dreamrelay.engines.batch_engine import BatchEngine
 from dreamrelay.engines.condition import Flight, Told
 from dreamrelay.engines.devices import (
@@ -25,13 +32,15 @@ from dreamrelay.engines.devices import (
     use_cores_sparingly,
 )
 from dreamrelay.engines.diffusion_parameters import DiffusionParameters
+from dreamrelay.engines.forward import Forward
 from dreamrelay.engines.guides import Guide, GuidedStream, Guides
 from dreamrelay.engines.loading import LoadedModel, load_model
 from dreamrelay.engines.loras import can_read_loras, short_names
 from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.ports import EngineSettings, Report
 from dreamrelay.engines.prompts import Embedding
-from dreamrelay.errors import ConfigError, EngineError, MissingExtra, ParameterError
+from dreamrelay.engines.tensorrt import building
+from dreamrelay.errors import EngineError, MissingExtra, ParameterError
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +54,13 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
 
     def __init__(self, settings: EngineSettings) -> None:
         _check(settings)
-        self._device = choose_device(settings.device, fast=settings.acceleration == "auto")
+        self._device = choose_device(
+            settings.device,
+            # OpenVINO chooses for itself, of weights in full precision.
+            fast=settings.acceleration not in ("none", "openvino"),
+            precision=settings.precision,
+        )
+        self._acceleration = choose(settings.acceleration, self._device.torch)
         self.device_name = self._device.name
         self._loras = short_names(settings.loras)
         self._guided = GuidedStream(settings)
@@ -53,15 +68,41 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         super().__init__(settings)
 
     def _load_model(self, report: Report) -> LoadedModel:
-        if self._settings.acceleration == "auto":
+        wanted, chosen = self._settings.acceleration, self._acceleration
+        if wanted == "auto":
             precision = str(self._device.dtype).removeprefix("torch.")
-            logger.info("acceleration: auto chose %s on %s", precision, self.device_name)
+            logger.info("acceleration: auto: %s, %s on %s", chosen, precision, self.device_name)
         if self._device.torch.type == "cpu":
             use_cores_sparingly()
-        model = load_model(self._settings, self._device, report)
+        # A compiled U-Net cannot bear layers that come and go beside its own.
+        fused = chosen in BUILT
+        model = load_model(self._settings, self._device, report, fuse_at_once=fused)
         steps = len(model.alphas)
         model.guides = Guides(self._settings, model.unet, steps, self._device, report)
+        model.forward = Forward(model, chosen, self._builder(), by_hand=wanted != "auto")
         return model
+
+    def _builder(self) -> Builder | None:
+        """Makes the faster forms of the acceleration that was chosen."""
+        settings = self._settings
+        match self._acceleration:
+            case "compile":
+                return compiling(self._device.torch)
+            case "tensorrt":
+                return building(settings.model, settings.loras, self.device_name)
+            case "openvino":
+                return with_openvino(exact=settings.precision == "float32")
+        return None
+
+    def _warm_up(self, report: Report) -> None:
+        super()._warm_up(report)
+        self._calls.finish(report)
+
+    @property
+    def _calls(self) -> Forward:
+        forward = self.model.forward
+        assert forward is not None
+        return forward
 
     # ControlNets and image prompts ---------------------------------------------------------------
 
@@ -115,6 +156,9 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         absent = {**super()._absent(), **self._guided.absent()}
         if not self._loras:
             absent["loras"] = "start the worker with --lora=name:scale"
+        elif self._acceleration in BAKED:
+            built = f"what {self._acceleration} has built holds its LoRAs"
+            absent["loras"] = f"{built}; start the worker with --acceleration=compile or sdpa"
         return absent
 
     def _checked(
@@ -131,6 +175,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
 
     def _tune(self, parameters: StreamBatchParameters) -> None:
         self.model.loras.use(self._scales(parameters))
+        self._calls.acceleration.take_up()
 
     def _encoder_state(self) -> Hashable:
         loras = self.model.loras
@@ -163,12 +208,12 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         pixels = torch.from_numpy(np.stack(frames)).to(self._device.torch)  # (m, H, W, 3)
         # Seen as (m, 3, H, W), which is channels-last already.
         pictures = (pixels.to(model.vae_dtype) / 127.5 - 1).permute(0, 3, 1, 2)
-        return encode_picture(model.vae, pictures).float() * model.vae.config.scaling_factor
+        return self._calls.encode(pictures).float() * model.vae.config.scaling_factor
 
     def _decode_pixels(self, latents: torch.Tensor) -> list[Frame]:  # of (m, C, h, w)
         model = self.model
         scaled = (latents / model.vae.config.scaling_factor).to(model.vae_dtype)
-        pictures = model.vae.decode(scaled).sample.float()  # (m, 3, H, W) in -1..1
+        pictures = self._calls.decode(scaled).float()  # (m, 3, H, W) in -1..1
         pixels = (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
@@ -183,9 +228,8 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         added = self._added(told, count)
         assert model.guides is not None
         options = model.guides.options(rows, at, told.tokens, added, guides, unwanted)
-        said: torch.Tensor = model.unet(rows, at, **options, return_dict=False)[0]
         # The steps are computed in full precision: dividing by a small signal eats bits.
-        return said.float()
+        return self._calls.unet(rows, at, options).float()
 
     def _added(self, told: Embedding, rows: int) -> dict[str, torch.Tensor] | None:
         """What the U-Net is told beside the words."""
@@ -217,6 +261,9 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     def _is_out_of_memory(self, error: Exception) -> bool:
         return is_out_of_memory(error)
 
+    def _make_do(self) -> str | None:
+        return None if self._model is None else self._calls.make_do()
+
     def _free_memory(self) -> None:
         if self._device.torch.type != "cpu":
             free_memory()
@@ -224,11 +271,5 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
 
 def _check(settings: EngineSettings) -> None:
     """Refuse what cannot work before anything is loaded."""
-    if settings.acceleration not in ("auto", "none"):
-        raise ConfigError(
-            f"acceleration: the stream-batch engine has no {settings.acceleration!r} yet; "
-            "expected auto or none (plain torch in full precision on the CPU, half on a GPU); "
-            "openvino and onnx are the pocket engine's"
-        )
     if (settings.loras or settings.use_lcm_lora) and not can_read_loras():
         raise MissingExtra("a LoRA", "worker")

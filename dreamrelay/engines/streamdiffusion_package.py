@@ -114,8 +114,8 @@ class PackageStream(StreamBatch[Any]):
         rows, before = plan.rows, self._rows
         if rows is before:
             return True
-        same = torch.equal(rows.timesteps, before.timesteps) and torch.equal(rows.eps, before.eps)
-        return same and torch.equal(rows.added, before.added)
+        names = ("timesteps", "eps", "added")
+        return all(torch.equal(getattr(rows, name), getattr(before, name)) for name in names)
 
     def _begin_anew(self, plan: Plan, fresh: torch.Tensor) -> None:
         rows = plan.rows
