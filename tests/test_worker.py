@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from websockets.sync.client import connect
 
-from dreamrelay import dreaming
+from dreamrelay import dreaming, returning
 from dreamrelay import worker as worker_module
 from dreamrelay.codec import Frame, decode, encode_bytes
 from dreamrelay.config import RelaySettings, WorkerSettings
@@ -26,8 +26,9 @@ from dreamrelay.engines import Progress, Report, Result
 from dreamrelay.engines.ports import Mask, Token
 from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError, EngineError
 from dreamrelay.jobs import Batch, encode_within
-from dreamrelay.media import Captured, Sink, Source
+from dreamrelay.media import Captured, Sink, Source, open_source, steady
 from dreamrelay.media.catalog import SINKS, SOURCES
+from dreamrelay.media.steady import SteadySource
 from dreamrelay.packet import Hop, Packet
 from dreamrelay.protocol.native import decode_packet, encode_packet
 from dreamrelay.viewer import Closed, Event, Viewer
@@ -666,11 +667,11 @@ def test_a_picture_that_is_repeated_is_encoded_once(
         encoded.append(frame)
         return encode_bytes(frame, *arguments, **options)
 
-    monkeypatch.setattr(worker_module, "encode_bytes", counting)
+    monkeypatch.setattr(returning, "encode_bytes", counting)
     still = np.zeros((48, 64, 3), np.uint8)
 
     class Filters(ScriptedEngine):
-        def infer(self, frame: Frame, token: Token) -> Result[Token]:
+        def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token]:
             self.inferred += 1
             return Result(still, token, repeated=self.inferred > 1)
 
@@ -708,6 +709,32 @@ def test_a_local_source_that_stumbles_is_tried_again(
     assert caplog.text.count("the cable") == 1
 
 
+def test_a_camera_that_is_not_there_yet_is_waited_for(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = threading.Event()
+
+    class Row:
+        def load(self) -> Callable[[object], Source]:
+            return self.open
+
+        def open(self, _: object) -> Source:
+            if not there.is_set():
+                raise DeviceError("camera 0 is not there")
+            return open_source("pattern://flat?colour=ff0000&fps=100")
+
+    monkeypatch.setitem(SOURCES, "camera", Row())
+    monkeypatch.setattr(steady, "FIRST_WAIT_S", 0.01)
+    sink = Kept()
+    with sink_scheme(monkeypatch, sink) as url:
+        running = work("", source="camera://0", sink=[url])
+        assert running.program._standing().trouble == "camera 0 is not there"
+        there.set()
+        until(lambda: sink.frames)
+        until(lambda: not running.program._standing().trouble)
+        assert running.stop() is None
+
+
 def test_a_local_source_and_sink_need_no_relay(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = Kept()
     with sink_scheme(monkeypatch, sink) as url:
@@ -737,22 +764,22 @@ def test_it_ends_with_a_stored_source_and_computes_every_picture(
         assert sum(1 for _ in file.decode(video=0)) == 8, "a recording, too, leaves none out"
 
 
-def test_a_source_without_a_rate_waits_for_the_engine(work: Work, tmp_path: Path) -> None:
+def test_a_source_without_a_rate_waits_for_the_engine(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "still.png"
     path.write_bytes(picture(form="PNG"))
     may_end = threading.Event()
     engine = ScriptedEngine(on_infer=lambda _: may_end.wait(60))
     reads = [0]
-    running = work("", engine, source=str(path))
-    source = running.program._source
-    assert source is not None
-    read = source.read
+    read = SteadySource.read
 
-    def counting() -> Any:
+    def counting(source: SteadySource) -> Any:
         reads[0] += 1
-        return read()
+        return read(source)
 
-    source.read = counting  # type: ignore[method-assign]
+    monkeypatch.setattr(SteadySource, "read", counting)
+    running = work("", engine, source=str(path))
     until(lambda: engine.inferred == 1)
     before = reads[0]
     looks = itertools.count()
@@ -1080,8 +1107,7 @@ def test_a_frame_that_was_on_its_way_when_the_size_changed_is_made_to_fit(
     until(engine.newer, what="a frame that waits in the old size")
     engine.width, engine.height = 96, 80
     may_go_on.set()
-    results = until(lambda: len(people.viewer.results) == 2 and people.viewer.results)
-    assert (results[1].width, results[1].height) == (96, 80)
+    until(lambda: [(p.width, p.height) for p in people.viewer.results][-1:] == [(96, 80)])
 
 
 # -- the window -----------------------------------------------------------------------------------
