@@ -273,6 +273,8 @@ class WorkerSettings(Settings):
     aliases = {
         "model": "model_id_or_path",
         "lora": "lora_dict",
+        "lcm_lora": "use_lcm_lora",
+        "taesd": "use_tiny_vae",
         "controlnets": "controlnet",
         "similar_image_filter": "enable_similar_image_filter",
     }
@@ -283,6 +285,11 @@ class WorkerSettings(Settings):
     )
     stream: StreamName = Field("default", description="Stream to work on.")
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
+    profile: OptionalText = Field(
+        None,
+        description="Start like a program that people know: websocket-example, spout-service, "
+        "dreamstream-standard, dreamstream-lightning, speakdraw or scope.",
+    )
     engine: str = Field("auto", description="Engine; auto picks by the model.")
     model_id_or_path: str = Field(
         "pocket", description="pocket, a hub id, or a folder in diffusers format."
@@ -319,7 +326,17 @@ class WorkerSettings(Settings):
     height: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
     frame_buffer_size: int = Field(1, ge=1, le=16, description="Frames in one denoising batch.")
     acceleration: str = Field(
-        "auto", description="auto, none (full precision), or openvino, onnx: the pocket model's."
+        "auto",
+        description="auto, none, sdpa, xformers, compile, tensorrt, openvino; onnx for pocket.",
+    )
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="What torch computes in; auto: what is fastest there."
+    )
+    use_lcm_lora: bool | None = Field(
+        None, description="The LoRA that lets a plain model do with few steps; empty: if it fits."
+    )
+    use_tiny_vae: bool | None = Field(
+        None, description="The small, fast autoencoder; empty: if it can be had."
     )
     use_denoising_batch: bool = Field(True, description="All steps of several frames in one batch.")
     seed: int | None = Field(None, ge=0, lt=2**31, description="Of the noise.")
