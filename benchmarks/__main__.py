@@ -1,20 +1,23 @@
 """``python -m benchmarks [WHAT] [--rounds N] [--json FILE]``; exit code 0 when done.
 
 ``relay``, ``worker``, ``pocket-speed`` or ``all`` three of them; ``pocket`` measures what the
-pocket model obeys as well, which takes some minutes, and ``viewer`` its window, which needs Qt.
+pocket model obeys as well, which takes some minutes, ``coherence`` how it flickers on a clip that
+moves, and ``viewer`` its window, which needs Qt.
 """
 
 import argparse
 import datetime
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pocket, relay, report, viewer, worker
+from benchmarks import coherence, pocket, relay, report, viewer, worker
 from benchmarks.machine import can_count_cpu, describe, load
 
-WHAT = ("relay", "worker", "pocket-speed", "pocket", "viewer", "all")
+WHAT = ("relay", "worker", "pocket-speed", "pocket", "coherence", "viewer", "all")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.rounds < 1:
         parser.error("--rounds: expected 1 or more")
     if options.what == "viewer":
-        return alone(options.rounds, options.json)
+        return alone("viewer", lambda: viewer.measure(options.rounds, say=progress), options.json)
+    if options.what == "coherence":
+        measure = partial(coherence.measure, model=options.model, say=progress)
+        return alone("coherence", measure, options.json)
     wanted = {"relay", "worker", "pocket-speed"} if options.what == "all" else {options.what}
     if "relay" in wanted and not can_count_cpu():
         print(
@@ -74,16 +80,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def alone(rounds: int, path: Path | None) -> int:
-    """The viewer: not one of ``all``, because it needs Qt."""
+def alone(what: str, measure: Callable[[], dict[str, Any]], path: Path | None) -> int:
+    """One that is not of ``all``: the viewer needs Qt, coherence the pictures of the training."""
     figures: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": describe(),
         "load": [load()],
-        "viewer": viewer.measure(rounds, say=progress),
+        what: measure(),
     }
     figures["load"].append(load())
-    print("\n".join(viewer.rows(figures["viewer"])))
+    found = figures[what]
+    print(coherence.table(found) if what == "coherence" else "\n".join(viewer.rows(found)))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(figures, indent=1) + "\n")

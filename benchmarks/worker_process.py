@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from dreamrelay.codec import Frame
 from dreamrelay.config import WorkerSettings
 from dreamrelay.engines import Engine, EngineSettings, Report, Result, open_engine
-from dreamrelay.engines.ports import Token
+from dreamrelay.engines.ports import Mask, Token
 from dreamrelay.worker import Worker
 
 STEP = 0.025
@@ -53,11 +53,13 @@ class ScriptedEngine(Engine):
     def apply(self, patch: Mapping[str, Any]) -> None:
         """There is nothing to change."""
 
-    def infer(self, frame: Frame, token: Token) -> Result[Token] | None:
+    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
         time.sleep(STEP)
         return Result(frame, token)
 
-    def infer_once(self, frame: Frame, patch: Mapping[str, Any]) -> Frame:
+    def infer_once(
+        self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None
+    ) -> Frame:
         return frame
 
 
@@ -76,9 +78,9 @@ class Clock:
         self._infer = engine.infer
         engine.infer = self.infer  # type: ignore[method-assign]
 
-    def infer(self, frame: Frame, token: Any) -> Result[Any] | None:
+    def infer(self, frame: Frame, token: Any, mask: Mask | None = None) -> Result[Any] | None:
         self.starts.append(time.perf_counter())
-        return self._infer(frame, token)
+        return self._infer(frame, token, mask)
 
 
 def call_alone(engine: Engine, seconds: float) -> None:

@@ -354,6 +354,9 @@ class WorkerSettings(Settings):
     aliases = {
         "model": "model_id_or_path",
         "lora": "lora_dict",
+        "lcm_lora": "use_lcm_lora",
+        "taesd": "use_tiny_vae",
+        "controlnets": "controlnet",
         "similar_image_filter": "enable_similar_image_filter",
     }
 
@@ -370,18 +373,58 @@ class WorkerSettings(Settings):
         None,
         description="File of certificates that may vouch for the relay's; empty: the system's.",
     )
+    profile: OptionalText = Field(
+        None,
+        description="Start like a program that people know: websocket-example, spout-service, "
+        "dreamstream-standard, dreamstream-lightning, speakdraw or scope.",
+    )
     engine: str = Field("auto", description="Engine; auto picks by the model.")
     model_id_or_path: str = Field(
         "pocket", description="pocket, a hub id, or a folder in diffusers format."
     )
+    processors: Texts = Field(
+        default_factory=list,
+        description="For the engines standard and lightning: which others may be chosen while they "
+        "run, perhaps with a model (lightning=some/model).",
+    )
+    lightning_weights: OptionalText = Field(
+        None, description="Hub id or folder with the U-Nets of SDXL-Lightning."
+    )
+    lightning_steps: Numbers = Field(
+        None, description="For which numbers of steps to load one: some of 1, 2, 4, 8."
+    )
     lora_dict: Loras = Field(default_factory=dict, description="LoRAs and their scales.")
+    controlnet: Texts = Field(
+        default_factory=list,
+        description="What holds pictures to the forms of the frame: depth, scribble, canny, each "
+        "perhaps with a model (depth=some/model).",
+    )
+    depth_model: OptionalText = Field(
+        None, description="Hub id or folder of the depth estimation; empty: the usual one."
+    )
+    ip_adapter: OptionalText = Field(
+        None, description="For image prompts: base, plus, or a hub id, folder or file."
+    )
+    prompt_pictures: OptionalText = Field(
+        None, description="Folder of pictures that may be chosen by name as image prompt."
+    )
     prompt: OptionalText = Field(None, description="First prompt.")
     negative_prompt: OptionalText = Field(None, description="What to keep out of the picture.")
     width: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
     height: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
     frame_buffer_size: int = Field(1, ge=1, le=16, description="Frames in one denoising batch.")
     acceleration: str = Field(
-        "auto", description="auto, none (full precision), or openvino, onnx: the pocket model's."
+        "auto",
+        description="auto, none, sdpa, xformers, compile, tensorrt, openvino; onnx for pocket.",
+    )
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="What torch computes in; auto: what is fastest there."
+    )
+    use_lcm_lora: bool | None = Field(
+        None, description="The LoRA that lets a plain model do with few steps; empty: if it fits."
+    )
+    use_tiny_vae: bool | None = Field(
+        None, description="The small, fast autoencoder; empty: if it can be had."
     )
     use_denoising_batch: bool = Field(True, description="All steps of several frames in one batch.")
     seed: int | None = Field(None, ge=0, lt=2**31, description="Of the noise.")
@@ -392,6 +435,7 @@ class WorkerSettings(Settings):
     delta: float | None = Field(None, ge=0, le=2, description="Virtual residual noise multiplier.")
     do_add_noise: bool | None = Field(None, description="Fresh noise between the steps.")
     strength: float | None = Field(None, ge=0, le=1, description="0: the input, 1: all new.")
+    num_inference_steps: int | None = Field(None, ge=1, le=50, description="Denoising steps.")
     t_index_list: Numbers = Field(None, description="Steps of the 50-step schedule to run.")
     enable_similar_image_filter: bool | None = Field(
         None, description="Skip frames that hardly changed."

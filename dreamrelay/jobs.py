@@ -1,12 +1,14 @@
 """What lies in the worker's mailboxes, and the way of a computed picture into a packet."""
 
+import base64
+import binascii
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from dreamrelay.codec import Frame, encode_bytes, resize
-from dreamrelay.errors import EngineError
+from dreamrelay.codec import Frame, decode, encode_bytes, resize
+from dreamrelay.errors import EngineError, ProtocolError
 from dreamrelay.packet import Codec, Hop, Packet, Stamp
 
 T = TypeVar("T")
@@ -82,12 +84,40 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A computed picture and the job it was made from."""
+    """A computed picture and the job it was made from.
+
+    Attributes:
+        control: what steered the engine, to look at; None where nobody does.
+        preview: the engine is still at it.
+    """
 
     frame: Frame
     job: Job
     revision: int
     repeated: bool = False
+    control: Frame | None = None
+    preview: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A picture to imitate as it came, in base64; None: imitate none any more."""
+
+    image: str | None
+
+    def picture(self) -> Frame | None:
+        """Its pixels.
+
+        Raises:
+            ProtocolError: they cannot be read.
+        """
+        if self.image is None:
+            return None
+        try:
+            data = base64.b64decode(self.image, validate=True)
+        except binascii.Error as error:
+            raise ProtocolError(f"the picture to imitate is no base64: {error}") from None
+        return decode(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +151,9 @@ def encode_within(frame: Frame, quality: int, max_bytes: int | None) -> bytes:
     return data
 
 
-def to_packet(done: Done, data: bytes) -> Packet:
-    """The packet of a computed picture, encoded as ``data``."""
-    height, width = done.frame.shape[:2]
+def to_packet(done: Done, frame: Frame, data: bytes) -> Packet:
+    """The packet of a picture of ``done``, encoded as ``data``."""
+    height, width = frame.shape[:2]
     job = done.job
     return Packet(
         data,
@@ -134,4 +164,5 @@ def to_packet(done: Done, data: bytes) -> Packet:
         job.captured_ns,
         done.revision,
         job.stamps,
+        preview=done.preview,
     ).stamped(Hop.REENCODED)

@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 
 from dreamrelay.errors import AuthError, ConfigError, DreamRelayError, ProtocolError
 from dreamrelay.mailbox import Mailbox
-from dreamrelay.packet import Packet, Track
+from dreamrelay.packet import TRACKS, Packet, Track
 from dreamrelay.protocol.messages import Role
 from dreamrelay.protocol.native import decode_packet, decode_text, encode_packet, encode_text
 from dreamrelay.trust import Trust, unknown_certificate
@@ -167,7 +167,10 @@ class Link:
         self._role = role
         self._listener = listener
         self._credit: int | None = 0
-        self._pictures: Mailbox[tuple[Packet, Track, int]] = Mailbox()
+        # One place for each track: the newest of one must not replace that of another.
+        self._pictures: dict[Track, Mailbox[tuple[Packet, Track, int]]] = {
+            track: Mailbox() for track in TRACKS
+        }
         self._outbox: deque[tuple[str | bytes, int]] = deque()
         self._patches = _Patches()
         self._connected = False
@@ -186,7 +189,7 @@ class Link:
     @property
     def waiting(self) -> bool:
         """Is there a picture that was not sent yet?"""
-        return self._pictures.statistics().waiting > 0
+        return any(place.statistics().waiting for place in self._pictures.values())
 
     def start(self) -> None:
         """Begin to connect."""
@@ -204,7 +207,8 @@ class Link:
             session: the connection it belongs to; on another one it is dropped.
         """
         if self._connected:
-            self._pictures.put((packet, track, self.session if session is None else session))
+            session = self.session if session is None else session
+            self._pictures[track].put((packet, track, session))
             self._wake()
 
     def send(self, message: str | bytes, session: int | None = None) -> None:
@@ -333,7 +337,8 @@ class Link:
         try:
             # Nothing is awaited between here and `connected`, so that a hello is said once.
             self._outbox.clear()
-            self._pictures.try_take()
+            for place in self._pictures.values():
+                place.try_take()
             self._patches.begin_anew()
             self._credit = 0 if self._role == "producer" else None
             self.session += 1
@@ -407,7 +412,8 @@ class Link:
                 await websocket.send(patch)
                 continue
             if self._credit != 0:
-                item = self._pictures.try_take()
+                waiting = (place.try_take() for place in self._pictures.values())
+                item = next((item for item in waiting if item is not None), None)
                 if item is not None:
                     await self._send_picture(websocket, *item)
                     continue

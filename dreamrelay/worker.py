@@ -19,31 +19,40 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dreamrelay.codec import Frame, decode, encode_bytes, resize
+from dreamrelay.codec import Frame, decode, resize
 from dreamrelay.config import WorkerSettings, spout_url
 from dreamrelay.dreaming import Dreaming
-from dreamrelay.engines import Engine, EngineSettings, Progress, Result, open_engine
+from dreamrelay.engine_flags import engine_settings
+from dreamrelay.engines import Engine, Progress, Result, open_engine
 from dreamrelay.errors import (
     ClosedError,
     ConfigError,
-    DeviceError,
     DreamRelayError,
     EngineError,
     ParameterError,
     ProtocolError,
 )
-from dreamrelay.jobs import Asked, Batch, Done, Intake, Job, Patch, encode_within, to_packet
+from dreamrelay.jobs import (
+    Asked,
+    Batch,
+    Done,
+    Intake,
+    Job,
+    Patch,
+    Reference,
+)
 from dreamrelay.link import Link, Listener, whole
+from dreamrelay.local_source import LocalSource
 from dreamrelay.mailbox import Mailbox
-from dreamrelay.media import Source, open_sink, open_source
-from dreamrelay.media.pacing import Pacer
+from dreamrelay.media import Captured, open_sink
 from dreamrelay.osc import Standing
 from dreamrelay.packet import Hop, Packet, Track
 from dreamrelay.projection import Projection
-from dreamrelay.protocol.native import encode_packet, encode_text
+from dreamrelay.protocol.native import encode_text
+from dreamrelay.returning import Returning
 from dreamrelay.stage import Outlet, Stage
 from dreamrelay.telemetry import RateMeter
 from dreamrelay.trust import Trust
@@ -64,25 +73,6 @@ LAST_WORDS_SECONDS = 3.0
 """A worker that cannot go on waits so long for a relay to tell it to."""
 
 LOOK_SECONDS = 0.25
-
-FASTEST_SOURCE = 60.0
-"""A live source without a rate of its own (a screen) is not read more often in a second."""
-
-PARAMETER_FLAGS = (
-    "prompt",
-    "negative_prompt",
-    "strength",
-    "t_index_list",
-    "seed",
-    "guidance_scale",
-    "delta",
-    "cfg_type",
-    "do_add_noise",
-    "enable_similar_image_filter",
-    "similar_image_filter_threshold",
-    "similar_image_filter_max_skip_frame",
-)
-"""Settings that are the engine's parameters: the first patch."""
 
 
 @dataclass(slots=True)
@@ -114,8 +104,7 @@ class Worker(Listener):
         self.link: Link | None = None
         self.viewer: Viewer | None = None
         self._projection: Projection | None = None
-        self._source: Source | None = None
-        self._source_url = ""
+        self._source: LocalSource | None = None
         self._sinks: list[Outlet] = []
         self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
         self._stopped = threading.Event()
@@ -124,8 +113,11 @@ class Worker(Listener):
         self._jobs: Mailbox[Batch[Job]] = Mailbox(Batch.merge)
         self._results: Mailbox[Batch[Done]] = Mailbox(Batch.merge)
         self._patches: Mailbox[Patch] = Mailbox(Patch.merge)
+        self._references: Mailbox[Reference] = Mailbox()
         self._announced: tuple[int, Asked] | None = None
-        self._encoded: tuple[Frame, bytes] | None = None
+        self._control_watched = False
+        self._arrived = self._begun = 0
+        """Live frames that came, in all and when the engine last took one: is there a newer one?"""
         self._revision = 0
         self._said: tuple[str, str, float | None] = ("loading", "", None)
         self._trouble = self._absent = ""
@@ -155,8 +147,8 @@ class Worker(Listener):
         if local is not None:
             if settings.websocket_port is not None:
                 raise ConfigError("choose one: --websocket_port (a relay) or a local source")
-            self._source, self._source_url = open_source(local), local
-            self._open_things.callback(self._close_source)
+            self._source = LocalSource(local, self._hear_source)
+            self._open_things.callback(self._source.close)
         else:
             self.link = Link(
                 settings.websocket_uri,
@@ -204,10 +196,7 @@ class Worker(Listener):
                 self._open_things.callback(self._projection.close)
             elif settings.viewer == "on":
                 raise ConfigError(f"--viewer=on: {problem}")
-
-    def _close_source(self) -> None:
-        if self._source is not None:  # perhaps another one than at first
-            self._source.close()
+        self._returning = Returning(self.link, self._sinks, self._projection, settings.quality)
 
     @property
     def osc_port(self) -> int | None:
@@ -245,6 +234,7 @@ class Worker(Listener):
         try:
             if self.viewer is not None:
                 self.viewer.start()
+                self._note_source()
             self._stage.start()
             if self.link is not None:
                 self.link.start()
@@ -254,7 +244,13 @@ class Worker(Listener):
                 self._look_around()
         finally:
             self._stopped.set()
-            for mailbox in (self._packets, self._jobs, self._results, self._patches):
+            for mailbox in (
+                self._packets,
+                self._jobs,
+                self._results,
+                self._patches,
+                self._references,
+            ):
                 mailbox.close()
             deadline = time.monotonic() + STOP_SECONDS
             for thread in threads:
@@ -354,7 +350,11 @@ class Worker(Listener):
             self._announced = (whole(fields, "seq", 0), asked)
         elif kind == "audience":
             self._dreaming.audience(whole(fields, "watching", 0), fields.get("idle") is True)
+            self._control_watched = whole(fields, "control", 0) > 0
             self._wake_engine()
+        elif kind == "reference":
+            image = fields.get("image")
+            self._put_reference(Reference(image if isinstance(image, str) else None))
         elif kind == "status":
             self._hear_source(str(fields.get("input_text") or ""))
         elif kind == "error":
@@ -362,11 +362,14 @@ class Worker(Listener):
             self._stage.tell_error(str(fields.get("message")))
 
     def _hear_source(self, trouble: str) -> None:
-        """Why nothing comes in, as its producer says: our window and OSC show it too."""
+        """Why nothing comes in, as its producer or our own source says: window and OSC show it."""
         if trouble != self._absent:
             self._absent = trouble
-            if self.viewer is not None:
-                self.viewer.note(f"no picture: {trouble}" if trouble else "")
+            self._note_source()
+
+    def _note_source(self) -> None:
+        if self.viewer is not None:
+            self.viewer.note(f"no picture: {self._absent}" if self._absent else "")
 
     def received(self, packet: Packet, track: Track) -> None:
         session = self.link.session if self.link else 0
@@ -386,6 +389,13 @@ class Worker(Listener):
         except ClosedError:
             return  # stopping
         self._wake_engine()  # a patch holds even while no frame comes
+
+    def _put_reference(self, reference: Reference) -> None:
+        try:
+            self._references.put(reference)
+        except ClosedError:
+            return  # stopping
+        self._wake_engine()
 
     def _wake_engine(self) -> None:
         try:
@@ -448,6 +458,7 @@ class Worker(Listener):
             for intake in batch.items():
                 job = self._decode(intake)
                 if job is not None:
+                    self._arrived += not job.asked
                     self._jobs.put(Batch(requests=(job,)) if job.asked else Batch(job))
 
     def _decode(self, intake: Intake) -> Job | None:
@@ -458,59 +469,40 @@ class Worker(Listener):
             self.statistics.broken += 1
             logger.warning("picture %d cannot be decoded: %s", packet.seq, error)
             if intake.asked is not None:
-                self._answer_failed(packet.seq, intake.session, str(error))
+                self._returning.failed(packet.seq, intake.session, str(error))
             return None
-        frame = resize(frame, self.engine.width, self.engine.height, self.settings.fit)
         job = Job(
-            frame, packet.seq, packet.captured_ns, intake.session, packet.stamps, intake.asked
+            self._fitted(frame),
+            packet.seq,
+            packet.captured_ns,
+            intake.session,
+            packet.stamps,
+            intake.asked,
         )
         return job.but(Hop.DECODED)
 
+    def _fitted(self, frame: Frame) -> Frame:
+        """The frame in the size that the engine takes."""
+        return resize(frame, self.engine.width, self.engine.height, self.settings.fit)
+
     def _read_source(self) -> None:
-        """Feed the local source's frames in, at its own rate."""
+        """Feed the local source's frames in; at its end is ours, once its last pictures are out."""
         assert self._source is not None
         self._await_engine()
-        source = self._source
-        rate = source.fps or (FASTEST_SOURCE if source.live else None)
-        pacer = Pacer(rate) if rate else None
-        wait = 0.5
-        while not self._stopped.is_set():
-            if not self._stage.gate.may_read():
-                self._stopped.wait(0.02)
-                if pacer is not None:
-                    pacer.restart()
-                continue
-            try:
-                if self._stage.renew_source.is_set() and source.live:
-                    source.close()
-                    source = self._source = open_source(self._source_url)
-                self._stage.renew_source.clear()
-                captured = source.read()
-            except DeviceError as error:
-                self._complain(str(error))
-                self._stopped.wait(wait)
-                wait = min(5.0, wait * 2)
-                continue
-            wait = 0.5
-            if captured is None:
-                break
-            width, height = self.engine.width, self.engine.height
-            frame = resize(captured.frame, width, height, self.settings.fit)
-            self._jobs.put(Batch(Job(frame, 0, captured.captured_ns, 0).but(Hop.DECODED)))
-            if pacer is not None:
-                pacer.tick()
-                self._stopped.wait(pacer.delay())
-            else:
-                self._await_empty(self._jobs)  # pictures of a folder: as fast as the engine
-        # The source is at its end; so are we, once its last pictures are out.
+        self._source.feed(
+            self._take_frame,
+            taken=lambda: self._await_empty(self._jobs),
+            stopped=self._stopped,
+            may_read=self._stage.gate.may_read,
+            renew=self._stage.renew_source,
+        )
         self._await_empty(self._jobs)
         self._jobs.close()
 
-    @property
-    def _keeps_all(self) -> bool:
-        """Whether every picture counts: those of a folder have no rate, and are not skipped."""
-        source = self._source
-        return source is not None and not source.live and source.fps is None
+    def _take_frame(self, captured: Captured) -> None:
+        job = Job(self._fitted(captured.frame), 0, captured.captured_ns, 0)
+        self._arrived += 1
+        self._jobs.put(Batch(job.but(Hop.DECODED)))
 
     def _await_empty(self, mailbox: Mailbox[Any]) -> None:
         while mailbox.statistics().waiting and not self._stopped.is_set():
@@ -521,6 +513,7 @@ class Worker(Listener):
     def _compute(self) -> None:
         """The engine's thread: load, then one frame after the other."""
         self.engine.load(self._report)
+        self.engine.attend(lambda: self._arrived != self._begun, self._show_preview)
         self._introduce()
         self._loaded.set()
         self._say("live", "")
@@ -528,6 +521,8 @@ class Worker(Listener):
             while True:
                 batch = self._jobs.take(self._dreaming.wait())
                 self._apply_patches()
+                self._apply_reference()
+                self._begun = self._arrived
                 session = self.link.session if self.link else 0
                 for job in self._stage.gate.due(batch.items() if batch else (), session):
                     self._infer(job)
@@ -568,6 +563,7 @@ class Worker(Listener):
             "height": engine.height,
             "schema": engine.schema(),
             "parameters": engine.parameters,
+            "reference": engine.imitates,
         }
         self._loaded.set()
         self.link.introduce(hello)
@@ -586,6 +582,24 @@ class Worker(Listener):
         if self.link is not None:
             # A reconnect shall find the values that hold now.
             self.link.hello = {**(self.link.hello or {}), "parameters": self.engine.parameters}
+
+    def _apply_reference(self) -> None:
+        """Have the engine imitate another picture, or none any more."""
+        reference = self._references.try_take()
+        if reference is None:
+            return
+        try:
+            self.engine.refer(reference.picture())
+        except (ProtocolError, EngineError) as error:
+            self._complain(f"{REFUSED}{error}")
+
+    def _show_preview(self, frame: Frame, token: Any) -> None:
+        """Show how far a slow picture is; from the engine's thread, while it is at it."""
+        # A whole picture is never replaced by a rough one.
+        waits = self._results.statistics().waiting
+        if isinstance(token, Job) and token.asked is None and not waits:
+            job = token.but(Hop.INFERRED)
+            self._results.put(Batch(Done(frame, job, self._revision, preview=True)))
 
     def _apply(self, changed: Mapping[str, Any]) -> bool:
         """Bring values into force, as many as the engine takes; True if it took all."""
@@ -613,6 +627,10 @@ class Worker(Listener):
         if job.asked is not None and self.link is not None and job.session != self.link.session:
             return  # nobody waits for it any more: the relay has asked another worker, or failed it
         began = time.perf_counter()
+        height, width = job.frame.shape[:2]
+        if (width, height) != (self.engine.width, self.engine.height):
+            # The size is a parameter too, and this frame was on its way when it changed.
+            job = replace(job, frame=self._fitted(job.frame))
         job = job.but(Hop.INFER)
         try:
             if job.asked is not None:
@@ -626,7 +644,7 @@ class Worker(Listener):
             self.statistics.failed += 1
             if job.asked is not None:
                 logger.warning("request %d: %s", job.seq, error)
-                self._answer_failed(job.seq, job.session, str(error))
+                self._returning.failed(job.seq, job.session, str(error))
             else:
                 self._complain(str(error))
             return
@@ -635,9 +653,11 @@ class Worker(Listener):
             return
         if job.asked is None and self._trouble and not self._trouble.startswith(REFUSED):
             self._complain("")
-        if self._keeps_all:
+        if self._source is not None and self._source.keeps_all:
             self._await_empty(self._results)
-        done = Done(result.frame, result.token.but(Hop.INFERRED), self._revision, result.repeated)
+        token = result.token.but(Hop.INFERRED)
+        control = self.engine.control_map() if self._control_watched else None
+        done = Done(result.frame, token, self._revision, result.repeated, control)
         self._results.put(Batch(requests=(done,)) if job.asked is not None else Batch(done))
 
     def _paint(self) -> None:
@@ -657,10 +677,6 @@ class Worker(Listener):
             self._complain("")
         self._results.put(Batch(Done(frame, job.but(Hop.INFERRED), self._revision)))
 
-    def _answer_failed(self, seq: int, session: int, message: str) -> None:
-        if self.link is not None:
-            self.link.send(encode_text("failed", seq=seq, message=message), session)
-
     # -- outlet -----------------------------------------------------------------------------------
 
     def _hand_out(self) -> None:
@@ -674,7 +690,8 @@ class Worker(Listener):
                     continue
                 for done in batch.items():
                     if done.job.asked is not None:
-                        self._answer(done, done.job.asked)
+                        self.statistics.requests += 1
+                        self._returning.answer(done, done.job.asked)
                     else:
                         self._publish(done)
         finally:
@@ -682,54 +699,10 @@ class Worker(Listener):
 
     def _publish(self, done: Done) -> None:
         statistics = self.statistics
-        statistics.results.tick()
-        job = done.job
-        if self._projection is not None:
-            info = {
-                "prompt": self.engine.parameters.get("prompt", ""),
-                "revision": done.revision,
-                "captured_ns": job.captured_ns,
-                "fps": statistics.results.rate,
-            }
-            if self._absent:
-                info["no picture"] = self._absent
-            self._projection.show(done.frame, info)
-        for outlet in self._sinks:
-            outlet.write(done.frame)
-        if self.link is not None and self.link.connected:
-            if self._encoded is not None and done.repeated and self._encoded[0] is done.frame:
-                data = self._encoded[1]
-            else:
-                data = encode_bytes(done.frame, quality=self.settings.quality)
-                self._encoded = (done.frame, data)
-            self.link.send_picture(to_packet(done, data), "output", job.session)
-        statistics.age_ms = (time.time_ns() - job.captured_ns) / 1e6
-
-    def _answer(self, done: Done, asked: Asked) -> None:
-        self.statistics.requests += 1
-        try:
-            data = encode_within(done.frame, self.settings.quality, asked.max_bytes)
-        except EngineError as error:
-            self._answer_failed(done.job.seq, done.job.session, str(error))
-            return
-        packet = to_packet(done, data).but(private=True)
-        if self.link is not None:
-            self.link.send(encode_packet(packet, "output"), done.job.session)
-
-
-def engine_settings(settings: WorkerSettings) -> EngineSettings:
-    """What of the worker's settings is the engine's."""
-    given = {name: getattr(settings, name) for name in PARAMETER_FLAGS}
-    return EngineSettings(
-        engine=settings.engine,
-        model=settings.model_id_or_path,
-        width=settings.width,
-        height=settings.height,
-        device=settings.device,
-        acceleration=settings.acceleration,
-        frame_buffer_size=settings.frame_buffer_size,
-        use_denoising_batch=settings.use_denoising_batch,
-        loras=settings.lora_dict,
-        parameters={name: value for name, value in given.items() if value is not None},
-        offline=settings.offline,
-    )
+        if not done.preview:
+            statistics.results.tick()
+        prompt = self.engine.parameters.get("prompt", "")
+        info = {"prompt": prompt, "fps": statistics.results.rate}
+        if self._absent:
+            info["no picture"] = self._absent
+        statistics.age_ms = self._returning.publish(done, info)

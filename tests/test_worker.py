@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import av
 import numpy as np
@@ -17,16 +18,17 @@ import pytest
 from PIL import Image
 from websockets.sync.client import connect
 
-from dreamrelay import dreaming
+from dreamrelay import dreaming, returning
 from dreamrelay import worker as worker_module
 from dreamrelay.codec import Frame, decode, encode_bytes
 from dreamrelay.config import RelaySettings, WorkerSettings
 from dreamrelay.engines import Progress, Report, Result
-from dreamrelay.engines.ports import Token
+from dreamrelay.engines.ports import Mask, Token
 from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError, EngineError
 from dreamrelay.jobs import Batch, encode_within
-from dreamrelay.media import Captured, Sink, Source
+from dreamrelay.media import Captured, Sink, Source, open_source, steady
 from dreamrelay.media.catalog import SINKS, SOURCES
+from dreamrelay.media.steady import SteadySource
 from dreamrelay.packet import Hop, Packet
 from dreamrelay.protocol.native import decode_packet, encode_packet
 from dreamrelay.viewer import Closed, Event, Viewer
@@ -665,11 +667,11 @@ def test_a_picture_that_is_repeated_is_encoded_once(
         encoded.append(frame)
         return encode_bytes(frame, *arguments, **options)
 
-    monkeypatch.setattr(worker_module, "encode_bytes", counting)
+    monkeypatch.setattr(returning, "encode_bytes", counting)
     still = np.zeros((48, 64, 3), np.uint8)
 
     class Filters(ScriptedEngine):
-        def infer(self, frame: Frame, token: Token) -> Result[Token]:
+        def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token]:
             self.inferred += 1
             return Result(still, token, repeated=self.inferred > 1)
 
@@ -707,6 +709,32 @@ def test_a_local_source_that_stumbles_is_tried_again(
     assert caplog.text.count("the cable") == 1
 
 
+def test_a_camera_that_is_not_there_yet_is_waited_for(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = threading.Event()
+
+    class Row:
+        def load(self) -> Callable[[object], Source]:
+            return self.open
+
+        def open(self, _: object) -> Source:
+            if not there.is_set():
+                raise DeviceError("camera 0 is not there")
+            return open_source("pattern://flat?colour=ff0000&fps=100")
+
+    monkeypatch.setitem(SOURCES, "camera", Row())
+    monkeypatch.setattr(steady, "FIRST_WAIT_S", 0.01)
+    sink = Kept()
+    with sink_scheme(monkeypatch, sink) as url:
+        running = work("", source="camera://0", sink=[url])
+        assert running.program._standing().trouble == "camera 0 is not there"
+        there.set()
+        until(lambda: sink.frames)
+        until(lambda: not running.program._standing().trouble)
+        assert running.stop() is None
+
+
 def test_a_local_source_and_sink_need_no_relay(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = Kept()
     with sink_scheme(monkeypatch, sink) as url:
@@ -736,22 +764,22 @@ def test_it_ends_with_a_stored_source_and_computes_every_picture(
         assert sum(1 for _ in file.decode(video=0)) == 8, "a recording, too, leaves none out"
 
 
-def test_a_source_without_a_rate_waits_for_the_engine(work: Work, tmp_path: Path) -> None:
+def test_a_source_without_a_rate_waits_for_the_engine(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "still.png"
     path.write_bytes(picture(form="PNG"))
     may_end = threading.Event()
     engine = ScriptedEngine(on_infer=lambda _: may_end.wait(60))
     reads = [0]
-    running = work("", engine, source=str(path))
-    source = running.program._source
-    assert source is not None
-    read = source.read
+    read = SteadySource.read
 
-    def counting() -> Any:
+    def counting(source: SteadySource) -> Any:
         reads[0] += 1
-        return read()
+        return read(source)
 
-    source.read = counting  # type: ignore[method-assign]
+    monkeypatch.setattr(SteadySource, "read", counting)
+    running = work("", engine, source=str(path))
     until(lambda: engine.inferred == 1)
     before = reads[0]
     looks = itertools.count()
@@ -811,7 +839,7 @@ class Paints(ScriptedEngine):
         self.patches: list[dict[str, Any]] = []
         self._problems = problems
 
-    def infer_once(self, frame: Frame, patch: Mapping[str, Any]) -> Frame:
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         self.canvases.append(frame)
         self.patches.append(dict(patch))
         if len(self.canvases) <= self._problems:
@@ -952,6 +980,134 @@ def test_another_seed_is_another_dream(relay: RunningRelay, work: Work) -> None:
         engine.seed = 4
         until(lambda: running.program._dreaming.dream is not dream)
         assert engine.patches[-1] == {}, "steps given one by one say more than a strength"
+
+
+# -- beside the pictures --------------------------------------------------------------------------
+
+
+class Steered(ScriptedEngine):
+    """Sees the frame's left half, imitates, shows previews, and changes its size by parameter."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.imitated: list[Frame | None] = []
+        self.previews = 0
+        self.seen: Frame | None = None
+        self.newer: Callable[[], bool] = lambda: False
+        self.show: Callable[[Frame, Any], None] = lambda frame, token: None
+
+    @property
+    def imitates(self) -> bool:
+        return True
+
+    def refer(self, picture: Frame | None) -> None:
+        if picture is not None and picture.shape[0] < 8:
+            raise EngineError("too small to imitate")
+        self.imitated.append(picture)
+
+    def attend(self, newer: Callable[[], bool], show: Callable[[Frame, Any], None]) -> None:
+        self.newer, self.show = newer, show
+
+    def control_map(self) -> Frame | None:
+        return self.seen
+
+    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
+        self.seen = np.full_like(frame, 255)
+        for _ in range(self.previews):
+            self.show(np.zeros_like(frame), token)
+        return super().infer(frame, token, mask)
+
+
+def test_what_steers_the_engine_is_sent_only_while_somebody_looks(
+    relay: RunningRelay, people: People, work: Work
+) -> None:
+    work(relay.websocket, Steered())
+    is_live(people.viewer)
+    with Person(relay.websocket, track="control") as looker:
+        people.producer.send(picture("red"), 1)
+        packet, track = until(lambda: looker.packets)[0]
+        assert track == "control"
+        assert close_to(packet.data, (255, 255, 255))
+        result = until(lambda: people.viewer.results)[0]
+        assert (packet.seq, packet.captured_ns) == (result.seq, result.captured_ns)
+    people.producer.send(picture("red"), 2)
+    until(lambda: len(people.viewer.results) == 2)
+    assert {track for _, track in people.viewer.packets} == {"input", "output"}
+
+
+def test_a_picture_to_imitate_reaches_the_engine_and_is_taken_back(
+    relay: RunningRelay, people: People, work: Work
+) -> None:
+    engine = Steered()
+    work(relay.websocket, engine)
+    is_live(people.viewer)
+    url = f"{relay.url}streams/default/reference"
+    put(url, picture("red", (40, 30)))
+    (frame,) = until(lambda: engine.imitated)
+    assert frame is not None
+    assert frame.shape == (30, 40, 3)
+    assert frame[15, 20].tolist()[0] > 200
+    until(lambda: people.viewer.status["reference"])
+    put(url, None)
+    until(lambda: engine.imitated[1:] == [None])
+    put(url, picture("red", (4, 4)))
+    until(lambda: "too small to imitate" in people.viewer.status["text"])
+    people.producer.send(picture("red"), 1)
+    until(lambda: people.viewer.results)
+
+
+def put(url: str, data: bytes | None) -> None:
+    method = "PUT" if data else "DELETE"
+    with urlopen(Request(url, data=data, method=method), timeout=10) as answer:
+        assert answer.status == 200
+
+
+def test_a_worker_that_comes_later_is_told_what_to_imitate(
+    relay: RunningRelay, people: People, work: Work
+) -> None:
+    put(f"{relay.url}streams/default/reference", picture("red"))
+    engine = Steered()
+    work(relay.websocket, engine)
+    until(lambda: engine.imitated)
+
+
+def test_previews_are_shown_before_the_picture(
+    relay: RunningRelay, people: People, work: Work
+) -> None:
+    may_end = [threading.Event(), threading.Event()]
+    engine = Steered(on_infer=lambda number: may_end[number - 1].wait(30))
+    engine.previews = 1
+    work(relay.websocket, engine)
+    is_live(people.viewer)
+    people.producer.send(picture("red"), 1)
+    (preview,) = until(lambda: people.viewer.results)
+    assert preview.preview
+    assert close_to(preview.data, (0, 0, 0))
+    assert not engine.newer()
+    engine.previews = 0
+    people.producer.send(picture("lime"), 2)
+    until(engine.newer, what="word of a newer frame")
+    may_end[0].set()
+    whole = until(lambda: people.viewer.results[1:])[0]
+    assert (whole.seq, whole.preview) == (preview.seq, False)
+    assert close_to(whole.data, CYAN)
+    may_end[1].set()
+
+
+def test_a_frame_that_was_on_its_way_when_the_size_changed_is_made_to_fit(
+    relay: RunningRelay, people: People, work: Work
+) -> None:
+    may_go_on = threading.Event()
+    engine = Steered(on_infer=lambda number: number > 1 or may_go_on.wait(30))
+    work(relay.websocket, engine)
+    is_live(people.viewer)
+    people.producer.send(picture("red"), 1)
+    until(lambda: engine.inferred == 1)
+    people.producer.send(picture("red"), 2)
+    until(engine.newer, what="a frame that waits in the old size")
+    engine.width, engine.height = 96, 80
+    may_go_on.set()
+    until(lambda: [(p.width, p.height) for p in people.viewer.results][-1:] == [(96, 80)])
 
 
 # -- the window -----------------------------------------------------------------------------------

@@ -6,6 +6,15 @@ suite.
 """
 
 from dreamrelay.engines.catalog import ENGINES, open_engine
-from dreamrelay.engines.ports import Engine, EngineSettings, Progress, Report, Result
+from dreamrelay.engines.ports import Engine, EngineSettings, Mask, Progress, Report, Result
 
-__all__ = ["ENGINES", "Engine", "EngineSettings", "Progress", "Report", "Result", "open_engine"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "EngineSettings",
+    "Mask",
+    "Progress",
+    "Report",
+    "Result",
+    "open_engine",
+]

@@ -8,29 +8,35 @@ ONNX runtime) loads a model, moves pixels to latents and back, encodes prompts a
 import logging
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, NoReturn, TypeVar
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from dreamrelay.codec import Frame
+from dreamrelay.engines.coherence import Coherence
+from dreamrelay.engines.condition import Condition, Flight, JoinedCondition, Told
 from dreamrelay.engines.denoise import (
     Array,
+    Call,
     Denoiser,
     Guidance,
     Plan,
-    Prediction,
     Rows,
     StreamBatch,
+    together,
 )
-from dreamrelay.engines.parameters import StreamBatchParameters, validate_patch
-from dreamrelay.engines.ports import Engine, EngineSettings, Progress, Report, Result, Token
-from dreamrelay.engines.prompts import PromptCache, blended, turned_away, weighted
-from dreamrelay.engines.schedule import Vector, schedule, timesteps
+from dreamrelay.engines.masks import check_mask, composite
+from dreamrelay.engines.model_form import ModelForm as ModelForm  # for those that load one
+from dreamrelay.engines.noise import noise_of
+from dreamrelay.engines.parameters import MAX_SIDE, StreamBatchParameters, validate_patch
+from dreamrelay.engines.ports import Engine, EngineSettings, Mask, Progress, Report, Result, Token
+from dreamrelay.engines.prompts import Embedding, Encoded, Morph, blended, turned_away, weighted
+from dreamrelay.engines.schedule import schedule, timesteps
 from dreamrelay.engines.similar_image import SimilarImageFilter
 from dreamrelay.errors import ConfigError, EngineError, ParameterError
 
@@ -38,72 +44,17 @@ logger = logging.getLogger(__name__)
 
 _WARM_UP_CALLS = 2
 _PLANS_KEPT = 3  # of the stream, and of single pictures that come in between
+_PROMPTS = ("prompt", "prompts", "negative_prompt")
 _NO_MODEL = "the engine has no model: it was not loaded, or it was closed"
-
-
-@dataclass(kw_only=True)
-class ModelForm:
-    """What there is to know of a model beside its weights.
-
-    Attributes:
-        alphas: see :func:`schedule.cumulative_alphas`.
-        prediction: what the U-Net was trained to say.
-        channels, scale: of the latents; a latent is ``scale`` times smaller than the picture.
-        multiple: pixels; frames are padded inside to sides that are multiples of it.
-        width, height: pixels of the pictures that the model was made for.
-        half_share: see :func:`schedule.schedule`.
-        straight: whether its prompts' embeddings go on in a straight line beyond each other, so
-            that weights and a negative prompt need no second call of the U-Net.
-        defaults: parameters that it looks best with.
-        vocabulary: the words that it knows, by kind; empty where it knows them all.
-    """
-
-    name: str
-    alphas: Vector
-    prediction: Prediction
-    channels: int
-    scale: int
-    multiple: int
-    width: int
-    height: int
-    half_share: float | None = None
-    straight: bool = False
-    defaults: dict[str, Any] = field(default_factory=dict)
-    vocabulary: dict[str, Any] = field(default_factory=dict)
 
 
 Model = TypeVar("Model", bound=ModelForm)
 
 
-@dataclass(slots=True)
-class Condition:
-    """The prompts of a plan, repeated to as many rows as a call of the U-Net has."""
-
-    xp: Any
-    prompt: Array  # (1, words, width)
-    negative: Array | None  # (1, words, width)
-    _rows: dict[tuple[int, int], Array] = field(default_factory=dict)
-
-    def rows(self, count: int, negatives: int) -> Array:  # (count, words, width)
-        """``negatives`` rows of the negative prompt, then the prompt."""
-        key = (count, negatives)
-        if key not in self._rows:
-            rows = [self.prompt] * (count - negatives)
-            if negatives and self.negative is not None:
-                rows = [self.negative] * negatives + rows
-            self._rows[key] = self.xp.concatenate(rows)
-        return self._rows[key]
-
-
-def seeded_noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Standard normal noise; the same for a seed in every engine, on every device."""
-    return np.random.default_rng(seed).standard_normal(shape, np.float32)
-
-
 class BatchEngine(Engine, Generic[Model]):
     """A stream batch over a model; backends fill in what is abstract here."""
 
-    parameters_type: ClassVar[type[BaseModel]] = StreamBatchParameters
+    parameters_type: ClassVar[type[StreamBatchParameters]] = StreamBatchParameters
     xp: ClassVar[Any]
     """The library of the arrays: torch or numpy."""
 
@@ -113,21 +64,30 @@ class BatchEngine(Engine, Generic[Model]):
     def __init__(self, settings: EngineSettings) -> None:
         check_sizes(settings)
         self._settings = settings
-        self._asked = dict(settings.parameters)
+        self._model: Model | None = None
+        sizes = {"width": settings.width, "height": settings.height}
+        given = {name: pixels for name, pixels in sizes.items() if pixels is not None}
+        self._asked = {**given, **settings.parameters}
+        self._parameters = self.parameters_type()
         try:
-            self._parameters = validate_patch(StreamBatchParameters(), self._asked)
+            self._parameters = self._checked(self._parameters, self._asked)
         except ParameterError as error:
             raise ConfigError(f"parameters: {error}") from error
+        self._values: dict[str, Any] | None = None
         self.model_name = settings.model
         self.width = settings.width or 0
         self.height = settings.height or 0
-        self._model: Model | None = None
-        self._prompts: PromptCache[Array] = PromptCache(self._encode_prompt)
+        self._prompts: Encoded[tuple[str, Hashable], Embedding] = Encoded(
+            lambda key: self._encode_prompt(key[0])
+        )
         self.denoiser = Denoiser(self.xp, self._predict, "epsilon")
-        self.stream: StreamBatch[Any] = StreamBatch(self.denoiser)
+        self.stream: StreamBatch[Flight] = StreamBatch(self.denoiser)
         self._plans: list[tuple[StreamBatchParameters, Plan]] = []
+        self._stands: Condition | None = None  # what the last call was told
+        self._morph: Morph | None = None
+        self._coherence: Coherence | None = None  # None while nothing of it is asked for
         self._filter = SimilarImageFilter()
-        self._gathered: list[tuple[Frame, Any]] = []
+        self._gathered: list[tuple[Frame, Flight]] = []
         self._ready: deque[Result[Any]] = deque()
         self._last: Frame | None = None
         self._short_of_memory = False
@@ -152,14 +112,44 @@ class BatchEngine(Engine, Generic[Model]):
         """Clean latents (m, C, h, w) to m frames of the padded size, each in memory of its own."""
 
     @abstractmethod
-    def _encode_prompt(self, text: str) -> Array:
-        """A text to its embedding (1, words, width)."""
+    def _encode_prompt(self, text: str) -> Embedding:
+        """A text to its embedding, one row."""
 
     @abstractmethod
     def _predict(
-        self, noisy: Array, at: Array, condition: Condition, negatives: int
+        self, noisy: Array, at: Array, condition: Told, negatives: int
     ) -> Array:  # (B, C, h, w)
         """One call of the U-Net, see :class:`denoise.Predict`."""
+
+    def _absent(self) -> Mapping[str, str]:
+        """Parameters that this engine cannot use, as it was opened, and what it would need for
+        them ("start the worker with --controlnets=depth"). They are not published, and refused.
+        """
+        return {}
+
+    def _tune(self, parameters: StreamBatchParameters) -> None:
+        """Bring the model into the state that ``parameters`` ask for (scales of LoRAs, say).
+
+        Called before every use of the model, for single pictures too; cheap when nothing changed.
+        """
+
+    def _encoder_state(self) -> Hashable:
+        """All that an embedding depends on beside its text; see :meth:`_tune`."""
+        return ()
+
+    def _unwanted(self, text: str, embedding: Embedding) -> Embedding:
+        """What the model is told of a negative prompt where guidance takes it in."""
+        return embedding
+
+    def _see(
+        self, frames: Sequence[Frame], parameters: StreamBatchParameters, alone: bool
+    ) -> Sequence[Any] | None:
+        """Look at frames that come in: what is to travel with each (``Flight.seen``), or nothing.
+
+        Args:
+            alone: of a single picture: nothing of the stream may be used or changed.
+        """
+        return None
 
     def _placed(self, values: NDArray[Any]) -> Array:
         """Values of a plan, one row each, where the backend computes."""
@@ -175,6 +165,10 @@ class BatchEngine(Engine, Generic[Model]):
     def _free_memory(self) -> None:
         """Give back what the library holds in reserve."""
 
+    def _make_do(self) -> str | None:
+        """Compute in a way that takes less memory from now on: in words; None: none is left."""
+        return None
+
     # Loading -------------------------------------------------------------------------------------
 
     def load(self, report: Report) -> None:
@@ -188,22 +182,24 @@ class BatchEngine(Engine, Generic[Model]):
             raise
 
     def _take(self, model: Model) -> None:
-        width, height = self._settings.width or model.width, self._settings.height or model.height
-        if width % model.scale or height % model.scale:
-            raise EngineError(
-                f"{model.name} makes pictures whose sides are multiples of {model.scale}, got "
-                f"{width}x{height}"
-            )
+        suits: dict[str, Any] = {"width": model.width, "height": model.height}
+        if model.straight:
+            suits["negative_prompt_scale"] = 1.0
         try:
-            of_model = validate_patch(StreamBatchParameters(), model.defaults)
+            of_model = validate_patch(self.parameters_type(), {**suits, **model.defaults})
         except ParameterError as error:
             raise EngineError(f"defaults.json of {model.name} is wrong: {error}") from error
         # What was asked for, when opened or by a patch since, goes over what suits the model.
-        self._adopt(validate_patch(of_model, self._asked))
-        self.width, self.height = width, height
+        parameters = validate_patch(of_model, self._asked)
+        if not _fits(model, parameters):
+            raise EngineError(
+                f"{model.name} makes pictures whose sides are multiples of {model.scale}, got "
+                f"{parameters.width}x{parameters.height}"
+            )
         self._model = model
         self.denoiser = Denoiser(self.xp, self._predict, model.prediction)
         self.stream = StreamBatch(self.denoiser)
+        self._adopt(parameters)
 
     def _warm_up(self, report: Report) -> None:
         grey = np.full((self.height, self.width, 3), 128, dtype=np.uint8)
@@ -211,42 +207,99 @@ class BatchEngine(Engine, Generic[Model]):
             report(Progress("warming", f"{self.width}x{self.height} pixels", call / _WARM_UP_CALLS))
             with self._computing("warming up"):
                 size = self._settings.frame_buffer_size
-                self._pictures([grey] * size, [None] * size)
-        self.stream.clear()
+                self._pictures([grey] * size, [Flight(None)] * size)
+        self._forget()
 
     def close(self) -> None:
         if self._model is None:
             return
         self._model = None
-        self.stream.clear()
+        self._forget()
         self._plans.clear()
         self._prompts.clear()
+        self._free_memory()
+
+    def _forget(self) -> None:
+        """Give up all frames under way, and what is remembered of those before."""
+        self.stream.clear()
         self._gathered.clear()
         self._ready.clear()
         self._last = None
-        self._free_memory()
+        self._stands = self._morph = None
+        if self._coherence is not None:
+            self._coherence.clear()
+        self._filter.reset()
 
     # Parameters ----------------------------------------------------------------------------------
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return self._parameters.model_dump(mode="json")
+        if self._values is None:
+            values, absent = self._parameters.model_dump(mode="json"), self._unusable()
+            self._values = {name: value for name, value in values.items() if name not in absent}
+        return self._values.copy()
+
+    @property
+    def morphing(self) -> bool:
+        """Whether a changed prompt is still on its way to take the place of the one before."""
+        return self._morph is not None
 
     def apply(self, patch: Mapping[str, Any]) -> None:
-        changed = validate_patch(self._parameters, patch)
+        changed = self._checked(self._parameters, patch)
         self._asked.update(patch)
         if changed != self._parameters:
             self._adopt(changed)
 
+    def _unusable(self) -> Mapping[str, str]:
+        if find_spec("cv2") is not None:
+            return self._absent()
+        return {"follow_motion": 'pip install "dreamrelay[producer]"', **self._absent()}
+
+    def _checked(
+        self, current: StreamBatchParameters, patch: Mapping[str, Any]
+    ) -> StreamBatchParameters:
+        """``current`` with the whole patch in it; ParameterError where something of it is wrong."""
+        absent = self._unusable()
+        refused = {name: f"not in this engine: {absent[name]}" for name in patch if name in absent}
+        try:
+            changed = validate_patch(current, patch)
+        except ParameterError as error:
+            raise ParameterError({**error.problems, **refused}) from None
+        if refused:
+            raise ParameterError(refused)
+        if self._model is not None and not _fits(self._model, changed):
+            multiple = f"expected a multiple of {self._model.scale}"
+            wrong = {name: multiple for name in ("width", "height") if name in patch}
+            raise ParameterError(wrong)
+        return changed
+
     def _adopt(self, parameters: StreamBatchParameters) -> None:
-        self._parameters = parameters
+        before, self._parameters, self._values = self._parameters, parameters, None
         self._filter.threshold = parameters.similar_image_filter_threshold
         self._filter.max_skip = parameters.similar_image_filter_max_skip_frame
         # The last picture was made under the old values: no frame is alike enough to repeat it.
         self._filter.reset(parameters.seed)
+        if self._model is None:
+            return
+        size = (parameters.width, parameters.height)
+        if size != (self.width, self.height):
+            self._forget()
+            self.width, self.height = size
+        if not parameters.transition_frames:
+            self._morph = None
+        elif self._stands is not None and _differ(before, parameters, _PROMPTS):
+            self._morph = Morph(
+                (self._stands.prompt, self._stands.negative), parameters.transition_frames
+            )
+        if not Coherence.asked_for(parameters):
+            self._coherence = None
+        elif self._coherence is None:
+            self._coherence = Coherence(self.xp, self._placed)
 
     def schema(self) -> dict[str, Any]:
         schema = super().schema()
+        for name in self._unusable():
+            schema["properties"].pop(name, None)
         if self._model is not None and self._model.vocabulary:
             schema["x-vocabulary"] = self._model.vocabulary
         return schema
@@ -261,7 +314,7 @@ class BatchEngine(Engine, Generic[Model]):
     def plan(self, parameters: StreamBatchParameters, frames: int) -> Plan:
         """What the denoiser needs to know of ``parameters``; kept while they stay the same."""
         for of, plan in self._plans:
-            if plan.frames == frames and of == parameters:
+            if plan.frames == frames and (of is parameters or of == parameters):
                 return plan
         plan = self._new_plan(parameters, frames)
         self._plans = [(parameters, plan), *self._plans[: _PLANS_KEPT - 1]]
@@ -270,14 +323,15 @@ class BatchEngine(Engine, Generic[Model]):
     def _new_plan(self, parameters: StreamBatchParameters, frames: int) -> Plan:
         model = self.model
         at = timesteps(parameters, len(model.alphas))
-        numbers = schedule(at, model.alphas, model.half_share)
+        ode = parameters.renoise == "ode"
+        numbers = schedule(at, model.alphas, model.half_share, consistent=not ode)
         guidance = Guidance(parameters.cfg_type, parameters.guidance_scale, parameters.delta)
         added = numbers.noise.copy()
         if not parameters.do_add_noise:
             added[1:] = 0
         height, width = self._padded
         h, w = height // model.scale, width // model.scale
-        eps = seeded_noise(parameters.seed, (len(at), model.channels, h, w))  # (n, C, h, w)
+        eps = noise_of(parameters, (len(at), model.channels, h, w))  # (n, C, h, w)
 
         def per_row(values: NDArray[Any]) -> Array:  # (n, ...) to (n * m, ...)
             return self._placed(np.repeat(values, frames, axis=0) if frames > 1 else values)
@@ -295,62 +349,189 @@ class BatchEngine(Engine, Generic[Model]):
             eps=per_row(eps),
             fresh=frames,
         )
-        return Plan(len(at), frames, rows, guidance, self._condition(parameters, guidance))
+        condition = self._condition(parameters, guidance)
+        return Plan(len(at), frames, rows, guidance, condition, ode=ode)
 
     def _condition(self, parameters: StreamBatchParameters, guidance: Guidance) -> Condition:
         """What the U-Net is told under ``parameters``."""
+        state = self._encoder_state()
 
-        def encode(text: str) -> Array:  # (1, words, width)
-            plain = self._prompts.__getitem__
+        def plain(text: str) -> Embedding:
+            return self._prompts[text, state]
+
+        def encode(text: str) -> Embedding:
             return weighted(text, plain) if self.model.straight else plain(text)
 
-        wanted = blended(parameters, encode)
+        follows = parameters.prompt_follows_frame
+        wanted = blended(parameters, encode, self.xp)
         if guidance.active and guidance.kind in ("full", "initialize"):
-            return Condition(self.xp, wanted, encode(parameters.negative_prompt))
-        if self.model.straight and parameters.negative_prompt.strip():
-            wanted = turned_away(wanted, encode(parameters.negative_prompt))
-        return Condition(self.xp, wanted, None)
+            text = parameters.negative_prompt
+            unwanted = self._unwanted(text, encode(text))
+            return Condition(self.xp, wanted, unwanted, follows)
+        if parameters.negative_prompt_scale and parameters.negative_prompt.strip():
+            unwanted = encode(parameters.negative_prompt)
+            wanted = turned_away(wanted, unwanted, parameters.negative_prompt_scale)
+        return Condition(self.xp, wanted, None, follows)
 
     # Frames --------------------------------------------------------------------------------------
 
-    def infer(self, frame: Frame, token: Token) -> Result[Token] | None:
-        self._check_frame(frame)
+    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
+        self._check_frame(frame, mask)
         if self._is_similar(frame):
             return self._repeated(token)
+        self._gather(frame, token, mask)
+        if len(self._gathered) >= self._settings.frame_buffer_size:
+            frames, flights = self._gathered_now()
+            with self._computing(f"computing {len(frames)} frame(s) of {self.width}x{self.height}"):
+                pictures, flights = self._pictures(frames, flights)
+            self._hand_in(pictures, flights)
+        return self._next_ready()
+
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
+        self._check_frame(frame, mask)
+        parameters = self._checked(self._parameters, patch)
+        size = {"width": self.width, "height": self.height}
+        if (parameters.width, parameters.height) != (self.width, self.height):
+            parameters = validate_patch(parameters, size)  # a single one is as large as its frame
+        with self._computing(f"computing a frame of {self.width}x{self.height}"):
+            self._tune(parameters)
+            plan, flights = self.plan(parameters, frames=1), [Flight(None)]
+            self._equip(flights, [frame], parameters, plan, alone=True)
+            fresh = self._fresh_latents([frame], parameters)
+            latents = self.denoiser.through(self._seated(plan, flights), fresh, flights)[-1].clean
+            picture = self.decode(latents)[0]
+        return picture if mask is None else self._laid(picture, frame, mask, parameters)
+
+    def beside(self, patch: Mapping[str, Any]) -> Self:
+        """Another stream over the same loaded model, with parameters of its own.
+
+        Each is closed by itself; the model goes with the last of them.
+        """
+        settings = replace(self._settings, parameters={**self.parameters, **patch})
+        other = type(self)(settings)
+        other._take(self.model)
+        return other
+
+    def _gather(self, frame: Frame, token: Any, mask: Mask | None) -> None:
         size = self._settings.frame_buffer_size
-        # A frame that waits for others must not change when its owner reuses the memory.
-        self._gathered.append((frame.copy() if size > 1 else frame, token))
+        flight = Flight(token)
+        # What waits for others must not change when its owner reuses the memory.
+        if size > 1 or mask is not None:
+            frame = frame.copy()
+        if mask is not None:
+            flight.frame, flight.mask = frame, mask.copy()
+        self._gathered.append((frame, flight))
         if self._last is None:
             # The first frame fills the buffer alone, so that there is a picture at once.
             self._gathered *= size
-        if len(self._gathered) >= size:
-            frames = [gathered for gathered, _ in self._gathered]
-            tokens = [whose for _, whose in self._gathered]
-            self._gathered.clear()
-            with self._computing(f"computing {len(frames)} frame(s) of {self.width}x{self.height}"):
-                pictures, tokens = self._pictures(frames, tokens)
-            self._ready += [Result(*made) for made in zip(pictures, tokens, strict=True)]
-        return self._next_ready()
 
-    def infer_once(self, frame: Frame, patch: Mapping[str, Any]) -> Frame:
-        self._check_frame(frame)
-        parameters = validate_patch(self._parameters, patch)
-        with self._computing(f"computing a frame of {self.width}x{self.height}"):
-            plan = self.plan(parameters, frames=1)
-            latents, _ = self.denoiser.through(plan, self.encode([frame]))
-            return self.decode(latents[-1])[0]
+    def _gathered_now(self) -> tuple[list[Frame], list[Flight]]:
+        frames = [frame for frame, _ in self._gathered]
+        flights = [flight for _, flight in self._gathered]
+        self._gathered.clear()
+        return frames, flights
+
+    def _hand_in(self, pictures: Sequence[Frame], flights: Sequence[Flight]) -> None:
+        """Pictures are done: lay them over their frames where asked to."""
+        for picture, flight in zip(pictures, flights, strict=True):
+            if flight.mask is not None and flight.frame is not None:
+                picture = self._laid(picture, flight.frame, flight.mask, self._parameters)
+            self._ready.append(Result(picture, flight.token))
+
+    @staticmethod
+    def _laid(picture: Frame, frame: Frame, mask: Mask, parameters: StreamBatchParameters) -> Frame:
+        feather, strength = parameters.mask_feather, parameters.mask_strength
+        return composite(picture, frame, mask, feather=feather, strength=strength)
 
     def _pictures(
-        self, frames: Sequence[Frame], tokens: Sequence[Any]
-    ) -> tuple[list[Frame], list[Any]]:
+        self, frames: Sequence[Frame], flights: Sequence[Flight]
+    ) -> tuple[list[Frame], list[Flight]]:
         """Take m frames in, let m pictures out."""
-        plan = self.plan(self._parameters, len(frames))
-        fresh = self.encode(frames)  # (m, C, h, w)
+        call = self._call(frames, flights)
         if self._settings.use_denoising_batch:
-            latents, tokens = self.stream.call(plan, fresh, tokens)
+            latents, done = self.stream.call(call.plan, call.fresh, call.tokens)
         else:
-            latents = self.denoiser.through(plan, fresh)[0][-1]
-        return self.decode(latents), list(tokens)
+            latents = self.denoiser.through(call.plan, call.fresh, flights)[-1].clean
+            done = list(flights)
+        return self._shown(latents, done), done
+
+    def _call(self, frames: Sequence[Frame], flights: Sequence[Flight]) -> Call[Flight]:
+        """All that a call of the stream needs."""
+        parameters = self._parameters
+        self._tune(parameters)
+        plan = self.plan(parameters, len(frames))
+        if self._morph is not None:
+            plan = self._morphed(plan, self._morph)
+        self._stands = plan.condition
+        self._equip(flights, frames, parameters, plan, alone=False)
+        coherence = self._coherence
+        if coherence is not None:
+            cells = plan.rows.eps.shape[-2:]
+            frames = coherence.come_in(frames, flights, parameters, cells)
+        fresh = self._fresh_latents(frames, parameters)
+        if coherence is not None:
+            channels = self.model.picture_channels or self.model.channels
+            fresh = coherence.mixed(fresh, flights, parameters, channels)
+        return Call(self.stream, self._seated(plan, flights), fresh, flights)
+
+    def _shown(self, latents: Array, flights: Sequence[Flight]) -> list[Frame]:
+        """The pictures of clean latents (m, C, h, w), as they are to be seen."""
+        pictures = self.decode(latents)
+        if self._coherence is not None:
+            pictures = self._coherence.go_out(pictures, latents, flights, self._parameters)
+        return pictures
+
+    def _morphed(self, plan: Plan, morph: Morph) -> Plan:
+        target: Condition = plan.condition
+        kind = self._parameters.prompt_interpolation
+        sides = morph.step((target.prompt, target.negative), plan.frames, kind, self.xp)
+        if sides is None:
+            self._morph = None
+            return plan
+        return replace(plan, condition=Condition(self.xp, *sides, target.follows))
+
+    def _equip(
+        self,
+        flights: Sequence[Flight],
+        frames: Sequence[Frame],
+        parameters: StreamBatchParameters,
+        plan: Plan,
+        *,
+        alone: bool,
+    ) -> None:
+        """Give each frame what is to travel with it."""
+        seen = self._see(frames, parameters, alone)
+        if seen is not None:
+            for flight, what in zip(flights, seen, strict=True):
+                flight.seen = what
+        if parameters.prompt_follows_frame:
+            for flight in flights:
+                flight.told = plan.condition
+
+    def _seated(self, plan: Plan, flights: Sequence[Flight]) -> Plan:
+        """The plan, made to ask whose rows they are if something of the frames' matters."""
+        if any(one.seen is not None or one.told or one.moved is not None for one in flights):
+            return replace(plan, board=self._boarded)
+        return plan
+
+    def _boarded(self, rows: Rows, flights: Sequence[Flight]) -> Rows:
+        eps = rows.eps
+        if self._coherence is not None:
+            eps = self._coherence.noise(eps, flights)
+        return replace(rows, eps=eps, riders=tuple(flights))
+
+    def _fresh_latents(
+        self, frames: Sequence[Frame], parameters: StreamBatchParameters
+    ) -> Array:  # (m, C, h, w)
+        """What a picture is made from: the frames, or nothing at all."""
+        if parameters.input_mode == "video":
+            return self.encode(frames)
+        if self.model.straight:  # what stands beside the picture must be there
+            return self.encode([np.full_like(frame, 128) for frame in frames])
+        height, width = self._padded
+        scale, channels = self.model.scale, self.model.channels
+        shape = (len(frames), channels, height // scale, width // scale)
+        return self._placed(np.zeros(shape, np.float32))
 
     def encode(self, frames: Sequence[Frame]) -> Array:  # (m, C, h, w)
         """Frames to clean latents; these hold until the next call."""
@@ -387,6 +568,9 @@ class BatchEngine(Engine, Generic[Model]):
     def _is_similar(self, frame: Frame) -> bool:
         if not self._parameters.enable_similar_image_filter:
             return False
+        if self._morph is not None:  # the picture is to change though the frame does not
+            self._filter.reset()
+            return False
         return self._filter.skips(frame) and self._last is not None
 
     def _repeated(self, token: Any) -> Result[Any] | None:
@@ -395,8 +579,8 @@ class BatchEngine(Engine, Generic[Model]):
         if self._ready:
             return self._next_ready()
         # Pictures still to come must not go by tokens older than this one.
-        self.stream.relabel(token)
-        self._gathered = [(gathered, token) for gathered, _ in self._gathered]
+        for flight in (*self.stream.tokens, *(waiting for _, waiting in self._gathered)):
+            flight.token = token
         assert self._last is not None
         return Result(self._last, token, repeated=True)
 
@@ -408,9 +592,11 @@ class BatchEngine(Engine, Generic[Model]):
             raise EngineError(_NO_MODEL)
         return self._model
 
-    def _check_frame(self, frame: Frame) -> None:
+    def _check_frame(self, frame: Frame, mask: Mask | None) -> None:
         if self._model is None:
             raise EngineError(_NO_MODEL)
+        if mask is not None:
+            check_mask(mask, self.width, self.height)
         if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
             raise EngineError(
                 f"expected a frame of {self.height}x{self.width}x3 uint8, got "
@@ -438,18 +624,68 @@ class BatchEngine(Engine, Generic[Model]):
             raise EngineError(f"{what} failed: {text}") from error
         self._short_of_memory = True
         self._plans.clear()
-        raise EngineError(out_of_memory(what)) from error
+        raise EngineError(out_of_memory(what, self._make_do())) from error
 
 
-def out_of_memory(doing: str) -> str:
+def out_of_memory(doing: str, instead: str | None = None) -> str:
+    """What is said of it; ``instead`` is what the next frame is computed like."""
+    if instead:
+        return f"out of memory while {doing}: from now on {instead}"
     return f"out of memory while {doing}: choose a smaller size, fewer steps or a smaller model"
+
+
+def infer_together(
+    turns: Sequence[tuple[BatchEngine[Any], Frame, Any, Mask | None]],
+) -> list[Result[Any] | None]:
+    """What ``engine.infer(frame, token, mask)`` returns for each, in one call of the U-Net.
+
+    Args:
+        turns: engine, frame, token and mask; engines over one model (:meth:`BatchEngine.beside`),
+            of one size, each at most once. Those that gather several frames a call, or repeat a
+            picture, take no part in the call.
+
+    Raises:
+        EngineError: the call failed; no stream has changed, and each lost its frame.
+    """
+    for engine, frame, _, mask in turns:
+        engine._check_frame(frame, mask)
+    if len({(e.width, e.height, id(e.model)) for e, *_ in turns}) > 1:
+        raise EngineError("expected engines over one model and of one size: see beside()")
+    made: dict[int, Result[Any] | None] = {}
+    calls: list[tuple[int, list[Frame], list[Flight]]] = []
+    for at, (engine, frame, token, mask) in enumerate(turns):
+        if engine._is_similar(frame):
+            made[at] = engine._repeated(token)
+            continue
+        engine._gather(frame, token, mask)
+        if len(engine._gathered) >= engine._settings.frame_buffer_size:
+            calls.append((at, *engine._gathered_now()))
+    if calls:
+        first = turns[calls[0][0]][0]
+        with first._computing(f"computing {len(calls)} streams of {first.width}x{first.height}"):
+            latents = together(
+                [turns[at][0]._call(frames, flights) for at, frames, flights in calls],
+                lambda asked: JoinedCondition(first.xp, asked),
+            )
+            for (at, *_), (clean, flights) in zip(calls, latents, strict=True):
+                engine = turns[at][0]
+                engine._hand_in(engine._shown(clean, flights), flights)
+    return [made[at] if at in made else turns[at][0]._next_ready() for at in range(len(turns))]
+
+
+def _fits(model: ModelForm, parameters: StreamBatchParameters) -> bool:
+    return not (parameters.width % model.scale or parameters.height % model.scale)
+
+
+def _differ(one: StreamBatchParameters, other: StreamBatchParameters, names: Sequence[str]) -> bool:
+    return any(getattr(one, name) != getattr(other, name) for name in names)
 
 
 def check_sizes(settings: EngineSettings) -> None:
     """Refuse sizes that cannot work before anything is loaded (ConfigError)."""
     for name in ("width", "height"):
         value = getattr(settings, name)
-        if value is not None and (value % 8 or not 8 <= value <= 4096):
-            raise ConfigError(f"{name}: expected a multiple of 8 from 8 to 4096, got {value}")
+        if value is not None and (value % 8 or not 8 <= value <= MAX_SIDE):
+            raise ConfigError(f"{name}: expected a multiple of 8 from 8 to {MAX_SIDE}, got {value}")
     if not 1 <= settings.frame_buffer_size <= 16:
         raise ConfigError(f"frame_buffer_size: expected 1..16, got {settings.frame_buffer_size}")

@@ -4,7 +4,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dreamrelay.engines import pocket, runtimes
+from dreamrelay.engines.control_parameters import wanted_controls
 from dreamrelay.engines.ports import Engine, EngineSettings
+from dreamrelay.engines.profiles import profiled
 from dreamrelay.errors import ConfigError, MissingExtra
 from dreamrelay.importer import Entry
 
@@ -12,6 +14,13 @@ ENGINES: dict[str, Entry] = {
     "stream-batch": Entry(
         "dreamrelay.engines.stream_batch:StreamBatchEngine", "the stream-batch engine", "worker"
     ),
+    "streamdiffusion": Entry(
+        "dreamrelay.engines.streamdiffusion_package:StreamDiffusionEngine",
+        "the streamdiffusion engine",
+        "worker",
+    ),
+    "standard": Entry("dreamrelay.engines.processors:StandardEngine", "the processors", "worker"),
+    "lightning": Entry("dreamrelay.engines.processors:LightningEngine", "the processors", "worker"),
     "pocket": Entry("dreamrelay.engines.pocket_engine:PocketEngine", "the pocket engine", "pocket"),
 }
 
@@ -20,9 +29,10 @@ def open_engine(settings: EngineSettings) -> Engine:
     """Construct the engine that ``settings`` ask for; nothing is loaded yet.
 
     Raises:
-        ConfigError: no engine has that name.
+        ConfigError: no engine, or no profile, has that name.
         MissingExtra: its packages are not installed.
     """
+    settings = profiled(settings)
     name = _chosen(settings) if settings.engine == "auto" else settings.engine
     entry = ENGINES.get(name)
     if entry is None:
@@ -33,11 +43,13 @@ def open_engine(settings: EngineSettings) -> Engine:
 
 def _chosen(settings: EngineSettings) -> str:
     """What ``auto`` stands for: the pocket engine for its models, if it can run here."""
-    if settings.acceleration in runtimes.RUNTIMES:
+    has = has_graph(settings.model)
+    if settings.acceleration == "onnx" or (settings.acceleration in runtimes.RUNTIMES and has):
         return "pocket"
-    # What only torch can do: other models, other devices, LoRAs.
-    wants_torch = settings.device not in ("auto", "cpu") or settings.loras or settings.use_lcm_lora
-    if wants_torch or not has_graph(settings.model):
+    # What only torch can do: other models, other devices, LoRAs, guides.
+    guided = wanted_controls(settings.controlnets) or settings.ip_adapter
+    over = settings.loras or settings.use_lcm_lora or guided
+    if over or settings.device not in ("auto", "cpu") or not has:
         return "stream-batch"
     if runtimes.installed() and find_spec("tokenizers") is not None:
         return "pocket"

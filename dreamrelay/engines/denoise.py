@@ -11,8 +11,8 @@ U-Net is a function. Shapes stand at line ends: n steps, m frames a call, B = n 
 x h x w.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from dreamrelay.engines.parameters import CfgType
@@ -65,6 +65,7 @@ class Rows:
     added: Array  # (B, 1, 1, 1), noise that goes onto the row: as ``noise``, or 0
     eps: Array  # (B, C, h, w)
     fresh: int  # how many rows, from the first, stand at the first step
+    riders: tuple[Any, ...] = ()  # B, whose rows they are; only where that matters to the call
 
     def part(self, start: int, stop: int) -> "Rows":
         return Rows(
@@ -76,6 +77,7 @@ class Rows:
             self.added[start:stop],
             self.eps[start:stop],
             fresh=max(0, min(stop, self.fresh) - start),
+            riders=self.riders[start:stop],
         )
 
 
@@ -86,7 +88,11 @@ class Plan:
     Attributes:
         steps, frames: n and m.
         rows: of the whole batch, n * m, those of one step next to each other.
-        condition: what the U-Net is told (prompts), handed through.
+        condition: what the U-Net is told (prompts), handed through; where rows have riders, its
+            ``of(riders)`` is.
+        ode: put the noise that the model saw back onto the rows between two steps, not fresh noise.
+        board: given the rows and the tokens of their frames, the rows with what belongs to each
+            frame (riders, noise of its own); None: all frames are alike.
     """
 
     steps: int
@@ -94,9 +100,55 @@ class Plan:
     rows: Rows
     guidance: Guidance
     condition: Any
+    ode: bool = False
+    board: Callable[[Rows, Sequence[Any]], Rows] | None = None
 
     def of_step(self, step: int) -> Rows:
         return self.rows.part(step * self.frames, (step + 1) * self.frames)
+
+    def boarded(self, tokens: Sequence[Any]) -> "Plan":
+        """This plan for the frames of ``tokens``, one for each row."""
+        if self.board is None:
+            return self
+        return replace(self, rows=self.board(self.rows, tokens), board=None)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a step leaves of some rows, (rows, C, h, w) each.
+
+    Attributes:
+        clean: the clean latents that the rows have reached.
+        residual: to the guidance what ``clean`` is to the picture: the clean latent of the
+            counterpart (None: nothing yet).
+        seen: the noise that the model saw, to be put back at the next step (None: fresh noise is).
+    """
+
+    clean: Array
+    residual: Array | None = None
+    seen: Array | None = None
+
+    def taken(self, rows: "slice | list[int]") -> "State":
+        residual, seen = self.residual, self.seen
+        return State(
+            self.clean[rows],
+            None if residual is None else residual[rows],
+            None if seen is None else seen[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call of the U-Net that is still to be made, and what its answer is needed for."""
+
+    plan: Plan
+    rows: Rows
+    noisy: Array  # (B, C, h, w)
+    stock: Array | None  # (B, C, h, w), the noise that the counterpart is taken to have seen
+    inputs: Array  # (negatives + B, C, h, w)
+    timesteps: Array  # (negatives + B,)
+    condition: Any
+    negatives: int
 
 
 class Denoiser:
@@ -104,78 +156,83 @@ class Denoiser:
 
     def __init__(self, xp: Any, predict: Predict, prediction: Prediction) -> None:
         self.xp = xp
-        self._predict = predict
+        self.predict = predict
         self._prediction = prediction
 
-    def step(
-        self, plan: Plan, rows: Rows, clean: Array, residual: Array | None
-    ) -> tuple[Array, Array | None]:
-        """Put noise onto the ``clean`` latents and take it off again, guided; all (rows, C, h, w).
+    def step(self, plan: Plan, rows: Rows, state: State) -> State:
+        """Put noise onto the clean latents and take it off again, guided."""
+        asked = self.begin(plan, rows, state)
+        said = self.predict(asked.inputs, asked.timesteps, asked.condition, asked.negatives)
+        return self.finish(asked, said)
 
-        ``residual`` is to the guidance what ``clean`` is to the picture: the clean latent of the
-        counterpart, from the step before (None: nothing yet).
-        """
-        noisy = rows.signal * clean  # (B, C, h, w)
-        noisy += rows.added * rows.eps
-        if self._prediction == "sample" and not plan.guidance.active:
-            # What the steps below come to when nothing is guided, without the detour over noise.
-            said = self._predict(noisy, rows.timesteps, plan.condition, 0)
-            noisy *= rows.skip
-            noisy += rows.out * said
-            return noisy, None
-        stock = rows.eps  # (B, C, h, w), the noise that the counterpart is taken to have seen
-        if plan.guidance.remembers and residual is not None:
-            stock = rows.eps + rows.signal / rows.noise * residual
-
-        noise, stock = self._guided_noise(plan, rows, noisy, stock)
-
-        cleaned = self._cleaned(rows, noisy, noise)  # (B, C, h, w)
-        if not plan.guidance.remembers:
-            return cleaned, None
-        return cleaned, self._cleaned(rows, rows.noise * stock, noise)
-
-    def through(
-        self, plan: Plan, clean: Array
-    ) -> tuple[list[Array], list[Array | None]]:  # n of (m, C, h, w) each
+    def through(self, plan: Plan, clean: Array, tokens: Sequence[Any] = ()) -> list[State]:
         """Take m frames through all steps, one after the other, as the batch does row by row.
 
-        Returns what every step left: clean latents and residuals. The last latent is the picture.
-        """
-        residual: Array | None = None
-        latents: list[Array] = []
-        residuals: list[Array | None] = []
-        for step in range(plan.steps):
-            clean, residual = self.step(plan, plan.of_step(step), clean, residual)
-            latents.append(clean)
-            residuals.append(residual)
-        return latents, residuals
+        Args:
+            clean: latents of the frames, (m, C, h, w).
+            tokens: of the m frames, where the plan asks whose rows they are.
 
-    def _guided_noise(
-        self, plan: Plan, rows: Rows, noisy: Array, stock: Array
-    ) -> tuple[Array, Array]:  # (B, C, h, w) each
-        guidance = plan.guidance
+        Returns:
+            What every step left, n of m rows; the last one's clean latents are the pictures.
+        """
+        plan = plan.boarded([*tokens] * plan.steps)
+        state, states = State(clean), []
+        for step in range(plan.steps):
+            state = self.step(plan, plan.of_step(step), state)
+            states.append(state)
+        return states
+
+    def begin(self, plan: Plan, rows: Rows, state: State) -> Asked:
+        """What the U-Net is to be asked for a step."""
+        eps = rows.eps if state.seen is None else state.seen  # (B, C, h, w)
+        noisy = rows.signal * state.clean
+        noisy += rows.added * eps
+        stock = None
+        if plan.guidance.remembers:
+            stock = eps
+            if state.residual is not None:
+                stock = eps + rows.signal / rows.noise * state.residual
         # Rows that are to be computed under the negative prompt too, put before the others.
-        negatives = 0
-        if guidance.active and guidance.kind == "full":
+        negatives, inputs, at = 0, noisy, rows.timesteps
+        if plan.guidance.active and plan.guidance.kind == "full":
             negatives = len(noisy)
-        elif guidance.active and guidance.kind == "initialize":
+        elif plan.guidance.active and plan.guidance.kind == "initialize":
             negatives = rows.fresh
         if negatives:
-            both = self.xp.concatenate([noisy[:negatives], noisy])  # (negatives + B, C, h, w)
-            at = self.xp.concatenate([rows.timesteps[:negatives], rows.timesteps])
-            said = self._predict(both, at, plan.condition, negatives)
-            counter = self._as_noise(rows.part(0, negatives), noisy[:negatives], said[:negatives])
-        else:
-            said = self._predict(noisy, rows.timesteps, plan.condition, 0)
-        wanted = self._as_noise(rows, noisy, said[negatives:])  # (B, C, h, w)
+            inputs = self.xp.concatenate([noisy[:negatives], noisy])
+            at = self.xp.concatenate([at[:negatives], at])
+        condition = plan.condition.of(rows.riders) if rows.riders else plan.condition
+        return Asked(plan, rows, noisy, stock, inputs, at, condition, negatives)
 
+    def finish(self, asked: Asked, said: Array) -> State:  # of (negatives + B, C, h, w)
+        """What the step leaves, now that the U-Net has spoken."""
+        plan, rows, noisy = asked.plan, asked.rows, asked.noisy
+        if self._prediction == "sample" and not plan.guidance.active and not plan.ode:
+            # What the steps below come to when nothing is guided, without the detour over noise.
+            noisy *= rows.skip
+            noisy += rows.out * said
+            return State(noisy)
+        noise, stock = self._guided_noise(asked, said)
+        residual = None
+        if plan.guidance.remembers:
+            residual = self._cleaned(rows, rows.noise * stock, noise)
+        seen = noise if plan.ode and plan.steps > 1 else None
+        return State(self._cleaned(rows, noisy, noise), residual, seen)
+
+    def _guided_noise(
+        self, asked: Asked, said: Array
+    ) -> tuple[Array, Array | None]:  # (B, C, h, w) each
+        guidance, rows, noisy = asked.plan.guidance, asked.rows, asked.noisy
+        negatives, stock = asked.negatives, asked.stock
+        wanted = self._as_noise(rows, noisy, said[negatives:])
         if not guidance.active:
-            return wanted, stock
-        if guidance.kind == "full":
-            return counter + guidance.scale * (wanted - counter), stock
+            return wanted, None
         if negatives:
-            stock = self.xp.concatenate([counter, stock[negatives:]])
-        counter = guidance.delta * stock
+            counter = self._as_noise(rows.part(0, negatives), noisy[:negatives], said[:negatives])
+        if stock is not None:
+            if negatives:
+                stock = self.xp.concatenate([counter, stock[negatives:]])
+            counter = guidance.delta * stock
         return counter + guidance.scale * (wanted - counter), stock
 
     def _as_noise(self, rows: Rows, noisy: Array, said: Array) -> Array:
@@ -190,16 +247,26 @@ class Denoiser:
         return rows.out * (noisy - rows.noise * noise) / rows.signal + rows.skip * noisy
 
 
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Token]):
+    """m new frames for a stream: clean latents (m, C, h, w), and their tokens."""
+
+    stream: "StreamBatch[Token]"
+    plan: Plan
+    fresh: Array
+    tokens: Sequence[Token]
+
+
 class StreamBatch(Generic[Token]):
     """The rows in flight between two calls, and whose they are."""
 
     def __init__(self, denoiser: Denoiser) -> None:
-        self._xp = denoiser.xp
-        self._denoiser = denoiser
-        self._steps = 0  # n of the rows below; 0 before the first frame
-        self._clean: Array = None  # (n * m, C, h, w)
-        self._residual: Array | None = None  # (n * m, C, h, w)
-        self._tokens: list[Token] = []  # n * m
+        self.denoiser = denoiser
+        self.tokens: list[Token] = []
+        """Whose the rows are, n * m."""
+
+        self._steps = 0  # n of the rows; 0 before the first frame
+        self._state = State(None)
 
     @property
     def empty(self) -> bool:
@@ -208,14 +275,10 @@ class StreamBatch(Generic[Token]):
     @property
     def latents(self) -> Array:
         """The clean latents that the rows have reached, (n * m, C, h, w)."""
-        return self._clean
+        return self._state.clean
 
     def clear(self) -> None:
-        self._steps, self._clean, self._residual, self._tokens = 0, None, None, []
-
-    def relabel(self, token: Token) -> None:
-        """Let all frames in flight go by ``token``: they are as good as its own."""
-        self._tokens = [token] * len(self._tokens)
+        self._steps, self._state, self.tokens = 0, State(None), []
 
     def call(self, plan: Plan, fresh: Array, tokens: Sequence[Token]) -> tuple[Array, list[Token]]:
         """Take m new frames in and let m pictures out, with the tokens of their frames.
@@ -223,41 +286,105 @@ class StreamBatch(Generic[Token]):
         Args:
             fresh: clean latents of the frames, (m, C, h, w).
         """
-        m = plan.frames
         if self.empty:
             # As if the first frames had always been there: no picture is made of an empty buffer.
             return self._fill(plan, fresh, tokens)
-        clean, residual, waiting = self._fitted(plan)
-        # (n * m, C, h, w); with one step nothing is in flight, and nothing is copied
-        clean = self._xp.concatenate([fresh, clean[:-m]]) if plan.steps > 1 else fresh
-        if residual is not None:
-            residual = self._xp.concatenate([self._xp.zeros_like(fresh), residual[:-m]])
-        clean, residual = self._denoiser.step(plan, plan.rows, clean, residual)
+        asked, aboard = self._begin(plan, fresh, tokens)
+        predict = self.denoiser.predict
+        said = predict(asked.inputs, asked.timesteps, asked.condition, asked.negatives)
+        return self._finish(asked, aboard, said)
+
+    def _begin(
+        self, plan: Plan, fresh: Array, tokens: Sequence[Token]
+    ) -> tuple[Asked, list[Token]]:
+        m = plan.frames
+        before, waiting = self._fitted(plan)
+        aboard = [*tokens, *waiting[:-m]]
+        plan = plan.boarded(aboard)
+        state = State(fresh)  # with one step nothing is in flight, and nothing is copied
+        if plan.steps > 1:
+            concatenate, rest = self.denoiser.xp.concatenate, before.taken(slice(0, -m))
+            residual = seen = None
+            if rest.residual is not None:
+                zeros = self.denoiser.xp.zeros_like(fresh)
+                residual = concatenate([zeros, rest.residual])
+            if rest.seen is not None and plan.ode:
+                seen = concatenate([plan.rows.eps[:m], rest.seen])
+            state = State(concatenate([fresh, rest.clean]), residual, seen)
+        return self.denoiser.begin(plan, plan.rows, state), aboard
+
+    def _finish(self, asked: Asked, aboard: list[Token], said: Array) -> tuple[Array, list[Token]]:
+        state, m = self.denoiser.finish(asked, said), asked.plan.frames
         # Only now: a call that fails leaves the stream as it was.
-        self._steps, self._clean, self._residual = plan.steps, clean, residual
-        self._tokens = [*tokens, *waiting[:-m]]
-        return clean[-m:], self._tokens[-m:]
+        self._steps, self._state, self.tokens = asked.plan.steps, state, aboard
+        return state.clean[-m:], aboard[-m:]
 
     def _fill(self, plan: Plan, fresh: Array, tokens: Sequence[Token]) -> tuple[Array, list[Token]]:
-        latents, residuals = self._denoiser.through(plan, fresh)
-        self._steps = plan.steps
-        self._clean = self._xp.concatenate(latents) if plan.steps > 1 else latents[0]
-        kept = [residual for residual in residuals if residual is not None]
-        self._residual = self._xp.concatenate(kept) if kept else None
-        self._tokens = [*tokens] * plan.steps
-        return latents[-1], [*tokens]
+        states = self.denoiser.through(plan, fresh, tokens)
+        self._steps, self.tokens = plan.steps, [*tokens] * plan.steps
+        self._state = states[0] if plan.steps == 1 else self._stacked(states)
+        return states[-1].clean, [*tokens]
 
-    def _fitted(self, plan: Plan) -> tuple[Array, Array | None, list[Token]]:
+    def _stacked(self, states: Sequence[State]) -> State:
+        def stacked(parts: list[Array | None]) -> Array | None:
+            there = [part for part in parts if part is not None]
+            return self.denoiser.xp.concatenate(there) if len(there) == len(parts) else None
+
+        return State(
+            stacked([state.clean for state in states]),
+            stacked([state.residual for state in states]),
+            stacked([state.seen for state in states]),
+        )
+
+    def _fitted(self, plan: Plan) -> tuple[State, list[Token]]:
         """The rows for a plan that may have more or fewer steps than the last one.
 
         Fewer: the oldest frames in flight are given up. More: the oldest stands in for those that
-            would
-        be older still, so the pictures wait for a moment but never go back and never come from
-        nothing.
+        would be older still, so the pictures wait for a moment but never go back and never come
+        from nothing.
         """
         if plan.steps == self._steps:
-            return self._clean, self._residual, self._tokens
+            return self._state, self.tokens
         m, last = plan.frames, self._steps - 1
         at = [min(step, last) * m + frame for step in range(plan.steps) for frame in range(m)]
-        residual = None if self._residual is None else self._residual[at]
-        return self._clean[at], residual, [self._tokens[row] for row in at]
+        return self._state.taken(at), [self.tokens[row] for row in at]
+
+
+def together(
+    calls: Sequence[Call[Any]], join: Callable[[Sequence[Asked]], Any]
+) -> list[tuple[Array, list[Any]]]:
+    """Make the calls of several streams over the same model in one call of the U-Net.
+
+    Each stream keeps its own steps, noise, guidance and prompts; only their latents must be of one
+    shape. A stream that is still empty fills up by itself, with calls of its own.
+
+    Args:
+        calls: at most one for a stream.
+        join: what the U-Net is told of all the rows, one call's after another's.
+
+    Returns:
+        What :meth:`StreamBatch.call` would have returned, call by call.
+    """
+    made: list[tuple[Array, list[Any]]] = [(None, [])] * len(calls)
+    begun: list[tuple[int, StreamBatch[Any], Asked, list[Any]]] = []
+    for at, call in enumerate(calls):
+        if call.stream.empty:
+            made[at] = call.stream.call(call.plan, call.fresh, call.tokens)
+        else:
+            begun.append((at, call.stream, *call.stream._begin(call.plan, call.fresh, call.tokens)))
+    if not begun:
+        return made
+    denoiser, asked = begun[0][1].denoiser, [one for _, _, one, _ in begun]
+    concatenate = denoiser.xp.concatenate
+    said = denoiser.predict(
+        concatenate([one.inputs for one in asked]),
+        concatenate([one.timesteps for one in asked]),
+        join(asked),
+        0,
+    )
+    start = 0
+    for at, stream, one, aboard in begun:
+        stop = start + len(one.inputs)
+        made[at] = stream._finish(one, aboard, said[start:stop])
+        start = stop
+    return made

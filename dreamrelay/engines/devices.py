@@ -3,7 +3,7 @@
 import gc
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,15 +27,30 @@ class Device:
     name: str
 
 
-def choose_device(wanted: str, *, fast: bool = False) -> Device:
+PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+
+
+def choose_device(wanted: str, *, fast: bool = False, precision: str = "auto") -> Device:
     """Return the device asked for; ``auto`` takes the best there is.
 
     Args:
         fast: compute in the precision that is fastest there; False: on the CPU in full precision.
+        precision: one of ``PRECISIONS``; ``auto`` leaves it to ``fast``.
 
     Raises:
-        ConfigError: no such device here; says what there is.
+        ConfigError: no such device here, or no such precision on it; says what there is.
     """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    device = _device(wanted, fast)
+    if precision == "auto":
+        return device
+    if precision == "float16" and device.torch.type == "cpu":
+        raise ConfigError("precision: no processor computes in float16; expected float32, bfloat16")
+    return replace(device, dtype=getattr(torch, precision))
+
+
+def _device(wanted: str, fast: bool) -> Device:
     there = [name for name, is_there in _available().items() if is_there]
     chosen = there[0] if wanted == "auto" else wanted
     if chosen not in there:

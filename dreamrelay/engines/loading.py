@@ -1,70 +1,95 @@
-"""From a folder in diffusers format, a hub id or ``pocket`` to torch modules, or to one clear line.
+"""From a folder in diffusers format, one file, a hub id or ``pocket`` to torch modules.
 
-The folder: ``model_index.json`` and ``unet/  vae/  text_encoder/  tokenizer/  scheduler/``. Weights
-are read from safetensors only; a pickle can run code while it is read, so those are refused.
+The folder: ``model_index.json`` and ``unet/  vae/  text_encoder/  tokenizer/  scheduler/``, of SDXL
+also ``text_encoder_2/  tokenizer_2/``. What cannot be loaded ends in one clear line.
 """
 
 import logging
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from dreamrelay.engines import model_hub, pixel_autoencoder, pocket
-from dreamrelay.engines.batch_engine import ModelForm, out_of_memory
-from dreamrelay.engines.devices import Device, is_out_of_memory
+from dreamrelay.engines.autoencoder import latent_form, load_autoencoder, precision
+from dreamrelay.engines.batch_engine import ModelForm
+from dreamrelay.engines.components import PICKLES, load_component, pickled, sized, told
+from dreamrelay.engines.devices import Device
+from dreamrelay.engines.guides import Guides
+from dreamrelay.engines.licences import licence
+from dreamrelay.engines.loras import Loras, find_lora, lcm_lora, short_names
 from dreamrelay.engines.model_folder import (
-    check_safetensors,
-    existing,
+    Noising,
     known_parameters,
     pixels,
     read_defaults,
     read_index,
-    read_json,
     read_scheduler,
     read_vocabulary,
 )
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
+from dreamrelay.engines.single_file import open_single_file
+from dreamrelay.engines.text import TextEncoder, TextEncoders
 from dreamrelay.errors import EngineError
+
+if TYPE_CHECKING:  # it is laid over what is loaded here
+    from dreamrelay.engines.forward import Forward
 
 logger = logging.getLogger(__name__)
 
-LCM_LORA = "latent-consistency/lcm-lora-sdv1-5"
-TINY_VAE = "madebyollin/taesd"
-
-AUTOENCODERS: Mapping[str, type[Any]] = {
-    "AutoencoderKL": AutoencoderKL,
-    "AutoencoderTiny": AutoencoderTiny,
-    pocket.AUTOENCODER: pixel_autoencoder.PixelAutoencoder,
-}
-
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-_FEW_STEPS = re.compile(r"turbo|lcm|lightning|hyper|schnell", re.IGNORECASE)
+_TURBO = re.compile(r"turbo", re.IGNORECASE)
 
 
 @dataclass(kw_only=True)
 class LoadedModel(ModelForm):
-    """A model and its torch modules."""
+    """A model and its torch modules.
+
+    Attributes:
+        text: what it reads prompts with.
+        loras: what its operator has laid over it.
+        tells_size: whether the U-Net is told the size of the picture (SDXL).
+        nothing_is_zero: whether an empty negative prompt is told as zeros.
+        guides: its ControlNets and IP-Adapter; None while they are not loaded.
+        forward: how its parts are called.
+    """
 
     unet: Any
     vae: Any
     vae_dtype: torch.dtype
-    text_encoder: Any
-    tokenizer: Any
+    text: TextEncoders
+    loras: Loras
+    tells_size: bool = False
+    nothing_is_zero: bool = False
+    guides: Guides | None = None
+    forward: "Forward | None" = None
 
 
-def load_model(settings: EngineSettings, device: Device, report: Report) -> LoadedModel:
+@dataclass(frozen=True)
+class _Parts:
+    """What a model is made of."""
+
+    folder: Path
+    index: dict[str, Any]
+    unet: Any
+    vae: Any
+    encoders: list[TextEncoder]
+    noising: Noising
+
+
+def load_model(
+    settings: EngineSettings, device: Device, report: Report, *, fuse_at_once: bool = False
+) -> LoadedModel:
     """Load the model that ``settings`` name, part by part; ``report`` hears of each part.
+
+    Args:
+        fuse_at_once: add LoRAs into the weights at each change of their scales, not only when they
+            stand still: for networks that cannot bear layers beside theirs.
 
     Raises:
         EngineError: it cannot be loaded; says why and what to do.
@@ -73,28 +98,20 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    folder = find_folder(settings, device, report)
-    index = read_index(folder)
-    defaults = read_defaults(folder)
-    _report(report, "tokenizer", 0.0)
-    tokenizer = _load_part(folder, "tokenizer", CLIPTokenizer.from_pretrained)
-    noising = read_scheduler(folder)
-
-    _report(report, _sized(folder, "text_encoder"), 0.05)
-    text_encoder = _load_part(folder, "text_encoder", CLIPTextModel.from_pretrained, device=device)
-    _report(report, _sized(folder, "unet"), 0.2)
-    unet = _load_part(folder, "unet", UNet2DConditionModel.from_pretrained, device=device)
-    _check_unet(unet, text_encoder, settings.model)
-    _report(report, _sized(folder, "vae"), 0.8)
-    vae = _load_vae(settings, folder, index, device, report)
-    loras = chosen_loras(settings, unet, report)
-    for at, (lora, weight) in enumerate(loras.items()):
-        _report(report, f"LoRA {lora}", 0.9 + 0.1 * at / len(loras))
-        _fuse_lora(lora, weight, unet, text_encoder, settings, report)
-
-    for module in (unet, vae, text_encoder):
+    path = Path(settings.model).expanduser()
+    if path.is_file() and path.suffix not in PICKLES:
+        parts = _from_file(path, settings, device, report)
+    else:
+        parts = _from_folder(find_folder(settings, device, report), settings, device, report)
+    logger.info("%s: licence %s", settings.model, licence(settings.model, parts.folder))
+    defaults = read_defaults(parts.folder)
+    text = TextEncoders(parts.encoders)
+    _check_unet(parts.unet, text, settings.model)
+    loras = _load_loras(settings, parts, fuse_at_once, report)
+    for module in (parts.unet, parts.vae, *(encoder.module for encoder in parts.encoders)):
         _on_device(module, device)
-    channels, scale = _latent_form(vae, device)
+    unet, vae = parts.unet, parts.vae
+    channels, scale = latent_form(vae, device.torch)
     if unet.config.in_channels != channels or unet.config.out_channels != channels:
         raise EngineError(
             f"{settings.model}: the U-Net takes {unet.config.in_channels} channels and the "
@@ -107,12 +124,14 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
         name=settings.model,
         unet=unet,
         vae=vae,
-        vae_dtype=_dtype(vae),
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        alphas=noising.alphas,
-        prediction=noising.prediction,
-        half_share=noising.half_share,
+        vae_dtype=precision(vae),
+        text=text,
+        loras=loras,
+        tells_size=unet.config.addition_embed_type == "text_time",
+        nothing_is_zero=bool(parts.index.get("force_zeros_for_empty_prompt")),
+        alphas=parts.noising.alphas,
+        prediction=parts.noising.prediction,
+        half_share=parts.noising.half_share,
         channels=channels,
         scale=scale,
         # Other U-Nets are trained on ragged sizes, ours on whole ones only.
@@ -120,8 +139,11 @@ def load_model(settings: EngineSettings, device: Device, report: Report) -> Load
         straight=of_cells,
         width=defaults.get("width", width),
         height=defaults.get("height", height),
-        defaults=known_parameters(defaults) or _usual_parameters(settings.model, unet),
-        vocabulary=read_vocabulary(folder),
+        defaults={
+            **(known_parameters(defaults) or _usual_parameters(settings.model, unet)),
+            **_lora_defaults(loras),
+        },
+        vocabulary=read_vocabulary(parts.folder),
     )
 
 
@@ -136,253 +158,118 @@ def find_folder(settings: EngineSettings, device: Device, report: Report) -> Pat
     if path.is_dir():
         return path
     if path.is_file():
-        if path.suffix in _PICKLES:
-            raise EngineError(_pickled(path.name))
-        raise EngineError(
-            f"{model} is a single file; expected a folder in diffusers format: convert it "
-            "once with StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)"
-        )
+        raise EngineError(pickled(path.name))
     if model_hub.is_id(model):
         half = device.dtype is not torch.float32
         return model_hub.model_folder(model, offline=settings.offline, half=half, report=report)
     raise EngineError(
-        f"there is no folder {model}: expected pocket, a folder in diffusers format or a hub id "
-        "such as stabilityai/sd-turbo"
+        f"there is no folder {model}: expected pocket, a folder in diffusers format, a "
+        ".safetensors file or a hub id such as stabilityai/sd-turbo"
     )
 
 
-# What a folder says of itself --------------------------------------------------------------------
+# Parts -------------------------------------------------------------------------------------------
+
+
+def _from_folder(folder: Path, settings: EngineSettings, device: Device, report: Report) -> _Parts:
+    index = read_index(folder)
+    read_defaults(folder)  # what is wrong with it is said before anything long
+    encoders = []
+    for number, suffix in enumerate(["", "_2"] if "text_encoder_2" in index else [""]):
+        name, kind = f"text_encoder{suffix}", [CLIPTextModel, CLIPTextModelWithProjection][number]
+        _report(report, f"tokenizer{suffix}".replace("_", " "), 0.1 * number)
+        tokenizer = load_component(folder, f"tokenizer{suffix}", CLIPTokenizer.from_pretrained)
+        _report(report, sized(folder, name), 0.05 + 0.1 * number)
+        module = load_component(folder, name, kind.from_pretrained, device.dtype)
+        encoders.append(TextEncoder(tokenizer, module))
+    noising = read_scheduler(folder)
+    _report(report, sized(folder, "unet"), 0.2)
+    unet = load_component(folder, "unet", UNet2DConditionModel.from_pretrained, device.dtype)
+    _report(report, sized(folder, "vae"), 0.8)
+    vae = load_autoencoder(settings, folder, index, device.dtype, report)
+    return _Parts(folder, index, unet, vae, encoders, noising)
+
+
+def _from_file(path: Path, settings: EngineSettings, device: Device, report: Report) -> _Parts:
+    file = open_single_file(path, settings, report)
+    index = read_index(file.folder)
+    noising = read_scheduler(file.folder)
+    _report(report, f"{path.name}, {path.stat().st_size / 1e6:.0f} MB", 0.2)
+    pipeline = file.load(device.dtype)
+    encoders = [TextEncoder(pipeline.tokenizer, pipeline.text_encoder)]
+    if "text_encoder_2" in index:
+        encoders.append(TextEncoder(pipeline.tokenizer_2, pipeline.text_encoder_2))
+    _report(report, "vae", 0.8)
+    vae = load_autoencoder(settings, file.folder, index, device.dtype, report, own=pipeline.vae)
+    return _Parts(file.folder, index, pipeline.unet, vae, encoders, noising)
+
+
+def _load_loras(
+    settings: EngineSettings, parts: _Parts, fuse_at_once: bool, report: Report
+) -> Loras:
+    over = {"unet": parts.unet, "text_encoder": parts.encoders[0].module}
+    if len(parts.encoders) > 1:
+        over["text_encoder_2"] = parts.encoders[1].module
+    loras = Loras(over, **({"fuse_after": 0} if fuse_at_once else {}))
+
+    def find(lora: str) -> Path:
+        return find_lora(lora, settings, report)
+
+    few_steps = _usual_parameters(settings.model, parts.unet) != {}
+    fast = lcm_lora(settings, parts.unet.config.cross_attention_dim, find, few_steps)
+    if fast is not None:
+        _report(report, f"LoRA {fast}", 0.9)
+        loras.fuse_for_good(find(fast), 1.0, fast)
+    for at, (lora, name) in enumerate(short_names(settings.loras).items()):
+        _report(report, f"LoRA {lora}", 0.9 + 0.1 * at / len(settings.loras))
+        loras.add(find(lora), settings.loras[lora], name, of=lora)
+    return loras
+
+
+# What a model says of itself ---------------------------------------------------------------------
 
 
 def _usual_parameters(model: str, unet: Any) -> dict[str, Any]:
     """What suits models of this form that say nothing themselves."""
-    if unet.config.cross_attention_dim == 1024 or "turbo" in model.lower():
+    if unet.config.cross_attention_dim == 1024 or _TURBO.search(model):
         return {"num_inference_steps": 1, "cfg_type": "none", "guidance_scale": 1.0}
     return {}
 
 
-# Weights -----------------------------------------------------------------------------------------
+def _lora_defaults(loras: Loras) -> dict[str, Any]:
+    scales = [{"name": name, "scale": scale} for name, scale in loras.scales.items()]
+    return {"loras": scales} if scales else {}
 
 
-def _load_part(
-    folder: Path, part: str, load: Callable[..., Any], *, device: Device | None = None
-) -> Any:
-    """Load one component of a folder ("." for a folder that is one component itself)."""
-    place = folder / part
-    if not place.is_dir():
-        raise EngineError(f"{folder} is not complete: expected the folder {part} in it")
-    options: dict[str, Any] = {"local_files_only": True}
-    if device is None:  # a part without weights
-        return _told(lambda: load(str(place), **options), place)
-    options["variant"] = _checked_variant(place, half=device.dtype is not torch.float32)
-    options |= {"use_safetensors": True, "dtype": device.dtype, "output_loading_info": True}
-    module, info = _told(lambda: load(str(place), **options), place)
-    missing = sorted(info["missing_keys"])
-    if missing:
+def _check_unet(unet: Any, text: TextEncoders, model: str) -> None:
+    knows, wants = unet.config.cross_attention_dim, unet.config.addition_embed_type
+    if wants not in (None, "text", "text_time") or not isinstance(knows, int):
         raise EngineError(
-            f"{place} lacks {len(missing)} of its weights ({missing[0]}, ...): "
-            "download the model again"
+            f"{model}: the U-Net wants more than a prompt ({wants}), which this engine cannot "
+            "give: expected Stable Diffusion 1.x, 2.x, XL or a Turbo model"
         )
-    return module
-
-
-def _checked_variant(place: Path, half: bool) -> str | None:
-    """Look into the headers of a component's weights; return the variant to be loaded."""
-    files = sorted(place.glob("*.safetensors"))
-    if not files:
-        pickles = [path.name for path in sorted(place.glob("*")) if path.suffix in _PICKLES]
-        if pickles:
-            raise EngineError(_pickled(f"{place / pickles[0]}"))
+    if (wants == "text_time") != text.pools:
         raise EngineError(
-            f"{place} has no weights: expected diffusion_pytorch_model.safetensors or "
-            "model.safetensors; download the model again"
+            f"{model}: the U-Net and the text encoders are of different models: expected two text "
+            "encoders with an SDXL base or turbo model, one with others"
         )
-    halves = [path for path in files if ".fp16." in path.name]
-    full = [path for path in files if ".fp16." not in path.name and ".non_ema." not in path.name]
-    chosen = halves if halves and (half or not full) else full
-    for path in chosen:
-        check_safetensors(path)
-    return "fp16" if chosen is halves else None
-
-
-def _told(work: Callable[[], Any], what: object) -> Any:
-    """Do a piece of loading; what it raises becomes one line."""
-    try:
-        return work()
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        if is_out_of_memory(error):
-            raise EngineError(out_of_memory(f"loading {what}")) from error
-        lines = " ".join(str(error).split())
+    if knows != text.width:
         raise EngineError(
-            f"{what} cannot be loaded ({lines[:300]}): download the model again, or choose another"
-        ) from error
-
-
-def _pickled(what: str) -> str:
-    return (
-        f"{what} is a pickle, which can run code when it is read, and is refused: choose a model "
-        "with .safetensors weights, or convert it with https://huggingface.co/spaces/safetensors/convert"
-    )
-
-
-def _load_vae(
-    settings: EngineSettings, folder: Path, index: Mapping[str, Any], device: Device, report: Report
-) -> Any:
-    config = read_json(existing(folder, "vae/config.json"))
-    kind = str(config.get("_class_name") or index["vae"][1])
-    if kind == pocket.AUTOENCODER:
-        return pixel_autoencoder.load_autoencoder(folder)
-    if kind not in AUTOENCODERS:
-        raise EngineError(f"{folder}/vae is an {kind}; expected one of {', '.join(AUTOENCODERS)}")
-    if kind == "AutoencoderKL" and settings.use_tiny_vae is not False:
-        tiny = _tiny_vae_folder(settings, folder, report)
-        if tiny is not None:
-            return _load_part(tiny, ".", AutoencoderTiny.from_pretrained, device=device)
-    return _load_part(folder, "vae", AUTOENCODERS[kind].from_pretrained, device=device)
-
-
-def _tiny_vae_folder(settings: EngineSettings, folder: Path, report: Report) -> Path | None:
-    """Where the tiny autoencoder is: next to the model, or on the hub for a model from there."""
-    beside = folder.parent / "taesd"
-    if (beside / "config.json").is_file():
-        return beside
-    if Path(settings.model).expanduser().is_dir() and not settings.use_tiny_vae:
-        return None
-    try:
-        return model_hub.model_folder(TINY_VAE, offline=settings.offline, half=False, report=report)
-    except EngineError as error:
-        if settings.use_tiny_vae:
-            raise
-        logger.warning("the full autoencoder is used, the tiny one would be faster: %s", error)
-        return None
-
-
-# LoRAs -------------------------------------------------------------------------------------------
-
-
-def can_fuse_loras() -> bool:
-    """Whether the package is installed that diffusers fuses LoRAs with."""
-    return find_spec("peft") is not None
-
-
-def chosen_loras(settings: EngineSettings, unet: Any, report: Report) -> dict[str, float]:
-    """The LoRAs to fuse: those asked for, and the one that makes a plain SD 1.5 fast."""
-    loras = dict(settings.loras)
-    of_sd15 = unet.config.cross_attention_dim == 768
-    if settings.use_lcm_lora is None and not can_fuse_loras():
-        return loras
-    plain = not any(_FEW_STEPS.search(name) for name in (settings.model, *loras))
-    wanted = settings.use_lcm_lora
-    if wanted is False or LCM_LORA in loras or not (wanted or (of_sd15 and plain)):
-        return loras
-    if wanted is None and Path(settings.model).expanduser().is_dir():
-        logger.warning(
-            "%s may need many steps: if it is a plain Stable Diffusion 1.5, use the LCM-LoRA "
-            "(use_lcm_lora, or loras %s)",
-            settings.model,
-            LCM_LORA,
+            f"{model}: the U-Net takes prompts of width {knows} and the text encoder makes "
+            f"{text.width}: the parts are of different models"
         )
-        return loras
-    try:
-        model_hub.lora_file(LCM_LORA, offline=settings.offline, report=report)
-    except EngineError as error:
-        if wanted:
-            raise
-        logger.warning("few steps will look poor without the LCM-LoRA: %s", error)
-        return loras
-    return {LCM_LORA: 1.0, **loras}
-
-
-class _LoraReader(StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
-    """The reader of all LoRA layouts, which diffusers has as a part of its pipelines."""
-
-    def __init__(self, unet: Any, text_encoder: Any) -> None:
-        self.unet = unet
-        self.text_encoder = text_encoder
-        self.components = {"unet": unet, "text_encoder": text_encoder}
-        self.hf_device_map = None  # nothing is spread over several devices
-
-    def fuse(self, path: Path, weight: float) -> None:
-        self.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
-        if not self.get_active_adapters():
-            raise ValueError("nothing in it fits the model")
-        self.fuse_lora(lora_scale=weight)
-        self.unload_lora_weights()
-
-
-def _fuse_lora(
-    lora: str, weight: float, unet: Any, text_encoder: Any, settings: EngineSettings, report: Report
-) -> None:
-    path = _lora_path(lora, settings, report)
-    check_safetensors(path)
-    _told(lambda: _LoraReader(unet, text_encoder).fuse(path, weight), f"LoRA {lora}")
-
-
-def _lora_path(lora: str, settings: EngineSettings, report: Report) -> Path:
-    path = Path(lora).expanduser()
-    if path.is_dir():
-        found = sorted(path.glob("*.safetensors"))
-        if len(found) != 1:
-            raise EngineError(
-                f"LoRA {lora}: expected one .safetensors file in the folder, found {len(found)}; "
-                "name the file"
-            )
-        return found[0]
-    if path.suffix in _PICKLES:
-        raise EngineError(_pickled(f"LoRA {lora}"))
-    if path.is_file():
-        return path
-    if model_hub.is_id("/".join(lora.split("/")[:2])) and not path.is_absolute():
-        return model_hub.lora_file(lora, offline=settings.offline, report=report)
-    raise EngineError(f"LoRA {lora}: there is no such file, folder or hub id")
-
-
-# Onto the device ---------------------------------------------------------------------------------
-
-
-def _check_unet(unet: Any, text_encoder: Any, model: str) -> None:
-    knows, says = unet.config.cross_attention_dim, text_encoder.config.hidden_size
-    if unet.config.addition_embed_type not in (None, "text") or not isinstance(knows, int):
+    told_size = (text.pooled_width or 0) + 6 * (unet.config.addition_time_embed_dim or 0)
+    if wants == "text_time" and unet.config.projection_class_embeddings_input_dim != told_size:
         raise EngineError(
-            f"{model}: the U-Net wants more than a prompt (SDXL?), which this engine cannot give: "
-            "expected Stable Diffusion 1.x, 2.x or SD-Turbo"
-        )
-    if knows != says:
-        raise EngineError(
-            f"{model}: the U-Net takes prompts of width {knows} and the text encoder makes {says}: "
-            "the parts are of different models"
+            f"{model}: the U-Net wants other numbers than size and crop (an SDXL refiner?): "
+            "expected an SDXL base or turbo model"
         )
 
 
 def _on_device(module: Any, device: Device) -> None:
     module.eval().requires_grad_(False)
-    _told(lambda: module.to(device.torch, memory_format=torch.channels_last), "the model")
-
-
-def _latent_form(vae: Any, device: Device) -> tuple[int, int]:
-    """Channels of a latent, and how much smaller than the picture it is."""
-    with torch.inference_mode():
-        probe = torch.zeros(1, 3, 64, 64, device=device.torch, dtype=_dtype(vae))
-        latents = encode_picture(vae, probe)
-    return latents.shape[1], 64 // latents.shape[3]
-
-
-def _dtype(module: torch.nn.Module) -> torch.dtype:
-    """The precision of a module's weights; full, if it has none."""
-    return next((weight.dtype for weight in module.parameters()), torch.float32)
-
-
-def encode_picture(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, 3, H, W) in -1..1 to latents (B, C, h, w); equal in, equal out."""
-    encoded = vae.encode(pictures)
-    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    return cast(torch.Tensor, latents)
+    told(lambda: module.to(device.torch, memory_format=torch.channels_last), "the model")
 
 
 def _report(report: Report, text: str, fraction: float) -> None:
     report(Progress("loading", text, fraction))
-
-
-def _sized(folder: Path, part: str) -> str:
-    size = sum(path.stat().st_size for path in (folder / part).glob("*.safetensors"))
-    return f"{part.replace('_', ' ')}, {size / 1e6:.0f} MB"

@@ -27,7 +27,11 @@ _BROKEN_HEADER = (
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The parts of the model; EngineError if it is not one that these engines can run."""
+    """The parts of the model, without those that are said not to be there.
+
+    Raises:
+        EngineError: it is not a model that these engines can run.
+    """
     path = folder / "model_index.json"
     if not path.is_file():
         raise EngineError(
@@ -36,10 +40,11 @@ def read_index(folder: Path) -> dict[str, Any]:
         )
     index = read_json(path)
     pipeline = str(index.get("_class_name", ""))
-    if "XL" in pipeline or "text_encoder_2" in index or "unet" not in index:
+    index = {name: part for name, part in index.items() if part != [None, None]}
+    if not {"unet", "text_encoder"} <= set(index) or "text_encoder_3" in index:
         raise EngineError(
             f"{folder} is made for {pipeline or 'another pipeline'}, which this engine cannot run: "
-            "expected Stable Diffusion 1.x, 2.x or SD-Turbo"
+            "expected Stable Diffusion 1.x, 2.x, XL or a Turbo model"
         )
     return index
 

@@ -24,10 +24,11 @@ from dreamrelay.errors import EngineError
 ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 _SETTINGS = re.compile(
-    r"(model_index|config|((unet|vae|text_encoder|tokenizer|scheduler)/[\w.-]+))\.(json|txt)"
+    r"README\.md|preprocessor_config\.json|"
+    r"(model_index|config|((unet|vae|(text_encoder|tokenizer)(_2)?|scheduler)/[\w.-]+))\.(json|txt)"
 )
 _WEIGHTS = re.compile(
-    r"(?P<stem>((unet|vae|text_encoder)/)?(diffusion_pytorch_model|model))(?P<half>\.fp16)?"
+    r"(?P<stem>((unet|vae|text_encoder(_2)?)/)?(diffusion_pytorch_model|model))(?P<half>\.fp16)?"
     r"(?P<part>-\d+-of-\d+)?\.safetensors"
 )
 
@@ -37,21 +38,25 @@ def is_id(model: str) -> bool:
     return ID.fullmatch(model) is not None and not model.startswith(".")
 
 
-def model_folder(model: str, *, offline: bool, half: bool, report: Report) -> Path:
+def model_folder(
+    model: str, *, offline: bool, half: bool, report: Report, weights: bool = True
+) -> Path:
     """Return the folder of a model of the hub, downloading what is not there yet.
 
     Args:
         half: prefer the weights in half precision.
+        weights: False for settings and tokenizer only.
 
     Raises:
         EngineError: no such model, gated, offline and never downloaded, or the download failed.
     """
-    folder = _downloaded(model)
+    folder = _downloaded(model, weights)
     if folder is not None:
         return folder
     _check_online(model, offline)
     try:
-        wanted = _wanted(HfApi().list_repo_files(model), half)
+        names = HfApi().list_repo_files(model)
+        wanted = _wanted(names, half) if weights else list(filter(_SETTINGS.fullmatch, names))
         for at, name in enumerate(wanted):
             report(Progress("loading", f"downloading {model}: {name}", at / len(wanted)))
             path = Path(hf_hub_download(model, name, tqdm_class=_reporting(report, model, name)))
@@ -101,14 +106,18 @@ def lora_file(model: str, *, offline: bool, report: Report) -> Path:
         raise _explained(model, error) from error
 
 
-def _downloaded(model: str) -> Path | None:
+def _downloaded(model: str, weights: bool) -> Path | None:
     """The folder of a model that is complete on this machine."""
     try:
         folder = Path(snapshot_download(model, local_files_only=True))
     except (LocalEntryNotFoundError, ValueError):
         return None
-    parts = ["unet", "vae", "text_encoder"] if (folder / "model_index.json").exists() else ["."]
-    complete = all(any((folder / part).glob("*.safetensors")) for part in parts)
+    parts = ["."]
+    if (index := folder / "model_index.json").exists():
+        parts = ["unet", "vae", "text_encoder"]
+        parts += ["text_encoder_2"] if '"text_encoder_2"' in index.read_text("utf-8") else []
+    kind = "*.safetensors" if weights else "config.json"
+    complete = all(any((folder / part).glob(kind)) for part in parts)
     return folder if complete else None
 
 

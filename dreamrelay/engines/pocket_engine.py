@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import pocket
-from dreamrelay.engines.batch_engine import BatchEngine, Condition, ModelForm
+from dreamrelay.engines.batch_engine import BatchEngine
 from dreamrelay.engines.clip_tokenizer import ClipTokenizer
+from dreamrelay.engines.condition import Told
+from dreamrelay.engines.control_parameters import wanted_controls
 from dreamrelay.engines.model_folder import (
     check_safetensors,
     existing,
@@ -28,7 +30,9 @@ from dreamrelay.engines.model_folder import (
     read_scheduler,
     read_vocabulary,
 )
+from dreamrelay.engines.model_form import ModelForm
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
+from dreamrelay.engines.prompts import Embedding, Encoded
 from dreamrelay.engines.runtimes import (
     RUNTIMES,
     Graph,
@@ -42,6 +46,9 @@ from dreamrelay.errors import ConfigError, EngineError
 logger = logging.getLogger(__name__)
 
 Latents = NDArray[np.float32]
+
+_PROGRAMS = 6
+"""So many are kept, one for each size and number of rows: each takes a moment to be made."""
 
 _MEMORY_WORDS = ("out of memory", "bad_alloc", "allocate")
 
@@ -71,8 +78,8 @@ class PocketEngine(BatchEngine[PocketModel]):
         self._runtime: Runtime = RUNTIMES[chosen].load()(fast=fast, threads=threads)
         self.device_name = f"cpu, {self._runtime.label}"
         super().__init__(settings)
-        self._programs: dict[int, Program] = {}
-        self._fresh: dict[int, Latents] = {}
+        self._programs: Encoded[tuple[int, ...], Program] = Encoded(self._compiled, _PROGRAMS)
+        self._fresh: dict[tuple[int, int, int], Latents] = {}
         logger.info(
             "acceleration: %s chose %s on %d thread(s)",
             settings.acceleration,
@@ -108,6 +115,7 @@ class PocketEngine(BatchEngine[PocketModel]):
             prediction=noising.prediction,
             half_share=noising.half_share,
             channels=cells.channels,
+            picture_channels=cells.pixel_channels,
             scale=cells.downscale,
             multiple=cells.downscale * 2 ** max(0, levels - 1),
             width=defaults.get("width", width),
@@ -143,27 +151,29 @@ class PocketEngine(BatchEngine[PocketModel]):
 
     def _encode_pixels(self, frames: Sequence[Frame]) -> Latents:  # (m, C, h, w)
         cells = self.model.cells
-        room = self._fresh.get(len(frames))
+        form = (len(frames), *self._padded)
+        room = self._fresh.get(form)
         if room is None:
-            room = self._fresh[len(frames)] = cells.empty(len(frames), *self._padded)
+            self._fresh = {form: cells.empty(*form)}
+            room = self._fresh[form]
         return cells.encode(frames, room)
 
     def _decode_pixels(self, latents: Latents) -> list[Frame]:  # of (m, C, h, w)
         return self.model.cells.decode(latents)
 
     def _predict(
-        self, noisy: Latents, at: NDArray[np.int64], condition: Condition, negatives: int
+        self, noisy: Latents, at: NDArray[np.int64], condition: Told, negatives: int
     ) -> Latents:  # (B, C, h, w)
-        count = len(noisy)
-        program = self._programs.get(count)
-        if program is None:
-            shapes = [noisy.shape, (count,), (count, *self.model.words)]
-            program = self._programs[count] = self.model.unet.program(shapes)
-        return program(noisy, at, condition.rows(count, negatives))
+        told = condition.rows(len(noisy), negatives)
+        return self._programs[noisy.shape](noisy, at, told.tokens)
 
-    def _encode_prompt(self, text: str) -> Latents:  # (1, words, width)
+    def _compiled(self, shape: tuple[int, ...]) -> Program:
+        count = shape[0]
+        return self.model.unet.program([shape, (count,), (count, *self.model.words)])
+
+    def _encode_prompt(self, text: str) -> Embedding:
         model = self.model
-        return model.encode_text(model.tokenizer(text)).astype(np.float32)
+        return Embedding(model.encode_text(model.tokenizer(text)).astype(np.float32))
 
     def _is_out_of_memory(self, error: Exception) -> bool:
         text = str(error).lower()
@@ -193,3 +203,8 @@ def _check(settings: EngineSettings) -> None:
         )
     if settings.loras or settings.use_lcm_lora:
         raise ConfigError("loras: the pocket engine takes none; choose the engine stream-batch")
+    if wanted_controls(settings.controlnets) or settings.ip_adapter:
+        raise ConfigError(
+            "controlnet, ip_adapter: the pocket engine takes none, and there is none for the "
+            "pocket model; choose Stable Diffusion"
+        )

@@ -5,11 +5,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from dreamrelay.codec import Frame
+from dreamrelay.errors import EngineError
 
 Token = TypeVar("Token")
+
+Mask = NDArray[np.uint8]
+"""uint8, H x W: 255 where the picture is shown, 0 where the frame stays, softly between."""
 
 Stage = Literal["loading", "compiling", "warming"]
 
@@ -66,6 +72,17 @@ class EngineSettings:
             fits and can be had.
         parameters: the first patch, over the model's defaults.
         offline: never ask a hub.
+        controlnets: what ControlNets see, ``depth``, ``canny``, ``scribble``, each perhaps with the
+            model to use (``depth=some/model``).
+        depth_model: hub id or folder of the depth estimation; None: the usual one.
+        ip_adapter: hub id, folder or file of an IP-Adapter; None: no image prompts.
+        prompt_pictures: folder of pictures that may be chosen by name as image prompt.
+        profile: what to start from, named after a program that people know; None: the model's own.
+        precision: ``auto``, ``float32``, ``float16`` or ``bfloat16``.
+        processors: of the processors, those that may be chosen, each perhaps with its model
+            (``lightning``, ``standard=some/model``).
+        lightning_weights: hub id or folder with the U-Nets of SDXL-Lightning; None: the usual ones.
+        lightning_steps: for which numbers of steps to load one; empty: 4.
     """
 
     engine: str = "auto"
@@ -81,6 +98,15 @@ class EngineSettings:
     offline: bool = False
     use_lcm_lora: bool | None = None
     use_tiny_vae: bool | None = None
+    controlnets: tuple[str, ...] = ()
+    depth_model: str | None = None
+    ip_adapter: str | None = None
+    prompt_pictures: str | None = None
+    profile: str | None = None
+    precision: str = "auto"
+    processors: tuple[str, ...] = ()
+    lightning_weights: str | None = None
+    lightning_steps: tuple[int, ...] = ()
 
 
 class Engine(ABC):
@@ -96,7 +122,10 @@ class Engine(ABC):
 
     width: int
     height: int
-    """Pixels of the frames that :meth:`infer` takes and returns; known after :meth:`load`."""
+    """Pixels of the frames that :meth:`infer` takes and returns; known after :meth:`load`.
+
+    Where ``width`` and ``height`` are parameters too, they change when these are applied.
+    """
 
     model_name: str
     """What is loaded, for people ("pocket", "stabilityai/sd-turbo")."""
@@ -127,12 +156,14 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def infer(self, frame: Frame, token: Token) -> Result[Token] | None:
+    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
         """Take a frame; return the picture that is ready now, perhaps of an earlier frame.
 
         Args:
             frame: uint8, ``height`` x ``width`` x 3, RGB.
             token: comes back with the picture made from this frame.
+            mask: where this frame's picture is to be shown; elsewhere the frame stays. It stays
+                with its frame: a delayed picture is laid over the frame that it was made from.
 
         Returns:
             None while a stream batch of several steps fills up.
@@ -142,12 +173,43 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def infer_once(self, frame: Frame, patch: Mapping[str, Any]) -> Frame:
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         """Make the picture of this very frame under ``patch``; stream and parameters stay.
 
         Raises:
             ParameterError, EngineError: as above.
         """
+
+    def refer(self, picture: Frame | None) -> None:
+        """Take a picture as image prompt from the next frame on; None: none any more.
+
+        Args:
+            picture: uint8, H x W x 3 of any size.
+
+        Raises:
+            EngineError: this engine takes none, or the picture cannot be used; says what to do.
+        """
+        if picture is not None:
+            raise EngineError("no image prompt here: start the worker with --ip_adapter=...")
+
+    @property
+    def imitates(self) -> bool:
+        """Whether :meth:`refer` takes pictures here; known after :meth:`load`."""
+        return False
+
+    def attend(  # noqa: B027 - an engine that is fast has nothing to show before it is done
+        self, newer: Callable[[], bool], show: Callable[[Frame, Any], None]
+    ) -> None:
+        """Tell a slow engine how it may learn of a newer frame, and where it may show a preview.
+
+        Args:
+            newer: whether a frame waits; from the engine's thread, at any time.
+            show: takes a rough picture, uint8 of the engine's size, and the token of its frame.
+        """
+
+    def control_map(self) -> Frame | None:
+        """What the ControlNet saw for the last picture, for people to look at; None: nothing."""
+        return None
 
     def schema(self) -> dict[str, Any]:
         """The parameters as JSON Schema; the values in force stand as defaults.

@@ -35,27 +35,45 @@ def timesteps(parameters: StreamBatchParameters, training_steps: int) -> tuple[i
     """The timesteps of the denoising steps, the noisiest first.
 
     ``t_index_list`` picks from the schedule of 50 that latent consistency models are made for
-    ([999, 979, ..., 19] of 1000). Without it the steps are spread evenly below ``strength``.
+    ([999, 979, ..., 19] of 1000). Without it the steps are spread evenly below ``strength``; a
+    picture made from nothing starts at the top.
     """
     if parameters.t_index_list is not None:
         stride = training_steps // SCHEDULE_LENGTH
         return tuple(stride * (SCHEDULE_LENGTH - index) - 1 for index in parameters.t_index_list)
-    top, count = (training_steps - 1) * parameters.strength, parameters.num_inference_steps
+    count = parameters.num_inference_steps
+    strength = 1.0 if parameters.input_mode == "text" else parameters.strength
     # Nothing was trained at 0, and noise of no strength cannot be divided by.
+    if parameters.renoise == "ode":
+        # Where those models were trained, [999, 749, 499, 249] for four steps: "trailing".
+        top = training_steps * strength
+        return tuple(max(1, round(top * (1 - step / count)) - 1) for step in range(count))
+    top = (training_steps - 1) * strength
     return tuple(max(1, round(top * (1 - step / count))) for step in range(count))
 
 
-def schedule(steps: Sequence[int], alphas: Vector, half_share: float | None = None) -> Schedule:
+def schedule(
+    steps: Sequence[int],
+    alphas: Vector,
+    half_share: float | None = None,
+    *,
+    consistent: bool = True,
+) -> Schedule:
     """The numbers of ``steps`` (timesteps) under a model's ``alphas``.
 
     What goes out is mixed of what the model says and of what it saw. Latent consistency models have
     a rule of their own, which matters close to timestep 0 only. A model of pixels names a timestep
     instead, ``half_share``, at which half of what goes out is what it saw, next to no noise being
     on that: so strength 0 is the frame itself, to its last detail, and more leads away from it
-    without a jump.
+    without a jump. Others (not ``consistent``) have no such rule: all that goes out is what they
+    say.
     """
     at = np.asarray(steps, dtype=np.int64)  # (n,)
-    if half_share is None:
+    skip: NDArray[np.floating[Any]]  # (n,)
+    if half_share is None and not consistent:
+        skip = np.zeros(len(at))
+        out = 1 - skip
+    elif half_share is None:
         scaled = TIMESTEP_SCALING * at
         skip = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
         out = scaled / np.sqrt(scaled**2 + SIGMA_DATA**2)

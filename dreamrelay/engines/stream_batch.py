@@ -6,7 +6,7 @@ This module moves pixels and prompts in and out. What all such engines share is 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -15,75 +15,238 @@ import torch
 from numpy.typing import NDArray
 
 from dreamrelay.codec import Frame
-from dreamrelay.engines.batch_engine import BatchEngine, Condition
+from dreamrelay.engines.accelerate import (
+    BAKED,
+    BUILT,
+    Builder,
+    choose,
+    compiling,
+    with_openvino,
+)
+from dreamrelay.engines.batch_engine import BatchEngine
+from dreamrelay.engines.condition import Flight, Told
 from dreamrelay.engines.devices import (
     choose_device,
     free_memory,
     is_out_of_memory,
     use_cores_sparingly,
 )
-from dreamrelay.engines.loading import LoadedModel, can_fuse_loras, encode_picture, load_model
+from dreamrelay.engines.diffusion_parameters import DiffusionParameters
+from dreamrelay.engines.forward import Forward
+from dreamrelay.engines.guides import Guide, GuidedStream, Guides
+from dreamrelay.engines.loading import LoadedModel, load_model
+from dreamrelay.engines.loras import can_read_loras, short_names
+from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.ports import EngineSettings, Report
-from dreamrelay.errors import ConfigError, MissingExtra
+from dreamrelay.engines.prompts import Embedding
+from dreamrelay.engines.tensorrt import building
+from dreamrelay.errors import EngineError, MissingExtra, ParameterError
 
 logger = logging.getLogger(__name__)
 
 
 class StreamBatchEngine(BatchEngine[LoadedModel]):
-    """Stable Diffusion 1.x, 2.x, SD-Turbo or the pocket model as a stream batch."""
+    """Stable Diffusion 1.x, 2.x, XL, a Turbo model or the pocket model as a stream batch."""
 
     name: ClassVar[str] = "stream-batch"
+    parameters_type: ClassVar[type[StreamBatchParameters]] = DiffusionParameters
     xp: ClassVar[Any] = torch
 
     def __init__(self, settings: EngineSettings) -> None:
         _check(settings)
-        self._device = choose_device(settings.device, fast=settings.acceleration == "auto")
+        self._device = choose_device(
+            settings.device,
+            # OpenVINO chooses for itself, of weights in full precision.
+            fast=settings.acceleration not in ("none", "openvino"),
+            precision=settings.precision,
+        )
+        self._acceleration = choose(settings.acceleration, self._device.torch)
         self.device_name = self._device.name
+        self._loras = short_names(settings.loras)
+        self._guided = GuidedStream(settings)
+        self._guide: Guide | None = None  # of the last picture
         super().__init__(settings)
 
     def _load_model(self, report: Report) -> LoadedModel:
-        if self._settings.acceleration == "auto":
+        wanted, chosen = self._settings.acceleration, self._acceleration
+        if wanted == "auto":
             precision = str(self._device.dtype).removeprefix("torch.")
-            logger.info("acceleration: auto chose %s on %s", precision, self.device_name)
+            logger.info("acceleration: auto: %s, %s on %s", chosen, precision, self.device_name)
         if self._device.torch.type == "cpu":
             use_cores_sparingly()
-        return load_model(self._settings, self._device, report)
+        # A compiled U-Net cannot bear layers that come and go beside its own.
+        fused = chosen in BUILT
+        model = load_model(self._settings, self._device, report, fuse_at_once=fused)
+        steps = len(model.alphas)
+        model.guides = Guides(self._settings, model.unet, steps, self._device, report)
+        model.forward = Forward(model, chosen, self._builder(), by_hand=wanted != "auto")
+        return model
+
+    def _builder(self) -> Builder | None:
+        """Makes the faster forms of the acceleration that was chosen."""
+        settings = self._settings
+        match self._acceleration:
+            case "compile":
+                return compiling(self._device.torch)
+            case "tensorrt":
+                return building(settings.model, settings.loras, self.device_name)
+            case "openvino":
+                return with_openvino(exact=settings.precision == "float32")
+        return None
+
+    def _warm_up(self, report: Report) -> None:
+        super()._warm_up(report)
+        self._calls.finish(report)
+
+    @property
+    def _calls(self) -> Forward:
+        forward = self.model.forward
+        assert forward is not None
+        return forward
+
+    # ControlNets and image prompts ---------------------------------------------------------------
+
+    def _take(self, model: LoadedModel) -> None:
+        assert model.guides is not None
+        super()._take(model)
+        self._guided.begin(model.guides)
+        try:
+            self._guided.check(self._diffusion(self._parameters))
+        except ParameterError as error:
+            raise EngineError(f"parameters: {error}") from error
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._guided.forget()
+        self._guide = None
+
+    def close(self) -> None:
+        super().close()
+        self._guided.close()
+
+    def _see(
+        self, frames: Sequence[Frame], parameters: StreamBatchParameters, alone: bool
+    ) -> Sequence[Any] | None:
+        stays = parameters.prompt_follows_frame
+        return self._guided.see(frames, self._diffusion(parameters), alone=alone, stays=stays)
+
+    def _hand_in(self, pictures: Sequence[Frame], flights: Sequence[Flight]) -> None:
+        super()._hand_in(pictures, flights)
+        self._guide = flights[-1].seen
+
+    def control_map(self) -> Frame | None:
+        sight = None if self._guide is None else self._guide.sight
+        return None if sight is None else sight.picture()
+
+    @property
+    def imitates(self) -> bool:
+        return self._guided.imitates
+
+    def refer(self, picture: Frame | None) -> None:
+        self._guided.refer(picture)
+
+    @staticmethod
+    def _diffusion(parameters: StreamBatchParameters) -> DiffusionParameters:
+        assert isinstance(parameters, DiffusionParameters)
+        return parameters
+
+    # LoRAs ---------------------------------------------------------------------------------------
+
+    def _absent(self) -> Mapping[str, str]:
+        absent = {**super()._absent(), **self._guided.absent()}
+        if not self._loras:
+            absent["loras"] = "start the worker with --lora=name:scale"
+        elif self._acceleration in BAKED:
+            built = f"what {self._acceleration} has built holds its LoRAs"
+            absent["loras"] = f"{built}; start the worker with --acceleration=compile or sdpa"
+        return absent
+
+    def _checked(
+        self, current: StreamBatchParameters, patch: Mapping[str, Any]
+    ) -> StreamBatchParameters:
+        changed = super()._checked(current, patch)
+        self._guided.check(self._diffusion(changed))
+        names = list(self._loras.values())
+        unknown = [name for name in self._scales(changed) if name not in names]
+        if unknown and "loras" in patch:
+            expected = f"expected names among {', '.join(names)}"
+            raise ParameterError({"loras": f"{expected}, got {unknown[0]:.60}"})
+        return changed
+
+    def _tune(self, parameters: StreamBatchParameters) -> None:
+        self.model.loras.use(self._scales(parameters))
+        self._calls.acceleration.take_up()
+
+    def _encoder_state(self) -> Hashable:
+        loras = self.model.loras
+        return tuple(loras.scales.items()) if loras.of_text else ()
+
+    def _scales(self, parameters: StreamBatchParameters) -> dict[str, float]:
+        """Of each LoRA that is to act."""
+        loras = self._diffusion(parameters).loras
+        if loras is None:
+            return {self._loras[lora]: scale for lora, scale in self._settings.loras.items()}
+        return {lora.name: lora.scale for lora in loras}
+
+    def schema(self) -> dict[str, Any]:
+        schema = super().schema()
+        for name, values in self._guided.choices().items():
+            schema["properties"].get(name, {})["enum"] = values
+        loras = schema["properties"].get("loras")
+        if loras is not None:
+            items = loras["anyOf"][0]["items"]
+            items["properties"]["name"]["enum"] = list(self._loras.values())
+        return schema
+
+    def counters(self) -> dict[str, float]:
+        return {**super().counters(), **self._guided.counters()}
+
+    # One call of the model -----------------------------------------------------------------------
 
     def _encode_pixels(self, frames: Sequence[Frame]) -> torch.Tensor:  # (m, C, h, w)
         model = self.model
         pixels = torch.from_numpy(np.stack(frames)).to(self._device.torch)  # (m, H, W, 3)
         # Seen as (m, 3, H, W), which is channels-last already.
         pictures = (pixels.to(model.vae_dtype) / 127.5 - 1).permute(0, 3, 1, 2)
-        return encode_picture(model.vae, pictures).float() * model.vae.config.scaling_factor
+        return self._calls.encode(pictures).float() * model.vae.config.scaling_factor
 
     def _decode_pixels(self, latents: torch.Tensor) -> list[Frame]:  # of (m, C, h, w)
         model = self.model
         scaled = (latents / model.vae.config.scaling_factor).to(model.vae_dtype)
-        pictures = model.vae.decode(scaled).sample.float()  # (m, 3, H, W) in -1..1
+        pictures = self._calls.decode(scaled).float()  # (m, 3, H, W) in -1..1
         pixels = (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
     def _predict(
-        self, noisy: torch.Tensor, at: torch.Tensor, condition: Condition, negatives: int
+        self, noisy: torch.Tensor, at: torch.Tensor, condition: Told, negatives: int
     ) -> torch.Tensor:  # (B, C, h, w)
         rows = noisy.to(self._device.dtype).contiguous(memory_format=torch.channels_last)
-        context = condition.rows(len(noisy), negatives)
-        unet = self.model.unet
-        said: torch.Tensor = unet(rows, at, encoder_hidden_states=context, return_dict=False)[0]
+        count, model = len(noisy), self.model
+        told = condition.rows(count, negatives)
+        guides = [None if seat is None else seat.seen for seat in condition.seats(count, negatives)]
+        unwanted = condition.unwanted(count, negatives)
+        added = self._added(told, count)
+        assert model.guides is not None
+        options = model.guides.options(rows, at, told.tokens, added, guides, unwanted)
         # The steps are computed in full precision: dividing by a small signal eats bits.
-        return said.float()
+        return self._calls.unet(rows, at, options).float()
 
-    def _encode_prompt(self, text: str) -> torch.Tensor:  # (1, words, width)
+    def _added(self, told: Embedding, rows: int) -> dict[str, torch.Tensor] | None:
+        """What the U-Net is told beside the words."""
+        if not self.model.tells_size:
+            return None
+        height, width = self._padded
+        # Of the original, where its upper left corner was cut, and of the picture wanted.
+        size = torch.tensor([height, width, 0, 0, height, width], dtype=self._device.dtype)
+        sizes = size.to(self._device.torch).expand(rows, -1)  # (B, 6)
+        return {"text_embeds": told.pooled, "time_ids": sizes}
+
+    def _encode_prompt(self, text: str) -> Embedding:
         model = self.model
-        ids = model.tokenizer(
-            text,
-            padding="max_length",
-            max_length=model.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        embedding: torch.Tensor = model.text_encoder(ids.to(self._device.torch))[0]
-        return embedding.to(self._device.dtype)
+        return model.text.plain(text) if model.straight else model.text.weighted(text)
+
+    def _unwanted(self, text: str, embedding: Embedding) -> Embedding:
+        return embedding * 0.0 if self.model.nothing_is_zero and not text.strip() else embedding
 
     def _placed(self, values: NDArray[Any]) -> torch.Tensor:
         placed = torch.from_numpy(values).to(self._device.torch)
@@ -98,6 +261,9 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     def _is_out_of_memory(self, error: Exception) -> bool:
         return is_out_of_memory(error)
 
+    def _make_do(self) -> str | None:
+        return None if self._model is None else self._calls.make_do()
+
     def _free_memory(self) -> None:
         if self._device.torch.type != "cpu":
             free_memory()
@@ -105,11 +271,5 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
 
 def _check(settings: EngineSettings) -> None:
     """Refuse what cannot work before anything is loaded."""
-    if settings.acceleration not in ("auto", "none"):
-        raise ConfigError(
-            f"acceleration: the stream-batch engine has no {settings.acceleration!r} yet; "
-            "expected auto or none (plain torch in full precision on the CPU, half on a GPU); "
-            "openvino and onnx are the pocket engine's"
-        )
-    if (settings.loras or settings.use_lcm_lora) and not can_fuse_loras():
+    if (settings.loras or settings.use_lcm_lora) and not can_read_loras():
         raise MissingExtra("a LoRA", "worker")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dreamrelay.codec import Frame
+from dreamrelay.codec import Frame, resize
 from dreamrelay.engines import Engine, EngineSettings, open_engine
 from dreamrelay.errors import EngineError, ParameterError
 from tests.engines.pictures import moving_frames, noise_frame
@@ -23,15 +23,19 @@ SLOW = settings(deadline=None, suppress_health_check=list(HealthCheck))
 Open = Callable[..., Engine]
 
 
-@pytest.fixture(scope="module", params=["tiny-sd15", "tiny-pocket", "tiny-pocket-onnx", "pocket"])
+@pytest.fixture(
+    scope="module",
+    params=["tiny-sd15", "tiny-package", "tiny-pocket", "tiny-pocket-onnx", "pocket"],
+)
 def open_loaded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Open]:
     """Open and load a fresh engine, with the given first parameters."""
     folder = tmp_path_factory.mktemp("conformance") / request.param
     model, name, acceleration = "pocket", "auto", "none"
-    if request.param == "tiny-sd15":
+    if request.param in ("tiny-sd15", "tiny-package"):
         model = str(save_model(folder, "sd15"))
+        name = "streamdiffusion" if request.param == "tiny-package" else "auto"
     elif request.param.startswith("tiny-pocket"):
         model, name = str(pocket_folder()), "pocket"
         acceleration = "onnx" if request.param.endswith("onnx") else "none"
@@ -64,7 +68,7 @@ def shared(open_loaded: Open) -> Engine:
 
 
 def schema_of(engine: Engine) -> dict[str, Any]:
-    return engine.parameters_type.model_json_schema()
+    return engine.schema()
 
 
 def values_of(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
@@ -76,6 +80,8 @@ def values_of(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
     match schema["type"]:
         case "number":
             return st.floats(schema["minimum"], schema["maximum"])
+        case "integer" if "multipleOf" in schema:
+            return st.sampled_from([SIDE - 8, SIDE, SIDE + 8])
         case "integer":
             # Few steps, else the tests take for ever.
             return st.integers(schema["minimum"], min(schema["maximum"], 4))
@@ -93,6 +99,23 @@ def values_of(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
             items = st.integers(schema["items"]["minimum"], schema["items"]["maximum"])
             return st.lists(items, min_size=1, max_size=3, unique=True).map(sorted)
     return st.none()
+
+
+def sized(engine: Engine, frames: list[Frame]) -> list[Frame]:
+    """The frames as large as the engine takes them."""
+    return [resize(frame, engine.width, engine.height, "stretch") for frame in frames]
+
+
+HISTORY = {
+    "enable_similar_image_filter": False,
+    "transition_frames": 0,
+    "follow_motion": "off",
+    "latent_feedback": 0.0,
+    "output_feedback": 0.0,
+    "image_loopback": False,
+    "smoothing": 0.0,
+}
+"""With these a picture depends on its own frame only, not on what was before."""
 
 
 def patches_for(engine: Engine) -> st.SearchStrategy[dict[str, Any]]:
@@ -266,6 +289,16 @@ LIVE: dict[str, dict[str, Any]] = {
     "guidance": {"guidance_scale": 3.0, "cfg_type": "self"},
     "delta": {"delta": 0.3, "guidance_scale": 2.0, "cfg_type": "initialize"},
     "no noise": {"do_add_noise": False},
+    "ode": {"renoise": "ode", "num_inference_steps": 3},
+    "a blend on an arc": {
+        "prompts": [{"text": "the sea", "weight": 1.0}, {"text": "red", "weight": 0.5}],
+        "prompt_interpolation": "slerp",
+        "guidance_scale": 2.0,
+    },
+    "seeds": {"seeds": [{"seed": 1, "weight": 1.0}, {"seed": 5, "weight": 2.0}]},
+    "morph": {"prompt": "the blue sea", "transition_frames": 3, "guidance_scale": 2.0},
+    "prompt with its frame": {"prompt": "red", "prompt_follows_frame": True},
+    "from nothing": {"input_mode": "text"},
 }
 
 
@@ -298,21 +331,86 @@ def test_any_changes_end_where_a_fresh_engine_begins(open_loaded: Open, shared: 
     frames = moving_frames(6)
     live = open_loaded()
 
-    @settings(SLOW, max_examples=4)
+    @settings(SLOW, max_examples=6)
     @given(st.lists(patches_for(shared), min_size=1, max_size=3))
     def check(patches: list[dict[str, Any]]) -> None:
         for patch in patches:
             live.apply(patch)
-            live.infer(frames[0], 0)
-            live.infer(frames[1], 1)
-        live.apply({"enable_similar_image_filter": False})
+            for at, frame in enumerate(sized(live, frames[:2])):
+                result = live.infer(frame, at)
+                assert result is not None
+                assert result.frame.shape == (live.height, live.width, 3), "no picture is bad"
+        live.apply({name: value for name, value in HISTORY.items() if name in live.parameters})
         fresh = open_loaded(live.parameters)
-        for at, frame in enumerate(frames):
+        assert (fresh.width, fresh.height) == (live.width, live.height)
+        after = sized(live, frames)
+        for at, frame in enumerate(after):
             live.infer(frame, at)
-        assert_alike(picture_of(live, frames[-1:], 6), picture_of(fresh, frames))
+        assert_alike(picture_of(live, after[-1:], 6), picture_of(fresh, after))
         fresh.close()
 
     check()
+
+
+def test_the_same_changes_at_the_same_frames_make_the_same_pictures(
+    open_loaded: Open, shared: Engine
+) -> None:
+    frames = moving_frames(5)
+    one, other = open_loaded(), open_loaded()
+
+    @settings(SLOW, max_examples=4)
+    @given(st.lists(patches_for(shared), min_size=1, max_size=3))
+    def check(patches: list[dict[str, Any]]) -> None:
+        for patch in patches:
+            one.apply(patch)
+            other.apply(patch)
+            for at, frame in enumerate(sized(one, frames)):
+                left, right = one.infer(frame, at), other.infer(frame, at)
+                assert left is not None
+                assert right is not None
+                assert (left.token, left.repeated) == (right.token, right.repeated)
+                np.testing.assert_array_equal(left.frame, right.frame)
+
+    check()
+
+
+# Masks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_each_picture_is_laid_over_its_own_frame_with_its_own_mask(
+    open_loaded: Open, steps: int
+) -> None:
+    engine = open_loaded({"num_inference_steps": steps, "cfg_type": "none"})
+    frames = [noise_frame(at, SIDE, SIDE) for at in range(6)]
+    memory, mask = np.empty_like(frames[0]), np.empty((SIDE, SIDE), np.uint8)
+    for token, frame in enumerate(frames):
+        memory[:] = frame  # the owner of frame and mask uses them again
+        mask[:] = 0
+        mask[8 * token : 8 * token + 8] = 255
+        result = engine.infer(memory, token, mask)
+        assert result is not None
+        due = frames[result.token]
+        band = slice(8 * result.token, 8 * result.token + 8)
+        picture = engine.infer_once(due, {})
+        assert_alike(result.frame[band], picture[band])
+        outside = np.ones((SIDE, SIDE), bool)
+        outside[band] = False
+        np.testing.assert_array_equal(result.frame[outside], due[outside])
+    assert result is not None
+    assert result.token == len(frames) - steps
+    np.testing.assert_array_equal(
+        engine.infer_once(frames[0], {}, np.zeros((SIDE, SIDE), np.uint8)), frames[0]
+    )
+
+
+def test_a_mask_of_another_form_is_refused_and_costs_nothing_else(shared: Engine) -> None:
+    for wrong in (np.zeros((SIDE, SIDE, 1), np.uint8), np.zeros((8, 8), np.uint8)):
+        with pytest.raises(EngineError, match=f"expected a mask of {SIDE}x{SIDE} uint8"):
+            shared.infer(noise_frame(0), 0, wrong)
+        with pytest.raises(EngineError, match="expected a mask"):
+            shared.infer_once(noise_frame(0), {}, wrong)
+    assert shared.infer(noise_frame(1), 1) is not None
 
 
 # Single pictures ---------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from numpy.typing import NDArray
 
-from dreamrelay.engines import batch_engine
-from dreamrelay.engines.parameters import StreamBatchParameters
+from dreamrelay.engines import noise
+from dreamrelay.engines.denoise import State
 from dreamrelay.engines.ports import EngineSettings
 from dreamrelay.engines.stream_batch import StreamBatchEngine
 from tests.engines.pictures import moving_frames
@@ -50,7 +50,8 @@ class Pair:
         yield from (stream.latent(frame) for frame in moving_frames(frames))
 
     def ours(self, t_index_list: list[int], frames: int, **parameters: Any) -> Iterator[Latents]:
-        patch = {**PROMPTS, **VALUES, **parameters, "t_index_list": t_index_list}
+        patch = {**PROMPTS, **VALUES, "do_add_noise": True, **parameters}
+        patch["t_index_list"] = t_index_list
         self.engine.apply(patch)
         self.engine.stream.clear()
         for at, frame in enumerate(moving_frames(frames)):
@@ -81,7 +82,7 @@ def noise_of_torch() -> Iterator[None]:
         return noise
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_engine, "seeded_noise", draw)
+        patch.setattr(noise, "seeded_noise", draw)
         yield
 
 
@@ -140,6 +141,98 @@ def test_same_latents_with_several_frames_a_call(tmp_path: Path, cfg_type: str) 
         assert difference(ours, stream.latent(left, right)) < TOLERANCE
 
 
+@pytest.mark.parametrize("cfg_type", CFG_TYPES)
+def test_same_latents_from_nothing_but_the_prompt(pairs: dict[str, Pair], cfg_type: str) -> None:
+    pair, t_index_list = pairs["sd15"], [0, 16, 32]
+    stream = Upstream(pair.pipeline, t_index_list, cfg_type=cfg_type)
+    stream.prepare(**PROMPTS, **VALUES)  # type: ignore[arg-type]
+    theirs = [stream.latent_of_nothing() for _ in range(5)]
+    ours = list(pair.ours(t_index_list, 5, cfg_type=cfg_type, input_mode="text"))
+    pair.engine.apply({"input_mode": "video"})
+    for one, other in zip(ours[2:], theirs[2:], strict=True):
+        assert difference(one, other) < TOLERANCE
+
+
+def test_same_latents_of_a_prompt_that_changes_on_the_way(pairs: dict[str, Pair]) -> None:
+    pair, t_index_list, frames = pairs["sd21"], [22, 32, 45], moving_frames(9)
+    stream = Upstream(pair.pipeline, t_index_list, cfg_type="self")
+    stream.prepare(**PROMPTS, **VALUES)  # type: ignore[arg-type]
+    patch = {"cfg_type": "self", "t_index_list": t_index_list, "do_add_noise": True}
+    pair.engine.apply({**PROMPTS, **VALUES, **patch})
+    pair.engine.stream.clear()
+    for at, frame in enumerate(frames):
+        if at == 5:
+            stream.stream.update_prompt("the blue sea")
+            pair.engine.apply({"prompt": "the blue sea"})
+        expected = stream.latent(frame)
+        pair.engine.infer(frame, at)
+        if at >= 2:
+            ours = pair.engine.stream.latents[-1:].numpy()
+            assert difference(ours, expected) < TOLERANCE, at
+
+
+def test_guidance_of_one_is_none(pairs: dict[str, Pair]) -> None:
+    # With full and initialize the package cannot.
+    pair, cfg_type = pairs["sd15"], "self"
+    stream = Upstream(pair.pipeline, [22, 45], cfg_type=cfg_type)
+    stream.prepare(**PROMPTS, **{**VALUES, "guidance_scale": 1.0})  # type: ignore[arg-type]
+    theirs = [stream.latent(frame) for frame in moving_frames(4)]
+    ours = list(pair.ours([22, 45], 4, cfg_type=cfg_type, guidance_scale=1.0))
+    for one, other in zip(ours[1:], theirs[1:], strict=True):
+        assert difference(one, other) < TOLERANCE
+
+
+@pytest.mark.parametrize("do_add_noise", [True, False])
+def test_same_latents_one_step_after_the_other(
+    tmp_path: Path, do_add_noise: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without its batch the package can do without guidance only, and draws new noise every time;
+    # here it gets that of the seed. Other sides than 64, too.
+    t_index_list = [10, 22, 45]
+    pair = Pair.of(
+        save_model(tmp_path),
+        use_denoising_batch=False,
+        width=96,
+        height=72,
+        parameters={
+            **PROMPTS,
+            **VALUES,
+            "cfg_type": "none",
+            "t_index_list": t_index_list,
+            "do_add_noise": do_add_noise,
+        },
+    )
+    engine, seen = pair.engine, []
+    decode = engine.decode
+
+    def watched(latents: torch.Tensor) -> Any:
+        seen.append(latents.numpy())
+        return decode(latents)
+
+    monkeypatch.setattr(engine, "decode", watched)
+    stream = Upstream(
+        pair.pipeline,
+        t_index_list,
+        cfg_type="none",
+        do_add_noise=do_add_noise,
+        use_denoising_batch=False,
+        width=96,
+        height=72,
+    )
+    stream.prepare(**PROMPTS, **VALUES)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        eps = engine.plan(engine.parameters_type(**engine.parameters), frames=1).rows.eps
+    stream.stream.init_noise = eps.clone()
+    for frame in moving_frames(2, 96, 72):
+        stream.stream.init_noise = eps.clone()
+        drawn = iter(eps[1:].split(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "randn_like", lambda *_, drawn=drawn, **__: next(drawn))
+            theirs = stream.latent(frame)
+        engine.infer(frame, 0)
+        assert difference(seen[-1], theirs) < TOLERANCE
+
+
 def test_one_step_of_self_guidance_does_not_feed_back(pairs: dict[str, Pair]) -> None:
     # The package lets the stock noise of a frame into the next one when there is one step only: it
     # grows with every frame. With its rule our step gives its latents; without it stays finite.
@@ -148,13 +241,13 @@ def test_one_step_of_self_guidance_does_not_feed_back(pairs: dict[str, Pair]) ->
     ours = list(pair.ours([0], 7, cfg_type="self"))
     engine = pair.engine
     with torch.inference_mode():
-        plan = engine.plan(StreamBatchParameters(**engine.parameters), frames=1)
+        plan = engine.plan(engine.parameters_type(**engine.parameters), frames=1)
         rows = plan.rows
         stock = torch.zeros_like(rows.eps)
         for frame, expected in zip(moving_frames(7), theirs, strict=True):
             residual = (stock - rows.eps) * rows.noise / rows.signal
-            clean, residual = engine.denoiser.step(plan, rows, engine.encode([frame]), residual)
-            stock = rows.eps + residual
-            assert difference(clean.numpy(), expected) < TOLERANCE
+            state = engine.denoiser.step(plan, rows, State(engine.encode([frame]), residual))
+            stock = rows.eps + state.residual
+            assert difference(state.clean.numpy(), expected) < TOLERANCE
     assert np.abs(theirs[-1]).max() > 1e4 * np.abs(theirs[0]).max()
     assert np.abs(ours[-1]).max() < 2 * np.abs(ours[0]).max()

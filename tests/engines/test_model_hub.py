@@ -104,7 +104,7 @@ def test_downloads_settings_and_safetensors_in_one_precision(hub: Hub, half: boo
         "vae/diffusion_pytorch_model.safetensors",
     ]
     assert [name for name in hub.downloaded if not name.endswith(".safetensors")] == [
-        name for name in SD15 if name.endswith((".json", ".txt"))
+        name for name in SD15 if name.endswith((".json", ".txt", ".md"))
     ]
     texts = [report.text for report in reports]
     assert "downloading some/model: model_index.json" in texts

@@ -59,8 +59,9 @@ def assert_alike(one: Any, other: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"acceleration": "tensorrt"}, "has no 'tensorrt' yet; expected auto or none"),
-        ({"width": 100}, "width: expected a multiple of 8 from 8 to 4096, got 100"),
+        ({"acceleration": "warp"}, "acceleration: expected one of auto, none, sdpa, xformers"),
+        ({"device": "cpu", "acceleration": "tensorrt"}, "tensorrt needs a CUDA card"),
+        ({"width": 100}, "width: expected a multiple of 8 from 8 to 2048, got 100"),
         ({"height": 0}, "height: expected a multiple of 8"),
         ({"frame_buffer_size": 0}, "frame_buffer_size: expected 1..16, got 0"),
         ({"device": "tpu"}, "device: expected one of auto, cuda, mps, cpu, got 'tpu'"),
@@ -76,7 +77,7 @@ def test_wrong_settings_are_refused_before_anything_is_loaded(
 
 
 def test_loras_need_a_package_that_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_batch, "can_fuse_loras", lambda: False)
+    monkeypatch.setattr(stream_batch, "can_read_loras", lambda: False)
     with pytest.raises(MissingExtra, match=r'pip install "dreamrelay\[worker\]"'):
         StreamBatchEngine(EngineSettings(loras={"a.safetensors": 1.0}))
     StreamBatchEngine(EngineSettings())
@@ -283,12 +284,14 @@ class Failing:
 
     def __init__(self, engine: StreamBatchEngine) -> None:
         self.error: Exception | None = None
+        self.heard: list[int] = []
         self._unet = engine.model.unet
         engine.model.unet = self
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if self.error is not None:
             raise self.error
+        self.heard.append(len(arguments[0]))
         return self._unet(*arguments, **options)
 
 
@@ -315,9 +318,7 @@ def test_out_of_memory_costs_a_frame_and_not_the_engine(
     for at in range(4):
         engine.infer(frames[at], at)
     unet.error = error
-    with pytest.raises(
-        EngineError, match=r"out of memory while computing 1 frame.* choose a smaller"
-    ):
+    with pytest.raises(EngineError, match=r"out of memory while computing 1 frame.* from now on"):
         engine.infer(frames[4], 4)
     with pytest.raises(EngineError, match="out of memory"):
         engine.infer_once(frames[4], {})
@@ -327,6 +328,31 @@ def test_out_of_memory_costs_a_frame_and_not_the_engine(
     assert results[1] is not None
     assert_alike(results[1].frame, engine.infer_once(frames[5], {}))
     assert engine.counters()["frames_failed"] == 2
+
+
+@pytest.mark.parametrize("vae", ["tiny", "full"])
+def test_little_memory_is_answered_by_smaller_pieces_and_then_refused(
+    tmp_path: Path, vae: Any
+) -> None:
+    engine = load(save_model(tmp_path / "model", "sd15", vae), {"num_inference_steps": 3})
+    engine.apply({"width": 384, "height": 320, "cfg_type": "full", "guidance_scale": 2.0})
+    unet = Failing(engine)
+    rows: list[int] = []
+    frame = noise_frame(0, 384, 320)
+    before = engine.infer_once(frame, {})
+    for way in ("one after the other", "in tiles", "choose a smaller size"):
+        unet.error = MemoryError()
+        with pytest.raises(EngineError, match=way):
+            engine.infer(frame, 0)
+        unet.error = None
+        unet.heard = rows
+        result = engine.infer(frame, 1)
+        assert result is not None
+        assert set(rows) == {1}, "one row a call"
+        # Tiles see less of what is around them.
+        far = np.abs(result.frame.astype(int) - before)
+        assert far.mean() <= (0.1 if way == "one after the other" else 12)
+    assert engine.counters()["frames_failed"] == 3
 
 
 def test_out_of_memory_at_the_first_frame(folder: Path) -> None:

@@ -12,14 +12,16 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from diffusers.schedulers import EulerDiscreteScheduler, PNDMScheduler
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-Kind = Literal["sd15", "sd21"]
+Kind = Literal["sd15", "sd21", "sdxl"]
 Vae = Literal["tiny", "full"]
 
 GOLDEN = Path(__file__).parent / "golden"
 PIXELS = 64
 WIDTH = 32  # of the prompts' embeddings
+WIDTH_2 = 24  # of those of SDXL's second text encoder
+POOLED = 16  # of what SDXL is told of the prompt as a whole
 WORDS = ("a", "cat", "dog", "red", "blue", "green", "city", "sea", "in", "the", "of", "painting")
 
 
@@ -32,11 +34,9 @@ def save_model(folder: Path, kind: Kind = "sd15", vae: Vae = "tiny", seed: int =
     unet(kind).save_pretrained(folder / "unet")
     autoencoder(vae).save_pretrained(folder / "vae")
     scheduler(kind).save_pretrained(folder / "scheduler")
-    index = {
+    index: dict[str, Any] = {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": "0.42.1",
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
         "feature_extractor": [None, None],
         "scheduler": ["diffusers", type(scheduler(kind)).__name__],
         "text_encoder": ["transformers", "CLIPTextModel"],
@@ -44,6 +44,17 @@ def save_model(folder: Path, kind: Kind = "sd15", vae: Vae = "tiny", seed: int =
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderTiny" if vae == "tiny" else "AutoencoderKL"],
     }
+    if kind == "sdxl":
+        save_tokenizer(folder / "tokenizer_2")
+        text_encoder(second=True).save_pretrained(folder / "text_encoder_2")
+        index |= {
+            "_class_name": "StableDiffusionXLPipeline",
+            "force_zeros_for_empty_prompt": True,
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        }
+    else:
+        index |= {"requires_safety_checker": False, "safety_checker": [None, None]}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
     return folder
 
@@ -114,8 +125,19 @@ def _save_json(path: Path, value: Any) -> None:
 
 
 def unet(kind: Kind) -> Any:
-    """A U-Net with the parts of SD 1.5, or those in which SD 2.1 (SD-Turbo) differs."""
-    of_sd21 = {"use_linear_projection": True, "attention_head_dim": [2, 4]}
+    """A U-Net with the parts of SD 1.5, or those in which SD 2.1 (SD-Turbo) and SDXL differ."""
+    of_kind: dict[Kind, dict[str, Any]] = {
+        "sd15": {"attention_head_dim": 4},
+        "sd21": {"use_linear_projection": True, "attention_head_dim": [2, 4]},
+        "sdxl": {
+            "use_linear_projection": True,
+            "attention_head_dim": [2, 4],
+            "transformer_layers_per_block": [1, 2],
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": POOLED + 6 * 8,
+        },
+    }
     return UNet2DConditionModel(
         sample_size=PIXELS // 8,
         block_out_channels=(16, 32),
@@ -123,8 +145,8 @@ def unet(kind: Kind) -> Any:
         norm_num_groups=8,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=WIDTH,
-        **({"attention_head_dim": 4} if kind == "sd15" else of_sd21),
+        cross_attention_dim=WIDTH + WIDTH_2 if kind == "sdxl" else WIDTH,
+        **of_kind[kind],
     )
 
 
@@ -164,23 +186,28 @@ def _autoencoder(kind: Vae) -> Any:
 
 def scheduler(kind: Kind) -> Any:
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    if kind == "sdxl":
+        return EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1, **betas)
     if kind == "sd15":
         return PNDMScheduler(steps_offset=1, skip_prk_steps=True, **betas)
     return EulerDiscreteScheduler(timestep_spacing="trailing", steps_offset=1, **betas)
 
 
-def text_encoder() -> Any:
+def text_encoder(second: bool = False) -> Any:
+    """CLIP's text encoder, or the second one of SDXL."""
+    width = WIDTH_2 if second else WIDTH
     config = CLIPTextConfig(
         vocab_size=len(_vocabulary()[0]),
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        projection_dim=POOLED,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=77,
         bos_token_id=len(_vocabulary()[0]) - 2,
         eos_token_id=len(_vocabulary()[0]) - 1,
     )
-    return CLIPTextModel(config)
+    return CLIPTextModelWithProjection(config) if second else CLIPTextModel(config)
 
 
 def save_tokenizer(folder: Path) -> None:
@@ -203,16 +230,60 @@ def save_tokenizer(folder: Path) -> None:
 
 def save_lora(path: Path, model: Any, seed: int = 0, scale: float = 1.0) -> Path:
     """Write a LoRA in diffusers' layout over the attention of a tiny U-Net."""
-    torch.manual_seed(seed)
     weights: dict[str, torch.Tensor] = {}
-    for name, module in model.named_modules():
-        if name.endswith(("to_q", "to_v")):
-            outputs, inputs = module.weight.shape
-            weights[f"unet.{name}.lora_A.weight"] = torch.randn(2, inputs) * scale
-            weights[f"unet.{name}.lora_B.weight"] = torch.randn(outputs, 2) * scale
+    for name, (down, up) in lora_weights(model, seed, scale).items():
+        weights[f"unet.{name}.lora_A.weight"] = down
+        weights[f"unet.{name}.lora_B.weight"] = up
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, path)
     return path
+
+
+def save_kohya_lora(path: Path, parts: dict[str, Any], seed: int = 0, scale: float = 1.0) -> Path:
+    """Write the same LoRA as kohya's scripts do.
+
+    Args:
+        parts: ``unet`` and, if the LoRA is to be over them too, ``text_encoder`` and, of SDXL,
+            ``text_encoder_2``. SDXL's U-Net goes by the names of its first publication.
+    """
+    of_sdxl = parts["unet"].config.addition_embed_type == "text_time"
+    prefixes = {"unet": "lora_unet_", "text_encoder_2": "lora_te2_text_model_"}
+    prefixes["text_encoder"] = "lora_te1_text_model_" if of_sdxl else "lora_te_text_model_"
+    weights: dict[str, torch.Tensor] = {}
+    for part, module in parts.items():
+        for name, (down, up) in lora_weights(module, seed, scale).items():
+            name = _published(name) if of_sdxl and part == "unet" else name
+            key = prefixes[part] + name.removeprefix("text_model.").replace(".", "_")
+            weights[f"{key}.lora_down.weight"] = down
+            weights[f"{key}.lora_up.weight"] = up
+            weights[f"{key}.alpha"] = torch.tensor(float(len(down)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, path)
+    return path
+
+
+def lora_weights(model: Any, seed: int, scale: float) -> dict[str, tuple[Any, Any]]:
+    """The two matrices of a LoRA over each attention layer of a module."""
+    torch.manual_seed(seed)
+    return {
+        name: (
+            torch.randn(2, module.weight.shape[1]) * scale,
+            torch.randn(module.weight.shape[0], 2) * scale,
+        )
+        for name, module in model.named_modules()
+        if name.endswith(("to_q", "to_v", "q_proj", "v_proj", "out_proj"))
+    }
+
+
+def _published(name: str) -> str:
+    """Where a layer of attention stands in the U-Net as SDXL was published; one layer per block."""
+    kind, _, rest = name.partition(".")
+    if kind == "mid_block":
+        return "middle_block.1." + rest.removeprefix("attentions.0.")
+    block, _, at, rest = rest.split(".", 3)
+    if kind == "down_blocks":
+        return f"input_blocks.{2 * int(block) + int(at) + 1}.1.{rest}"
+    return f"output_blocks.{2 * int(block) + int(at)}.1.{rest}"
 
 
 def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:

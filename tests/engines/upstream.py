@@ -39,9 +39,7 @@ class Upstream:
             pipeline,
             t_index_list,
             torch_dtype=torch.float32,
-            width=64,
-            height=64,
-            **options,
+            **{"width": 64, "height": 64, **options},
         )
 
     def prepare(
@@ -55,6 +53,14 @@ class Upstream:
             generator=torch.Generator(),
             seed=seed,
         )
+
+    def latent_of_nothing(self) -> NDArray[np.float32]:
+        """As its text-to-image does: in place of a frame, noise alone; ours is that of the seed."""
+        stream = self.stream
+        with torch.no_grad():
+            noise = stream.beta_prod_t_sqrt[0] * stream.init_noise[:1]
+            latent: NDArray[np.float32] = stream.predict_x0_batch(noise).numpy()
+        return latent
 
     def latent(self, *frames: Frame) -> NDArray[np.float32]:
         """Take frames in and return the latents (m, C, h, w) of the pictures that come out."""

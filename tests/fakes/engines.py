@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import Engine, EngineSettings, Progress, Report, Result
-from dreamrelay.engines.ports import Token
+from dreamrelay.engines.ports import Mask, Token
 from dreamrelay.errors import EngineError, ParameterError
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -89,7 +89,7 @@ class ScriptedEngine(Engine):
             problems = {str(one["loc"][0]): one["msg"] for one in error.errors()}
             raise ParameterError(problems) from None
 
-    def infer(self, frame: Frame, token: Token) -> Result[Token] | None:
+    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
         self.threads.add(threading.get_ident())
         assert frame.shape == (self.height, self.width, 3)
         self.inferred += 1
@@ -101,7 +101,9 @@ class ScriptedEngine(Engine):
         frame, token = self._filling.popleft()
         return Result(self._paint(frame, self._parameters.prompt), token)
 
-    def infer_once(self, frame: Frame, patch: Mapping[str, Any]) -> Frame:
+    def infer_once(
+        self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None
+    ) -> Frame:
         self.asked += 1
         parameters = self._patched(patch)
         if parameters.prompt == "fail":

@@ -1,0 +1,1 @@
+"""Put the folder above on PYTHONPATH, and DreamStream's own imports work."""

@@ -1,0 +1,339 @@
+"""What makes a model faster: chosen by name, built in the background, taken up between two frames.
+
+A part of a model (U-Net, encoder, decoder) is a function of tensors. An :class:`Acceleration` lays
+a :class:`Part` over it, which calls the function as it is until a faster form of it is ready *for
+these shapes*; a change of size or steps goes back to the plain form at once, and another form is
+built. Nobody waits for a compiler while frames come in.
+"""
+
+import copy
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from dreamrelay.engines.ports import Progress, Report
+from dreamrelay.errors import ConfigError, EngineError
+
+logger = logging.getLogger(__name__)
+
+NAMES = ("auto", "none", "sdpa", "xformers", "compile", "tensorrt", "openvino")
+ALIASES = {"trt": "tensorrt", "sfast": "compile"}
+BUILT = ("compile", "tensorrt", "openvino")
+"""Those that build another form of the model."""
+
+BAKED = ("tensorrt", "openvino")
+"""Those whose form holds the weights as they were: no LoRA changes them any more."""
+
+Run = Callable[..., Any]
+Flat = Callable[[Sequence[Any]], Any]
+"""A part in its faster form: takes the leaves of its arguments, one after the other."""
+
+
+class Call(NamedTuple):
+    """A part, and the arguments of a call in pieces: what a form of it is built for."""
+
+    name: str
+    run: Run
+    leaves: list[Any]
+    spec: TreeSpec
+
+    def flat(self, leaves: Sequence[Any]) -> Any:
+        """Call the part as it is."""
+        args, options = tree_unflatten(list(leaves), self.spec)
+        return self.run(*args, **options)
+
+
+Builder = Callable[[Call], Flat]
+"""Builds a faster form; may take minutes. Raises what it wants if it cannot."""
+
+
+# Names -------------------------------------------------------------------------------------------
+
+
+def choose(wanted: str, device: torch.device) -> str:
+    """The acceleration that a name stands for here; ``auto`` is the best that works.
+
+    Raises:
+        ConfigError: there is none of that name, or it cannot work here; says what to install.
+    """
+    name = ALIASES.get(wanted, wanted)
+    if name not in NAMES:
+        names = ", ".join((*NAMES, *ALIASES))
+        raise ConfigError(f"acceleration: expected one of {names}, got {wanted!r}")
+    if name == "auto":
+        works = device.type == "cuda" and _lacks("compile", device) is None
+        return "compile" if works else "sdpa"
+    missing = _lacks(name, device)
+    if missing is not None:
+        raise ConfigError(f"acceleration: {wanted} {missing}; auto takes the best there is")
+    return name
+
+
+def _lacks(name: str, device: torch.device) -> str | None:
+    """What keeps an acceleration from working here, and what to do."""
+    if name in ("xformers", "tensorrt") and device.type != "cuda":
+        return f"needs a CUDA card, and this runs on {device.type}"
+    if name == "openvino" and device.type != "cpu":
+        return f"is for the processor, and this runs on {device.type}"
+    if name == "xformers" and find_spec("xformers") is None:
+        return "is not installed: pip install xformers, or choose sdpa, which torch has itself"
+    if name == "tensorrt" and find_spec("torch_tensorrt") is None:
+        version = torch.__version__.partition("+")[0]
+        return f"is not installed: pip install torch-tensorrt=={version}, or choose compile"
+    if name == "openvino" and find_spec("openvino") is None:
+        return "is not installed: pip install openvino"
+    if name == "compile":
+        return _lacks_compiler(device)
+    return None
+
+
+def _lacks_compiler(device: torch.device) -> str | None:
+    if device.type == "mps":
+        return "is for CUDA cards and processors; choose sdpa"
+    if device.type == "cuda" and find_spec("triton") is None:
+        package = "triton-windows" if sys.platform == "win32" else "triton"
+        return f"needs triton: pip install {package}, or choose sdpa"
+    compilers = (os.environ.get("CXX", ""), "g++", "clang++", "cl")
+    if device.type == "cpu" and not any(map(shutil.which, filter(None, compilers))):
+        return "needs a C++ compiler (g++, clang++ or Microsoft's cl) on the PATH; choose sdpa"
+    return None
+
+
+# Forms -------------------------------------------------------------------------------------------
+
+
+class Acceleration:
+    """Faster forms of a model's parts.
+
+    Args:
+        name: of those above, chosen.
+        build: makes a form; None: all parts are called as they are.
+        by_hand: it was asked for by name, so that a failure is an error; else a warning.
+    """
+
+    def __init__(self, name: str, build: Builder | None = None, *, by_hand: bool = False) -> None:
+        self.name = name
+        self._build = build
+        self._by_hand = by_hand
+        self._lock = threading.Condition()
+        self._wanted: deque[tuple[Part, Hashable, Call]] = deque()
+        self._done: list[tuple[Part, Hashable, Flat]] = []
+        self._failure: Exception | None = None
+        self._building: str | None = None
+
+    def over(self, name: str, run: Run) -> Run:
+        """A part that is called in place of ``run``."""
+        return run if self._build is None else Part(name, run, self)
+
+    def take_up(self) -> None:
+        """Use from now on what was built: between two frames, so that no frame is of two forms.
+
+        Raises:
+            EngineError: what was asked for by name cannot be built. Once; the engine goes on.
+        """
+        with self._lock:
+            done, self._done = self._done, []
+            failure, self._failure = self._failure, None
+        for part, key, form in done:
+            part.ready[key] = form
+            logger.info("acceleration: %s in the form of %s from now on", part.name, self.name)
+        if failure is None:
+            return
+        text = f"{self.name} could not be built ({' '.join(str(failure).split())[:300]})"
+        if self._by_hand:
+            raise EngineError(f"acceleration: {text}: choose another, or auto") from failure
+        logger.warning("acceleration: %s: going on without", text)
+
+    def finish(self, report: Report) -> None:
+        """Wait until all that is wanted was built, and take it up.
+
+        Raises:
+            EngineError: as :meth:`take_up`.
+            ClosedError: ``report`` stopped the work; what is being built ends by itself.
+        """
+        began = time.monotonic()
+        while True:
+            with self._lock:
+                building = self._building
+                if building is None and not self._wanted:
+                    break
+                self._lock.wait(timeout=0.5)
+            seconds = time.monotonic() - began
+            report(Progress("compiling", f"{self.name}: {building}, {seconds:.0f} s"))
+        self.take_up()
+
+    def give_up(self) -> None:
+        """Build nothing more: there is no memory for it."""
+        with self._lock:
+            self._build = None
+            self._wanted.clear()
+
+    def want(self, part: "Part", key: Hashable, call: Call) -> None:
+        """Build a form, after those that are wanted already."""
+        with self._lock:
+            if self._build is None:
+                return
+            # Of its own memory: the caller goes on to write to the arguments.
+            leaves = [leaf.clone() if torch.is_tensor(leaf) else leaf for leaf in call.leaves]
+            self._wanted.append((part, key, call._replace(leaves=leaves)))
+            if self._building is None:
+                self._building = part.name
+                threading.Thread(target=self._work, name="acceleration", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                build = self._build
+                if build is None or not self._wanted:
+                    self._building = None
+                    self._lock.notify_all()
+                    return
+                part, key, call = self._wanted.popleft()
+                self._building = part.name
+            try:
+                with torch.inference_mode():
+                    form = build(call)
+            except Exception as error:  # noqa: BLE001 - compilers raise anything; it is told
+                with self._lock:
+                    self._failure = error
+            else:
+                with self._lock:
+                    self._done.append((part, key, form))
+
+
+class Part:
+    """A function of tensors, in the best form there is for the shapes it is called with."""
+
+    def __init__(self, name: str, run: Run, owner: Acceleration) -> None:
+        self.name = name
+        self.ready: dict[Hashable, Flat] = {}
+        self._run = run
+        self._owner = owner
+        self._asked: set[Hashable] = set()
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        leaves, spec = tree_flatten((args, options))
+        key = (repr(spec), *map(_form, leaves))
+        form = self.ready.get(key)
+        if form is not None:
+            return form(leaves)
+        if key not in self._asked:
+            self._asked.add(key)
+            self._owner.want(self, key, Call(self.name, self._run, leaves, spec))
+        return self._run(*args, **options)
+
+
+def _form(leaf: Any) -> Hashable:
+    if torch.is_tensor(leaf):
+        return (*leaf.shape, leaf.dtype, leaf.device.type)
+    return leaf if isinstance(leaf, bool | int | float | str | None) else id(leaf)
+
+
+# Builders ----------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where what was built is kept between two starts."""
+    base = os.environ.get("DREAMRELAY_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    if base is None and sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    return Path(base).expanduser() / "dreamrelay" if base else Path.home() / ".cache" / "dreamrelay"
+
+
+def compiling(device: torch.device, backend: str = "inductor") -> Builder:
+    """Builds with ``torch.compile``; its results are kept on disk."""
+    # Read by inductor, also in the processes that it starts; who has set it is left alone.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    options: dict[str, Any] = {"backend": backend, "dynamic": False}
+    if device.type == "cuda" and backend == "inductor":
+        # Not with its CUDA graphs: they belong to the thread that recorded them.
+        options["mode"] = "max-autotune-no-cudagraphs"
+
+    def build(call: Call) -> Flat:
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        compiled = torch.compile(call.run, **options)
+
+        def form(leaves: Sequence[Any]) -> Any:
+            args, options = tree_unflatten(list(leaves), call.spec)
+            return compiled(*args, **options)
+
+        for _ in range(2):  # the second call takes what the first has compiled
+            form(call.leaves)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return form
+
+    return build
+
+
+def with_openvino(exact: bool = False) -> Builder:
+    """Builds with OpenVINO, for the processor.
+
+    Args:
+        exact: in full precision; else in what the processor is fastest in.
+    """
+    openvino = import_module("openvino")
+    core = openvino.Core()
+    hints = {
+        "PERFORMANCE_HINT": "LATENCY",
+        **({"INFERENCE_PRECISION_HINT": "f32"} if exact else {}),
+    }
+
+    def build(call: Call) -> Flat:
+        exported = torch.export.export(Flattened(call), tuple(_tensors(call.leaves)))
+        compiled = core.compile_model(openvino.convert_model(exported), "CPU", hints)
+
+        def form(leaves: Sequence[Any]) -> Any:
+            made = compiled([leaf.contiguous().numpy() for leaf in _tensors(leaves)])[0]
+            return torch.from_numpy(made)
+
+        form(call.leaves)
+        return form
+
+    return build
+
+
+class Over:
+    """A module as a part: ``call(module, *arguments)``."""
+
+    def __init__(self, module: torch.nn.Module, call: Run) -> None:
+        self.module = module
+        self.call = call
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.call(self.module, *args, **options)
+
+
+class Flattened(torch.nn.Module):  # type: ignore[misc]
+    """A part as a module that takes its tensors one by one, as exporters want it.
+
+    It is over a copy of the model: an exporter puts placeholders into a module's weights while it
+    looks at it, and pictures are made with the model meanwhile.
+    """
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        run = copy.deepcopy(call.run)
+        self.over = getattr(run, "module", None)  # where exporters look for weights
+        self._call = call._replace(run=run)
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        given = iter(tensors)
+        leaves = [next(given) if torch.is_tensor(leaf) else leaf for leaf in self._call.leaves]
+        return self._call.flat(leaves)
+
+
+def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:
+    return [leaf for leaf in leaves if torch.is_tensor(leaf)]

@@ -1,0 +1,675 @@
+"""Processors: every frame through a whole pipeline of diffusers, for pictures worth waiting for.
+
+``standard`` is Stable Diffusion 1.5 in 20 to 30 steps, ``lightning`` SDXL-Lightning in 1 to 8; the
+depth of the frame may hold both to its forms. Each is one :class:`Processor`: it turns one frame
+into one picture. :class:`ProcessorEngine` makes an engine of them: chosen by a parameter, loaded
+when first wanted while the one before goes on, with previews and with cancellation.
+"""
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    ControlNetModel,
+    EulerDiscreteScheduler,
+    StableDiffusionControlNetImg2ImgPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionXLControlNetImg2ImgPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    UNet2DConditionModel,
+    schedulers,
+)
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from dreamrelay.codec import Frame
+from dreamrelay.engines import model_hub
+from dreamrelay.engines.batch_engine import out_of_memory
+from dreamrelay.engines.components import load_component, quieten, told
+from dreamrelay.engines.depth import DEFAULT_MODEL, DepthEstimator
+from dreamrelay.engines.devices import Device, choose_device, free_memory, is_out_of_memory
+from dreamrelay.engines.masks import check_mask, composite
+from dreamrelay.engines.model_folder import check_safetensors, existing, read_json
+from dreamrelay.engines.parameters import validate_patch
+from dreamrelay.engines.ports import Engine, EngineSettings, Mask, Progress, Report, Result, Token
+from dreamrelay.engines.processor_parameters import (
+    LIGHTNING_STEPS,
+    PROCESSORS,
+    ProcessorName,
+    ProcessorParameters,
+)
+from dreamrelay.engines.prompts import Embedding, Encoded
+from dreamrelay.engines.side_models import find_component
+from dreamrelay.engines.text import TextEncoder, TextEncoders
+from dreamrelay.errors import ClosedError, ConfigError, EngineError, ParameterError
+
+logger = logging.getLogger(__name__)
+
+STANDARD_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+LIGHTNING_MODEL = "stabilityai/stable-diffusion-xl-base-1.0"
+LIGHTNING_WEIGHTS = "ByteDance/SDXL-Lightning"
+
+_RGB_OF_LATENTS: Mapping[ProcessorName, tuple[tuple[float, ...], ...]] = {
+    # Found by linear fits over many pictures; rough, and free.
+    "standard": (
+        (0.298, 0.207, 0.208),
+        (0.187, 0.286, 0.173),
+        (-0.158, 0.189, 0.264),
+        (-0.184, -0.271, -0.473),
+    ),
+    "lightning": (
+        (0.365, 0.423, 0.434),
+        (-0.253, -0.004, 0.107),
+        (0.108, 0.111, -0.036),
+        (-0.317, -0.249, -0.219),
+    ),
+}
+"""What each channel of a latent adds to red, green and blue of a preview."""
+
+Step = Callable[[int, Callable[[], Frame]], None]
+"""Called after each denoising step with its number, from 1, and a way to see how far it is."""
+
+
+class Cancelled(Exception):
+    """A newer frame waits; the picture under way is given up."""
+
+
+class Processor(ABC):
+    """One frame into one picture, by a pipeline of diffusers.
+
+    Args:
+        settings: ``model`` is a hub id or a folder in diffusers format; ``controlnets`` may name
+            the depth ControlNet (``depth=...``) or say ``none``.
+    """
+
+    name: ClassVar[ProcessorName]
+    usual_controlnet: ClassVar[str]
+    guided: ClassVar[bool]
+
+    def __init__(self, settings: EngineSettings, device: Device) -> None:
+        self._settings = settings
+        self._device = device
+        self._depth: DepthEstimator | None = None
+        self._prompts: Encoded[str, Embedding] = Encoded(self._encode)
+        self._sparing = False
+        self._texts: TextEncoders | None = None
+        self._pipeline: Any = None
+        self._held: Any = None  # the same parts, with a ControlNet
+        self.seen: Frame | None = None
+        """What the ControlNet saw last."""
+
+    # What the two differ in ----------------------------------------------------------------------
+
+    @abstractmethod
+    def _load(self, folder: Path, report: Report) -> tuple[Any, Any]:
+        """The pipeline without and with a ControlNet (None: none), from a folder in diffusers
+        format.
+        """
+
+    @abstractmethod
+    def _plan(self, parameters: ProcessorParameters) -> dict[str, Any]:
+        """What the pipeline is told of steps, strength and guidance."""
+
+    # Life ----------------------------------------------------------------------------------------
+
+    def load(self, report: Report) -> None:
+        """Load everything.
+
+        Raises:
+            EngineError: it cannot be loaded; says the next step.
+        """
+        quieten()
+        half = self._device.dtype is not torch.float32
+        model = self._settings.model
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            if not model_hub.is_id(model):
+                raise EngineError(
+                    f"there is no folder {model}: expected a folder in diffusers format or a hub "
+                    f"id such as {STANDARD_MODEL}"
+                )
+            offline = self._settings.offline
+            folder = model_hub.model_folder(model, offline=offline, half=half, report=report)
+        self._pipeline, self._held = self._load(folder, report)
+        for pipeline in self._pipelines():
+            pipeline.set_progress_bar_config(disable=True)
+        for part in (self._held or self._pipeline).components.values():
+            if isinstance(part, torch.nn.Module):
+                part.eval().requires_grad_(False)
+                told(partial(part.to, self._device.torch), f"the processor {self.name}")
+
+    def close(self) -> None:
+        self._pipeline = self._held = self._texts = self._depth = None
+        self._prompts.clear()
+
+    def _pipelines(self) -> list[Any]:
+        return [pipeline for pipeline in (self._pipeline, self._held) if pipeline is not None]
+
+    def counters(self) -> dict[str, float]:
+        return {
+            "prompts_encoded": self._prompts.encoded,
+            "prompt_cache_hits": self._prompts.hits,
+        }
+
+    # Pictures ------------------------------------------------------------------------------------
+
+    def paint(self, frame: Frame, parameters: ProcessorParameters, step: Step) -> Frame:
+        """The picture of a frame, in its size.
+
+        Args:
+            frame: uint8, H x W x 3, sides multiples of 8.
+            step: hears of each step; what it raises ends the work.
+
+        Raises:
+            EngineError: it could not be computed.
+        """
+        try:
+            return self._paint(frame, parameters, step)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or self._sparing:
+                raise self._failed(error, frame) from error
+        # Outside the except, for the error itself held on to what is to be freed.
+        logger.warning("%s is short of memory: slower from now on, in smaller pieces", self.name)
+        self._sparing = True
+        free_memory()
+        for pipeline in self._pipelines():
+            pipeline.enable_attention_slicing()
+        if isinstance(self._pipeline.vae, AutoencoderKL):
+            self._pipeline.vae.enable_slicing()
+            self._pipeline.vae.enable_tiling()
+        try:
+            return self._paint(frame, parameters, step)
+        except (RuntimeError, MemoryError) as error:
+            raise self._failed(error, frame) from error
+
+    def _failed(self, error: Exception, frame: Frame) -> EngineError:
+        doing = f"computing a picture of {frame.shape[1]}x{frame.shape[0]}"
+        if is_out_of_memory(error):
+            return EngineError(out_of_memory(doing))
+        return EngineError(f"{doing} failed: {' '.join(str(error).split())[:300]}")
+
+    def _paint(self, frame: Frame, parameters: ProcessorParameters, step: Step) -> Frame:
+        # At 0 a ControlNet would be asked all the same, for nothing.
+        held = self._held if parameters.controlnet_scale > 0 else None
+        pipeline = held or self._pipeline
+        height, width = frame.shape[:2]
+        options = self._plan(parameters)
+        told = self._prompts[parameters.prompt]
+        against = self._prompts[parameters.negative_prompt]
+        options |= {"prompt_embeds": told.tokens, "negative_prompt_embeds": against.tokens}
+        if told.pooled is not None:
+            options["pooled_prompt_embeds"] = told.pooled
+            options["negative_pooled_prompt_embeds"] = against.pooled
+        if held is not None and self._depth is not None:
+            self.seen = self._depth.picture(frame)
+            options["control_image"] = Image.fromarray(self.seen)
+            options["controlnet_conditioning_scale"] = parameters.controlnet_scale
+            options |= {"height": height, "width": width}
+
+        def after(_: Any, number: int, at: Any, values: dict[str, Any]) -> dict[str, Any]:
+            step(number + 1, lambda: self._preview(values["latents"], width, height))
+            return {}
+
+        with torch.inference_mode():
+            made = pipeline(
+                image=Image.fromarray(frame),
+                generator=torch.Generator().manual_seed(parameters.seed),
+                callback_on_step_end=after,
+                output_type="np",
+                return_dict=False,
+                **options,
+            )[0][0]
+        if not np.isfinite(made).all():
+            raise EngineError("the picture came out as no numbers: compute in full precision")
+        return np.asarray(np.rint(made * 255).clip(0, 255), dtype=np.uint8)
+
+    def _preview(self, latents: torch.Tensor, width: int, height: int) -> Frame:
+        """A rough picture of unfinished latents (1, 4, h, w)."""
+        factors = torch.tensor(_RGB_OF_LATENTS[self.name], device=latents.device)
+        rough = latents[0].float()
+        rough = rough / rough.std().clamp(min=1e-3)  # some schedulers stretch what is noisy
+        colours = torch.einsum("chw,cr->hwr", rough, factors) * 0.5 + 0.5
+        pixels = (colours.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+        scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+        return np.asarray(scaled)
+
+    # Loading -------------------------------------------------------------------------------------
+
+    def _encode(self, prompt: str) -> Embedding:
+        if self._texts is None:
+            raise EngineError(f"the processor {self.name} is not loaded")
+        with torch.inference_mode():
+            return self._texts.weighted(prompt)
+
+    def _part(self, folder: Path, part: str, kind: Any) -> Any:
+        return load_component(folder, part, kind.from_pretrained, self._device.dtype)
+
+    def _autoencoder(self, folder: Path) -> Any:
+        config = read_json(folder / "vae" / "config.json")
+        tiny = config.get("_class_name") == "AutoencoderTiny"
+        return self._part(folder, "vae", AutoencoderTiny if tiny else AutoencoderKL)
+
+    def _text_encoder(self, folder: Path, number: str, kind: Any) -> TextEncoder:
+        tokenizer = load_component(folder, f"tokenizer{number}", CLIPTokenizer.from_pretrained)
+        return TextEncoder(tokenizer, self._part(folder, f"text_encoder{number}", kind))
+
+    def _controlnet(self, unet: Any, report: Report) -> Any:
+        """The ControlNet for depth and what it sees; None where settings say ``none``."""
+        settings = self._settings
+        wanted = settings.controlnets or ("depth",)
+        if "none" in wanted:
+            return None
+        kind, _, model = wanted[0].partition("=")
+        if kind.strip() != "depth" or len(wanted) > 1:
+            raise EngineError(
+                "the processors are held by one ControlNet, for depth: expected --controlnet "
+                f"depth, depth=some/model or none, got {', '.join(wanted)}"
+            )
+        model = model.strip() or self.usual_controlnet
+        report(Progress("loading", f"ControlNet {model}", 0.7))
+        offline = settings.offline
+        folder = find_component(model, "ControlNet", self._device, offline=offline, report=report)
+        net = load_component(folder, ".", ControlNetModel.from_pretrained, self._device.dtype)
+        if net.config.cross_attention_dim != unet.config.cross_attention_dim:
+            raise EngineError(
+                f"ControlNet {model} is made for another model: it takes prompts of width "
+                f"{net.config.cross_attention_dim}, the model of {unet.config.cross_attention_dim}"
+            )
+        depth = settings.depth_model or DEFAULT_MODEL
+        report(Progress("loading", f"depth model {depth}", 0.9))
+        self._depth = DepthEstimator(depth, self._device, offline=offline, report=report)
+        return net
+
+
+def _scheduler(folder: Path) -> Any:
+    """The scheduler that the model says is its own."""
+    name = str(read_json(existing(folder, "scheduler/scheduler_config.json")).get("_class_name"))
+    kind = getattr(schedulers, name, None)
+    if kind is None or not name.endswith("Scheduler"):
+        raise EngineError(f"{folder}/scheduler is a {name}, which diffusers does not have")
+    return load_component(folder, "scheduler", kind.from_pretrained)
+
+
+class StandardProcessor(Processor):
+    """Stable Diffusion 1.5 in 20 to 30 steps."""
+
+    name = "standard"
+    usual_controlnet = "lllyasviel/control_v11f1p_sd15_depth"
+    guided = True
+
+    def _load(self, folder: Path, report: Report) -> tuple[Any, Any]:
+        report(Progress("loading", "text encoder", 0.1))
+        encoder = self._text_encoder(folder, "", CLIPTextModel)
+        self._texts = TextEncoders([encoder])
+        report(Progress("loading", "U-Net", 0.2))
+        unet = self._part(folder, "unet", UNet2DConditionModel)
+        if unet.config.cross_attention_dim != self._texts.width:
+            raise EngineError(f"{folder}: expected Stable Diffusion 1.x, got another model")
+        parts: dict[str, Any] = {
+            "vae": self._autoencoder(folder),
+            "text_encoder": encoder.module,
+            "tokenizer": encoder.tokenizer,
+            "unet": unet,
+            "scheduler": _scheduler(folder),
+            "safety_checker": None,
+            "feature_extractor": None,
+            "requires_safety_checker": False,
+        }
+        net = self._controlnet(unet, report)
+        held = net and StableDiffusionControlNetImg2ImgPipeline(controlnet=net, **parts)
+        return StableDiffusionImg2ImgPipeline(**parts), held
+
+    def _plan(self, parameters: ProcessorParameters) -> dict[str, Any]:
+        steps = parameters.num_inference_steps
+        return {
+            "num_inference_steps": steps,
+            "strength": max(parameters.strength, 1 / steps),  # one step at least
+            "guidance_scale": parameters.guidance_scale,
+        }
+
+
+class LightningProcessor(Processor):
+    """SDXL-Lightning: the U-Net of so many steps in the body of SDXL.
+
+    Args:
+        weights: hub id or folder that holds the U-Nets of SDXL-Lightning.
+        steps: for which numbers of steps to load one, of 1, 2, 4 and 8.
+    """
+
+    name = "lightning"
+    usual_controlnet = "diffusers/controlnet-depth-sdxl-1.0"
+    guided = False
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        device: Device,
+        weights: str = LIGHTNING_WEIGHTS,
+        steps: tuple[int, ...] = (4,),
+    ) -> None:
+        super().__init__(settings, device)
+        wrong = [number for number in steps if number not in LIGHTNING_STEPS]
+        if wrong or not steps:
+            raise ConfigError(
+                f"lightning_steps: expected some of {', '.join(map(str, LIGHTNING_STEPS))}, got "
+                f"{', '.join(map(str, steps)) or 'none'}"
+            )
+        self._weights = weights
+        self._steps = tuple(sorted(set(steps)))
+        self._unets: dict[int, Any] = {}
+        self._schedulers: dict[int, Any] = {}
+
+    def _load(self, folder: Path, report: Report) -> tuple[Any, Any]:
+        report(Progress("loading", "text encoders", 0.1))
+        first = self._text_encoder(folder, "", CLIPTextModel)
+        second = self._text_encoder(folder, "_2", CLIPTextModelWithProjection)
+        self._texts = TextEncoders([first, second])
+        config = UNet2DConditionModel.load_config(str(folder / "unet"), local_files_only=True)
+        schedule = EulerDiscreteScheduler.load_config(str(folder / "scheduler"))
+        for at, steps in enumerate(self._steps):
+            fraction = 0.2 + 0.5 * at / len(self._steps)
+            report(Progress("loading", f"U-Net of {steps} steps", fraction))
+            self._unets[steps] = self._unet(config, steps, report)
+            self._schedulers[steps] = EulerDiscreteScheduler.from_config(
+                schedule,
+                timestep_spacing="trailing",
+                # The weights for one step say the picture itself, the others the noise.
+                prediction_type="sample" if steps == 1 else "epsilon",
+            )
+        unet = self._unets[self._steps[-1]]
+        parts: dict[str, Any] = {
+            "vae": self._autoencoder(folder),
+            "text_encoder": first.module,
+            "text_encoder_2": second.module,
+            "tokenizer": first.tokenizer,
+            "tokenizer_2": second.tokenizer,
+            "unet": unet,
+            "scheduler": self._schedulers[self._steps[-1]],
+            "add_watermarker": False,
+        }
+        net = self._controlnet(unet, report)
+        held = net and StableDiffusionXLControlNetImg2ImgPipeline(controlnet=net, **parts)
+        return StableDiffusionXLImg2ImgPipeline(**parts), held
+
+    def _unet(self, config: Mapping[str, Any], steps: int, report: Report) -> Any:
+        name = f"sdxl_lightning_{steps}step_unet{'_x0' if steps == 1 else ''}.safetensors"
+        place = Path(self._weights).expanduser()
+        if place.is_dir():
+            path = place / name
+            if not path.is_file():
+                raise EngineError(f"{place} is not complete: expected {name} in it")
+        else:
+            path = model_hub.lora_file(
+                f"{self._weights}/{name}", offline=self._settings.offline, report=report
+            )
+        check_safetensors(path)
+        device, dtype = self._device.torch, self._device.dtype
+        with torch.device("meta"):  # no memory for weights that are replaced at once
+            unet = UNet2DConditionModel.from_config(config)
+
+        def fill() -> None:
+            weights = {name: weight.to(dtype) for name, weight in load_file(path).items()}
+            unet.load_state_dict(weights, assign=True)
+
+        told(fill, path)
+        return unet.eval().requires_grad_(False).to(device)
+
+    def _plan(self, parameters: ProcessorParameters) -> dict[str, Any]:
+        steps = min(self._steps, key=lambda of: abs(of - parameters.num_inference_steps))
+        for pipeline in self._pipelines():
+            pipeline.unet = self._unets[steps]
+            pipeline.scheduler = self._schedulers[steps]
+        return {
+            "num_inference_steps": steps,
+            "strength": max(parameters.strength, 1 / steps),
+            "guidance_scale": 0.0,
+        }
+
+    def close(self) -> None:
+        super().close()
+        self._unets.clear()
+
+
+class ProcessorEngine(Engine):
+    """The processors as an engine.
+
+    ``model`` is that of the processor the engine is named after; ``processors`` of the settings
+    names those that may be chosen beside it, with their models.
+    """
+
+    parameters_type = ProcessorParameters
+    first: ClassVar[ProcessorName]
+
+    def __init__(self, settings: EngineSettings) -> None:
+        for side in ("width", "height"):
+            value = getattr(settings, side)
+            if value is not None and (value % 8 or not 64 <= value <= 2048):
+                raise ConfigError(f"{side}: expected a multiple of 8 from 64 to 2048, got {value}")
+        if settings.acceleration not in ("auto", "none", "sdpa"):
+            raise ConfigError(
+                f"acceleration: the {self.name} engine has no {settings.acceleration!r}; expected "
+                "auto or none"
+            )
+        self._device = choose_device(settings.device)
+        self.device_name = self._device.name
+        self._settings = settings
+        self._models = _models(settings, self.first)
+        self.model_name = self._models[self.first]
+        self.width = settings.width or 512
+        self.height = settings.height or 512
+        try:
+            asked = {"processor": self.first, **settings.parameters}
+            self._parameters = self._checked(ProcessorParameters(), asked)
+        except ParameterError as error:
+            raise ConfigError(f"parameters: {error}") from error
+        self._loaded: dict[ProcessorName, Processor] = {}
+        self._loading: threading.Thread | None = None
+        self._troubles: dict[ProcessorName, EngineError] = {}
+        self._tried: set[ProcessorName] = set()
+        self._closed = threading.Event()
+        self._newer: Callable[[], bool] = lambda: False
+        self._show: Callable[[Frame, Any], None] = lambda frame, token: None
+        self._counts = {"frames_inferred": 0, "frames_failed": 0, "frames_cancelled": 0}
+
+    def load(self, report: Report) -> None:
+        if not self._loaded:
+            self._loaded[self.first] = self._open(self.first, report)
+
+    def _open(self, name: ProcessorName, report: Report) -> Processor:
+        settings = replace(self._settings, model=self._models[name])
+        processor: Processor
+        if name == "standard":
+            processor = StandardProcessor(settings, self._device)
+        else:
+            weights = settings.lightning_weights or LIGHTNING_WEIGHTS
+            processor = LightningProcessor(
+                settings, self._device, weights, settings.lightning_steps or (4,)
+            )
+        try:
+            processor.load(report)
+        except BaseException:  # Ctrl-C too: half a model is of no use and holds its memory
+            processor.close()
+            raise
+        return processor
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._loading is not None:
+            self._loading.join()
+        for processor in self._loaded.values():
+            processor.close()
+        if self._loaded and self._device.torch.type != "cpu":
+            free_memory()
+        self._loaded.clear()
+
+    def attend(self, newer: Callable[[], bool], show: Callable[[Frame, Any], None]) -> None:
+        self._newer, self._show = newer, show
+
+    # Parameters ----------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return self._parameters.model_dump(mode="json")
+
+    def apply(self, patch: Mapping[str, Any]) -> None:
+        self._parameters = self._checked(self._parameters, patch)
+        if "processor" in patch:
+            self._tried.discard(self._parameters.processor)  # asked for anew: try anew
+
+    def _checked(
+        self, current: ProcessorParameters, patch: Mapping[str, Any]
+    ) -> ProcessorParameters:
+        changed = validate_patch(current, patch)
+        if changed.processor not in self._models:
+            raise ParameterError(
+                {
+                    "processor": f"{changed.processor} may not be loaded here: start the worker "
+                    f"with --processors {changed.processor}"
+                }
+            )
+        return changed
+
+    def schema(self) -> dict[str, Any]:
+        schema = super().schema()
+        schema["properties"]["processor"]["enum"] = list(self._models)
+        return schema
+
+    def counters(self) -> dict[str, float]:
+        totals: dict[str, float] = {**self._counts}
+        for processor in self._loaded.values():
+            for name, value in processor.counters().items():
+                totals[name] = totals.get(name, 0) + value
+        return totals
+
+    def control_map(self) -> Frame | None:
+        return next((p.seen for n, p in self._loaded.items() if n == self._current), None)
+
+    # Frames --------------------------------------------------------------------------------------
+
+    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
+        parameters = self._parameters
+        every = parameters.preview_every
+
+        def step(number: int, look: Callable[[], Frame]) -> None:
+            if self._closed.is_set() or (parameters.cancel_for_newer and self._newer()):
+                raise Cancelled
+            if every and number % every == 0:
+                self._show(look(), token)
+
+        try:
+            picture = self._paint(frame, parameters, step, mask)
+        except Cancelled:
+            self._counts["frames_cancelled"] += 1
+            return None
+        self._counts["frames_inferred"] += 1
+        return Result(picture, token)
+
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
+        parameters = self._checked(self._parameters, patch)
+
+        def step(number: int, look: Callable[[], Frame]) -> None:
+            if self._closed.is_set():
+                raise EngineError("the engine was closed")
+
+        return self._paint(frame, parameters, step, mask)
+
+    def _paint(
+        self, frame: Frame, parameters: ProcessorParameters, step: Step, mask: Mask | None
+    ) -> Frame:
+        height, width = frame.shape[:2]
+        if frame.shape != (height, width, 3) or height % 8 or width % 8 or frame.dtype != np.uint8:
+            raise EngineError(
+                f"expected a frame of {self.height}x{self.width}x3 uint8, got "
+                f"{'x'.join(map(str, frame.shape))} {frame.dtype}"
+            )
+        if mask is not None:
+            check_mask(mask, width, height)
+        try:
+            picture = self._processor(parameters.processor).paint(frame, parameters, step)
+        except EngineError:
+            self._counts["frames_failed"] += 1
+            raise
+        if mask is None:
+            return picture
+        feather, strength = parameters.mask_feather, parameters.mask_strength
+        return composite(picture, frame, mask, feather=feather, strength=strength)
+
+    # The other processor -------------------------------------------------------------------------
+
+    @property
+    def _current(self) -> ProcessorName:
+        """The processor wanted, or the one that stands in until it is loaded."""
+        wanted = self._parameters.processor
+        return wanted if wanted in self._loaded else next(iter(self._loaded), self.first)
+
+    def _processor(self, wanted: ProcessorName) -> Processor:
+        if not self._loaded:
+            raise EngineError("the engine has no model: it was not loaded, or it was closed")
+        if wanted in self._loaded:
+            return self._loaded[wanted]
+        if wanted in self._troubles:
+            raise self._troubles.pop(wanted)  # once; then the one that works goes on
+        if wanted not in self._tried and (self._loading is None or not self._loading.is_alive()):
+            self._tried.add(wanted)
+            self._loading = threading.Thread(
+                target=self._fetch, args=(wanted,), name=f"load {wanted}", daemon=True
+            )
+            self._loading.start()
+        return self._loaded[self._current]
+
+    def _fetch(self, name: ProcessorName) -> None:
+        """Load a processor beside the one that works."""
+
+        def report(progress: Progress) -> None:
+            if self._closed.is_set():
+                raise ClosedError("the engine was closed")
+            logger.info("%s: %s %s", name, progress.stage, progress.text)
+
+        try:
+            self._loaded[name] = self._open(name, report)
+        except ClosedError:
+            return
+        except EngineError as error:
+            logger.warning("%s cannot be loaded: %s", name, error)
+            self._troubles[name] = error
+
+
+class StandardEngine(ProcessorEngine):
+    """Stable Diffusion 1.5 with depth, 20 to 30 steps."""
+
+    name: ClassVar[str] = "standard"
+    first = "standard"
+
+
+class LightningEngine(ProcessorEngine):
+    """SDXL-Lightning with depth, 1 to 8 steps."""
+
+    name: ClassVar[str] = "lightning"
+    first = "lightning"
+
+
+def _models(settings: EngineSettings, first: ProcessorName) -> dict[ProcessorName, str]:
+    """The processors that may be chosen, with their models; the first one first."""
+    usual: dict[ProcessorName, str] = {"standard": STANDARD_MODEL, "lightning": LIGHTNING_MODEL}
+    model = settings.model if settings.model not in ("", "pocket") else usual[first]
+    models = {first: model}
+    for entry in settings.processors:
+        name, _, given = (part.strip() for part in entry.partition("="))
+        if name not in PROCESSORS:
+            raise ConfigError(
+                f"processors: expected {' or '.join(PROCESSORS)}, perhaps with a model "
+                f"(standard=some/model), got {entry!r}"
+            )
+        models[name] = given or models.get(name) or usual[name]
+    return models

@@ -1,0 +1,1 @@
+"""Where other programs plug us in: Scope, DreamStream's Python interface, Modal."""
