@@ -446,6 +446,10 @@ class WorkerSettings(Settings):
     )
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="Where to compute.")
     offline: bool = Field(False, description="Never ask a model hub.")
+    matting: str = Field(
+        "person",
+        description="What finds people for the mode human: person, rvm:FILE, rvm:hub, or off.",
+    )
     fit: Literal["stretch", "cover", "contain"] = Field(
         "cover", description="How inputs of another shape are made to fit."
     )

@@ -35,6 +35,7 @@ from dreamrelay.errors import (
     ParameterError,
     ProtocolError,
 )
+from dreamrelay.human_edit import HumanEdit
 from dreamrelay.jobs import (
     Asked,
     Batch,
@@ -50,6 +51,7 @@ from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Captured, open_sink
 from dreamrelay.osc import Standing
 from dreamrelay.packet import Hop, Packet, Track
+from dreamrelay.preprocess import open_matting
 from dreamrelay.projection import Projection
 from dreamrelay.protocol.native import encode_text
 from dreamrelay.returning import Returning
@@ -114,6 +116,7 @@ class Worker(Listener):
         self._results: Mailbox[Batch[Done]] = Mailbox(Batch.merge)
         self._patches: Mailbox[Patch] = Mailbox(Patch.merge)
         self._references: Mailbox[Reference] = Mailbox()
+        self._edit: HumanEdit | None = None
         self._announced: tuple[int, Asked] | None = None
         self._control_watched = False
         self._arrived = self._begun = 0
@@ -133,6 +136,9 @@ class Worker(Listener):
             self.engine = engine or open_engine(engine_settings(settings))
             if engine is None:
                 self._open_things.callback(self.engine.close)
+            if settings.matting != "off":
+                matting = settings.matting
+                self.engine = self._edit = HumanEdit(self.engine, lambda: open_matting(matting))
             self._stage.introduce(self.engine.schema())
             if self.link is not None:
                 self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
@@ -457,6 +463,8 @@ class Worker(Listener):
                 self.link.send(encode_text("credit", count=batch.packets), batch.session)
             for intake in batch.items():
                 job = self._decode(intake)
+                if job is not None and job.asked is None:
+                    job = self._masked(job)
                 if job is not None:
                     self._arrived += not job.asked
                     self._jobs.put(Batch(requests=(job,)) if job.asked else Batch(job))
@@ -481,6 +489,16 @@ class Worker(Listener):
         )
         return job.but(Hop.DECODED)
 
+    def _masked(self, job: Job) -> Job | None:
+        """A job with its mask; None where it has to have one and that cannot be made."""
+        try:
+            mask = self._edit.mask(job.frame) if self._edit is not None else None
+        except DreamRelayError as error:
+            self.statistics.failed += 1
+            self._complain(str(error))
+            return None
+        return job if mask is None else replace(job, mask=mask)
+
     def _fitted(self, frame: Frame) -> Frame:
         """The frame in the size that the engine takes."""
         return resize(frame, self.engine.width, self.engine.height, self.settings.fit)
@@ -500,9 +518,10 @@ class Worker(Listener):
         self._jobs.close()
 
     def _take_frame(self, captured: Captured) -> None:
-        job = Job(self._fitted(captured.frame), 0, captured.captured_ns, 0)
-        self._arrived += 1
-        self._jobs.put(Batch(job.but(Hop.DECODED)))
+        job = self._masked(Job(self._fitted(captured.frame), 0, captured.captured_ns, 0))
+        if job is not None:
+            self._arrived += 1
+            self._jobs.put(Batch(job.but(Hop.DECODED)))
 
     def _await_empty(self, mailbox: Mailbox[Any]) -> None:
         while mailbox.statistics().waiting and not self._stopped.is_set():
@@ -630,7 +649,10 @@ class Worker(Listener):
         height, width = job.frame.shape[:2]
         if (width, height) != (self.engine.width, self.engine.height):
             # The size is a parameter too, and this frame was on its way when it changed.
-            job = replace(job, frame=self._fitted(job.frame))
+            fitted = self._masked(replace(job, frame=self._fitted(job.frame), mask=None))
+            if fitted is None:
+                return
+            job = fitted
         job = job.but(Hop.INFER)
         try:
             if job.asked is not None:
@@ -639,7 +661,7 @@ class Worker(Listener):
             elif job.alone:
                 result = Result(self.engine.infer_once(job.frame, {}), job)
             else:
-                result = self.engine.infer(job.frame, job)
+                result = self.engine.infer(job.frame, job, job.mask)
         except (EngineError, ParameterError) as error:
             self.statistics.failed += 1
             if job.asked is not None:
@@ -667,6 +689,8 @@ class Worker(Listener):
         session = self.link.session if self.link else 0
         job = Job(canvas, 0, time.time_ns(), session).but(Hop.INFER)
         try:
+            if self._edit is not None:
+                patch["mode"] = "full"  # there is nobody in a dream
             frame = engine.infer_once(job.frame, patch)
         except (EngineError, ParameterError) as error:
             self.statistics.failed += 1
