@@ -48,7 +48,10 @@ class HumanEdit(Engine):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return {**self.inner.parameters, **self._values.model_dump(mode="json")}
+        return {**self.inner.parameters, **self._own()}
+
+    def _own(self) -> dict[str, Any]:
+        return self._values.model_dump(mode="json", include=_OWN)
 
     def apply(self, patch: Mapping[str, Any]) -> None:
         own, rest = _parted(patch)
@@ -60,9 +63,8 @@ class HumanEdit(Engine):
     def schema(self) -> dict[str, Any]:
         schema = self.inner.schema()
         properties = HumanParameters.model_json_schema()["properties"]
-        for name, value in self._values.model_dump(mode="json").items():
-            properties[name]["default"] = value
-        return {**schema, "properties": {**schema["properties"], **properties}}
+        own = {name: {**properties[name], "default": value} for name, value in self._own().items()}
+        return {**schema, "properties": {**schema["properties"], **own}}
 
     # What is the engine's ------------------------------------------------------------------------
 
@@ -123,7 +125,11 @@ class HumanEdit(Engine):
         self.inner.close()
 
 
+_OWN = {"mode", "keep"}
+"""The engine itself softens the edge (``mask_feather``)."""
+
+
 def _parted(patch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What of a patch is ours, and what is the engine's."""
-    own = {name: value for name, value in patch.items() if name in HumanParameters.model_fields}
+    own = {name: value for name, value in patch.items() if name in _OWN}
     return own, {name: value for name, value in patch.items() if name not in own}

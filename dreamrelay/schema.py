@@ -37,11 +37,12 @@ class ParameterSchema:
             if size > MAX_SCHEMA_BYTES:
                 raise ProtocolError(f"expected a schema of at most {MAX_SCHEMA_BYTES} bytes")
             jsonschema.Draft202012Validator.check_schema(plain)
+            named = _place(plain)
         except jsonschema.SchemaError as error:
             raise ProtocolError(f"not a JSON Schema: {error.message[:200]}") from None
         except (RecursionError, TypeError):
             raise ProtocolError("the schema is nested too deep") from None
-        if named := _place(plain):
+        if named:
             raise ProtocolError(
                 f"a parameter may not name a file or an address (format {named!r}): remote peers"
                 " choose from what the operator offers"

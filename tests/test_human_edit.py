@@ -8,7 +8,7 @@ import pytest
 
 from dreamrelay import worker as worker_module
 from dreamrelay.codec import Frame, decode
-from dreamrelay.config import WorkerSettings
+from dreamrelay.config import RelaySettings, WorkerSettings
 from dreamrelay.engines import Result
 from dreamrelay.engines.masks import composite
 from dreamrelay.engines.ports import Mask, Token
@@ -65,9 +65,7 @@ class Composites(ScriptedEngine):
             return None
         return Result(self._laid(last[0], {}, last[2]), last[1])
 
-    def infer_once(
-        self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None
-    ) -> Frame:
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         return self._laid(frame, patch, mask)
 
     def _laid(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None) -> Frame:
@@ -92,17 +90,13 @@ def half_bright() -> Frame:
 
 
 def test_its_parameters_stand_beside_the_engines(edit: HumanEdit, matting: Bright) -> None:
-    assert edit.parameters == {**edit.inner.parameters, **{"mode": "full"}, **rest(edit)}
+    assert edit.parameters == {**edit.inner.parameters, "mode": "full", "keep": "background"}
     assert edit.schema()["properties"]["mode"]["enum"] == ["full", "human"]
     assert "prompt" in edit.schema()["properties"]
     edit.apply({"mode": "human", "prompt": "blue"})
     assert (edit.parameters["mode"], edit.inner.parameters["prompt"]) == ("human", "blue")
     assert edit.schema()["properties"]["mode"]["default"] == "human"
     assert not matting.loaded, "nothing is loaded before a frame needs it"
-
-
-def rest(edit: HumanEdit) -> dict[str, Any]:
-    return {n: v for n, v in edit.parameters.items() if n in ("keep", "feather")}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +115,7 @@ def test_in_mode_full_no_mask_is_made(edit: HumanEdit, matting: Bright) -> None:
 
 
 def test_the_picture_is_seen_on_people_alone_or_on_all_but_them(edit: HumanEdit) -> None:
-    edit.apply({"mode": "human", "feather": 0, "prompt": "blue"})
+    edit.apply({"mode": "human", "prompt": "blue"})
     for keep, painted, kept in (("background", 60, 4), ("person", 4, 60)):
         edit.apply({"keep": keep})
         made = edit.infer_once(half_bright(), {}, edit.mask(half_bright()))
@@ -130,7 +124,7 @@ def test_the_picture_is_seen_on_people_alone_or_on_all_but_them(edit: HumanEdit)
 
 
 def test_a_single_picture_has_a_mask_under_its_own_patch(edit: HumanEdit, matting: Bright) -> None:
-    made = edit.infer_once(half_bright(), {"mode": "human", "feather": 0, "prompt": "blue"})
+    made = edit.infer_once(half_bright(), {"mode": "human", "prompt": "blue"})
     assert made[24, 4].tolist() == [0, 0, 0]
     assert made[24, 60].tolist() == [0, 0, 255]
     assert (matting.alone, matting.streamed) == (1, 0)
@@ -142,7 +136,7 @@ def test_a_single_picture_has_a_mask_under_its_own_patch(edit: HumanEdit, mattin
 
 @pytest.fixture
 def relay() -> Iterator[RunningRelay]:
-    with start_relay() as relay:
+    with start_relay(RelaySettings(port=0)) as relay:
         yield relay
 
 
@@ -157,7 +151,7 @@ def test_each_picture_has_the_mask_of_its_own_frame(
         running = Running(Worker(settings, engine=Composites()))
         try:
             until(lambda: people.viewer.status.get("state") == "live")
-            people.viewer.link.patch({"mode": "human", "feather": 0, "prompt": "blue"}, "test")
+            people.viewer.link.patch({"mode": "human", "prompt": "blue"}, "test")
             until(lambda: people.viewer.values.get("mode") == "human")
             until(lambda: running.program.engine.parameters["mode"] == "human")
             # The first is all person, the second has none: a mask of the wrong one would show.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 from dreamrelay.codec import Frame
@@ -64,6 +65,13 @@ class Cutout:
             raise ValueError(
                 f"expected a mask of {self.frame.shape[:2]}, got one of {self.mask.shape}"
             )
+
+    @property
+    def shown(self) -> Mask:
+        """Where the generated picture is to be seen (255) and where the frame stays (0): what an
+        engine that lays its pictures over by itself wants to have.
+        """
+        return self.mask if self.keep == "background" else np.uint8(255) - self.mask
 
     def lay(self, generated: Frame) -> Frame:
         """The picture that was generated from this frame, where it may be seen.

@@ -33,10 +33,16 @@ from dreamrelay.errors import (
 from dreamrelay.hub import Hub, Stream
 from dreamrelay.packet import Track
 from dreamrelay.protocol.messages import ROLES, Dialect, Limits, Role
-from dreamrelay.protocol.native import MAX_CREDIT, NativeDialect
+from dreamrelay.protocol.native import MAX_CREDIT, MAX_TEXT, NativeDialect
 from dreamrelay.protocol.websocket_example import WebSocketExampleDialect
 from dreamrelay.relay.auth import Grant
-from dreamrelay.relay.connections import SPARE_CONNECTIONS, Limiting, deny, protocols
+from dreamrelay.relay.connections import (
+    SPARE_CONNECTIONS,
+    Limiting,
+    deny,
+    limit_messages,
+    protocols,
+)
 from dreamrelay.relay.dreamstream import DreamStream
 from dreamrelay.relay.guard import BlackOut, Guard, first_token, grant_of
 from dreamrelay.relay.http import error_response, make_router
@@ -245,6 +251,8 @@ class Relay:
                     grant.check(ROLE_NEEDS[role], name)
                 elif not (grant.permissions and grant.reaches(name)):
                     raise AuthError(f"this token is for other streams than {name[:64]!r}")
+                if not (grant.allows("publish", name) or grant.allows("work", name)):
+                    limit_messages(websocket, MAX_TEXT)  # who sends no pictures needs no room
                 if not grant.allows("view", name):
                     tracks = ()  # a broadcaster that may not see what is made of its pictures
                 stream = self.hub.stream(name, address)

@@ -69,9 +69,12 @@ class Sockets:
         address = "" if is_loopback(host) else address_key(host)
         self.open[transport] = address
         self._addresses[address] += 1
-        each = self._limiting.sockets_each
-        crowded = bool(address and each and self._addresses[address] > each)
-        return not crowded and len(self.open) <= self._limiting.sockets
+        each, most = self._limiting.sockets_each, self._limiting.sockets
+        if not address:
+            return len(self.open) <= most
+        crowded = bool(each) and self._addresses[address] > each
+        # Strangers leave a quarter free: nobody locks the operator out of the own machine.
+        return not crowded and len(self.open) <= most - most // 4
 
     def closed(self, transport: asyncio.BaseTransport) -> None:
         address = self.open.pop(transport, None)

@@ -75,8 +75,10 @@ class Opening:
         if ":" in shown:
             shown = f"[{shown}]"
         scheme = "http" if self.certificate is None else "https"
-        token = f"?token={quote(self.token or '', safe='')}" if with_token and self.shows_token else ""
-        return f"{scheme}://{shown}:{port}/{token}"
+        address = f"{scheme}://{shown}:{port}/"
+        if with_token and self.shows_token and self.token is not None:
+            return f"{address}?token={quote(self.token, safe='')}"
+        return address
 
     def _tokens(self) -> list[tuple[str, Grant]]:
         settings = self._settings

@@ -72,30 +72,47 @@ def jsgf(listened: Sequence[str]) -> str:
     return "\n".join(rules) + "\n"
 
 
-def complete(words: Sequence[Word], listened: Iterable[str]) -> list[Word]:
-    """What of some words makes sense: one command, or phrases with what links them.
+def units(words: Sequence[Word], listened: Iterable[str]) -> list[list[Word]]:
+    """Split a reading into what belongs together: one command, or prefix, phrases and links.
 
-    The engine may have stopped in the middle of a phrase, and words that nobody said were taken
-    out. "preset" is nothing without its number; "stained" is nothing, "stained glass" is.
+    The engine may have stopped in the middle of a phrase; what is no whole phrase is left out.
     """
     texts = [word.text for word in words]
+    while texts and texts[-1] in LINKS:  # it breathed out
+        texts.pop()
+    words = words[: len(texts)]
     text = " ".join(texts)
     if text in COMMANDS or _PRESET.fullmatch(text):
-        return list(words)
+        return [list(words)]
     known = {tuple(phrase.split()) for phrase in listened}
     longest = max(map(len, known), default=0)
-    prefix = 1 if texts and texts[0] in PREFIXES else 0
-    kept: list[Word] = []
-    link: list[Word] = []
-    at = prefix
+    found: list[list[Word]] = []
+    at = 0
     while at < len(words):
         # The longest first: "black and white" is one.
         sizes = range(longest, 0, -1)
         size = next((n for n in sizes if tuple(texts[at : at + n]) in known), 0)
-        if size:
-            kept += [*(link if kept else []), *words[at : at + size]]
-            link = []
-        elif texts[at] in LINKS:
-            link = [words[at]]
-        at += size or 1
-    return [*words[:prefix], *kept] if kept else []
+        alone = texts[at] in LINKS or (at == 0 and texts[at] in PREFIXES)
+        if size or alone:
+            found.append(list(words[at : at + max(size, 1)]))
+        at += max(size, 1)
+    return found
+
+
+def joined(units: Iterable[Sequence[Word]]) -> list[Word]:
+    """The words of those units that were really said; a link needs a phrase on both sides, a
+    prefix one behind it.
+    """
+    words: list[Word] = []
+    waiting: list[Word] = []
+    phrases = False
+    for unit in units:
+        first = unit[0].text
+        if len(unit) == 1 and first in PREFIXES:
+            waiting = list(unit)
+        elif len(unit) == 1 and first in LINKS:
+            waiting = list(unit) if phrases else waiting
+        else:
+            words += [*waiting, *unit]
+            waiting, phrases = [], True
+    return words

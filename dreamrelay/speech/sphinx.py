@@ -28,7 +28,7 @@ SURE = 0.5
 about other things hardly any: docs/voice.md has the figures."""
 
 LEAST = 0.3
-"""A word below this agreement was not said: another one was, that the grammar does not have."""
+"""A phrase below this agreement was not said: other words were, that the grammar has not."""
 
 LEAST_SPOKEN = 0.15
 """Seconds; shorter is a click."""
@@ -92,10 +92,14 @@ class SphinxSpeech(Speech):
         if not words:
             return Heard("", 0.0, (), seconds, spoken)
         said = self._read(decoder, _DICTATION, sound, begin / RATE)
-        phones = [_phones(decoder, word) for word in words]
-        sure, each = agreement(phones, [p for word in said for p in _phones(decoder, word)])
-        kept = [replace(w, confidence=c) for w, c in zip(words, each, strict=True) if c >= LEAST]
-        kept = grammar.complete(kept, self._listened)
+        units = grammar.units(words, self._listened)
+        sounds = [[p for word in unit for p in _phones(decoder, word)] for unit in units]
+        sure, each = agreement(sounds, [p for word in said for p in _phones(decoder, word)])
+        kept = grammar.joined(
+            [replace(word, confidence=agreed) for word in unit]
+            for unit, agreed in zip(units, each, strict=True)
+            if agreed >= LEAST
+        )
         if sure < SURE or not kept:
             return Heard("", sure, (), seconds, spoken)
         text = " ".join(word.text for word in kept)

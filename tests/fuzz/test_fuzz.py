@@ -88,7 +88,7 @@ def memory(program: Program) -> int:
 @contextmanager
 def under_watch(programs: ProgramStarter) -> Iterator[tuple[RunningRelay, Witness]]:
     """A relay of its own, of which nothing but its work may be noticed."""
-    program = programs("server.py", "--port=0", "--verbose=2", "--max_message_mb=4")
+    program = programs("server.py", "--port=0", "--verbose=2", "--max_message_mb=4", "--speech=off")
     url = program.line(r"(http://[\w.:\[\]]+:\d+)/?").group(1)
     relay = RunningRelay(url + "/", hub=None)  # type: ignore[arg-type]
     until(lambda: answer(relay, "/healthz")[0] == 200)

@@ -8,7 +8,16 @@ from pydantic import ValidationError
 
 from dreamrelay.codec import Frame
 from dreamrelay.errors import EngineError
-from dreamrelay.preprocess import Cutout, HumanOnly, HumanParameters, Mask, Matting, open_matting
+from dreamrelay.preprocess import (
+    Cutout,
+    HumanOnly,
+    HumanParameters,
+    Keep,
+    Mask,
+    Matting,
+    composite,
+    open_matting,
+)
 from dreamrelay.preprocess.ports import DEFAULT_STREAM
 from tests.preprocess.photographs import photograph
 
@@ -148,6 +157,17 @@ def test_without_a_mask_there_is_no_picture() -> None:
 
     with pytest.raises(EngineError, match="out of memory"):
         HumanOnly(Broken).before(frame_of(1), HUMAN)
+
+
+@pytest.mark.parametrize("keep", ["background", "person"])
+def test_an_engine_that_lays_over_by_itself_gets_the_same(keep: Keep) -> None:
+    mask = np.array([[0, 80, 255]], np.uint8)
+    frame = np.full((1, 3, 3), 10, np.uint8)
+    generated = np.full((1, 3, 3), 210, np.uint8)
+    cutout = Cutout(frame, mask, keep, 0.0)
+    np.testing.assert_allclose(
+        composite(generated, frame, cutout.shown), cutout.lay(generated), atol=1
+    )
 
 
 def test_a_mask_of_another_size_is_refused() -> None:

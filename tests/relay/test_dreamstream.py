@@ -253,39 +253,39 @@ class TestRest:
 class TestStorm:
     def test_joining_costs_the_stream_no_picture(self, relay: RunningRelay) -> None:
         """The watch page joins 50 to 84 times a second, greeted with the same picture each time."""
-        joins, total, stop = 0, 40, threading.Event()
+        joins = 0
+        seen: list[int] = []
+        stop = threading.Event()
 
         def storm() -> None:
             nonlocal joins
-            while not stop.is_set() and joins < 400:
+            while not stop.is_set():
                 raw_websocket(relay, "/ws/viewer/default").close()
                 joins += 1
 
         with (
             native(relay, "worker", credit=50) as worker,
             native(relay, "producer") as producer,
-            native(relay, "viewer", "?credit=100") as viewer,
+            native(relay, "viewer", "?credit=1000") as viewer,
         ):
             worker.send("status", state="live")
             thread = threading.Thread(target=storm, daemon=True)
             thread.start()
             until(lambda: joins > 10, what="the storm")
-            began, before = time.monotonic(), joins
-            seen = []
-            for _ in range(total):
+            before = joins
+            while len(seen) < 40 or joins < before + 80:
                 producer.publish()
                 taken = worker.packet()
                 worker.send_picture(picture("blue"), "output", seq=taken.seq)
                 worker.credit()
                 seen.append(viewer.packet().seq)
                 time.sleep(0.01)  # the rate of a camera
-            during = joins - before
+                assert len(seen) < 900, "nobody joins any more"
             stop.set()
             thread.join(20)
-            assert during >= total, f"{during} joins in {time.monotonic() - began:.1f} s"
-            assert seen == list(range(1, total + 1))
+            assert seen == list(range(1, len(seen) + 1))
             status = relay.hub.streams["default"].status()
-            assert (status["dropped"], status["seq_out"]) == (0, total)
+            assert (status["dropped"], status["seq_out"]) == (0, len(seen))
 
     def test_the_page_that_opens_its_socket_anew_is_not_greeted_for_ever(
         self, relay: RunningRelay

@@ -133,10 +133,12 @@ class TestAddresses:
             def get_extra_info(self, _: str) -> tuple[str, int]:
                 return (self.host, 1)
 
-        sockets = Sockets(Limiting(sockets=9, sockets_each=2))
-        made = [Transport(host) for host in (FIRST, FIRST, FIRST, SECOND, *["127.0.0.1"] * 6)]
+        sockets = Sockets(Limiting(sockets=8, sockets_each=2))
+        hosts = (FIRST, FIRST, FIRST, SECOND, SECOND, "192.0.2.3", "192.0.2.4")
+        made = [Transport(host) for host in (*hosts, "127.0.0.1", "127.0.0.1")]
         taken = [sockets.opened(t) for t in made]  # type: ignore[arg-type]
-        assert taken == [True, True, False, True, True, True, True, True, True, False]
+        # The third of one address; the seventh stranger, though this machine still may; the ninth.
+        assert taken == [True, True, False, True, True, True, False, True, False]
         for transport in made:
             sockets.closed(transport)  # type: ignore[arg-type]
             sockets.closed(transport)  # type: ignore[arg-type]
@@ -365,6 +367,15 @@ class TestTexts:
         path = "/streams/a/parameters"
         status, _, body = answer(tight, path, "PATCH", patch, **as_stranger("all", FIRST))
         assert (status, problem(body)["problems"].keys()) == (422, {"prompt"})
+
+    def test_who_may_send_no_pictures_may_send_nothing_large(self, tight: RunningRelay) -> None:
+        for path in ("/", "/streams/a/viewer"):
+            with stranger(tight, path, name="control") as websocket:
+                with suppress(ConnectionClosed):
+                    websocket.send("x" * 300_000)
+                    while True:
+                        websocket.recv(10)
+                assert websocket.close_code in (1009, 1006)
 
     def test_a_message_that_is_too_large(self, tight: RunningRelay) -> None:
         with stranger(tight, "/streams/a/viewer") as websocket:

@@ -19,7 +19,7 @@ from dreamrelay.config import RelaySettings
 from dreamrelay.relay.app import Relay
 from tests.relay.clients import answer, problem
 from tests.relay.strangers import open_relay
-from tests.support import RunningRelay
+from tests.support import RunningRelay, start_relay
 
 EXAMPLES = 6
 
@@ -40,6 +40,13 @@ def as_they_are(_: Any, value: Any) -> bytes:
 APP = Relay(RelaySettings(port=0)).app
 _FOUND: list[Any] = list(schemathesis.openapi.from_dict(APP.openapi()).get_all_operations())
 DESCRIBED = [operation.ok() for operation in _FOUND]
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[RunningRelay]:
+    """Nobody listens: loading what would takes longer than all the rest."""
+    with start_relay(RelaySettings(port=0, speech="off")) as running:
+        yield running
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ def words(text: str) -> list[Word]:
     [
         ("stop", "stop"),
         ("preset three", "preset three"),
+        ("stop and", "stop"),
         ("preset", ""),
         ("oil painting", "oil painting"),
         ("oil painting and", "oil painting"),
@@ -35,7 +36,15 @@ def words(text: str) -> list[Word]:
     ],
 )
 def test_what_makes_sense_is_kept(heard: str, kept: str) -> None:
-    assert " ".join(word.text for word in grammar.complete(words(heard), PHRASES)) == kept
+    units = grammar.units(words(heard), PHRASES)
+    assert " ".join(word.text for word in grammar.joined(units)) == kept
+
+
+def test_what_was_not_said_takes_its_links_with_it() -> None:
+    prompt, gold, link, blue = grammar.units(words("prompt gold and blue"), PHRASES)
+    assert [word.text for word in grammar.joined([prompt, link, blue])] == ["prompt", "blue"]
+    assert [word.text for word in grammar.joined([prompt, gold, link])] == ["prompt", "gold"]
+    assert grammar.joined([prompt, link]) == []
 
 
 def test_only_phrases_of_known_words_are_listened_for() -> None:
