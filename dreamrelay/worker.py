@@ -240,7 +240,8 @@ class Worker(Listener):
         try:
             if self.viewer is not None:
                 self.viewer.start()
-                self._note_source()
+                if self._absent:  # since before there was a window
+                    self._note_source()
             self._stage.start()
             if self.link is not None:
                 self.link.start()
