@@ -624,7 +624,9 @@ def test_an_insecure_page_says_the_two_ways_out(browser: Browser) -> None:
             ]
         )
         page.click("#voice")
-        expect(page.locator("#note-voice strong")).to_contain_text("microphone only to secure pages")
+        expect(page.locator("#note-voice strong")).to_contain_text(
+            "microphone only to secure pages"
+        )
         page.click("#note-source >> text=Test card")  # what needs no permission works here, too
         until(lambda: relay.hub.streams["default"].tracks["input"].last, 15, "the test card")
 
