@@ -27,6 +27,7 @@ from dreamrelay.errors import (
     ConfigError,
     DreamRelayError,
     EngineError,
+    LimitError,
     MissingExtra,
     ProtocolError,
 )
@@ -46,6 +47,10 @@ MOST_WAITING = 8
 
 PATIENCE = 2.0
 """Seconds that a child has to end by itself."""
+
+
+class NotReady(EngineError):
+    """Nobody listens yet, whatever is said; the text tells whether to try again."""
 
 
 class SpeechService:
@@ -120,8 +125,9 @@ class SpeechService:
             ProtocolError: it is no audio, broken, too long.
             ConfigError: speech is off.
             MissingExtra: the engine's packages are not installed.
-            EngineError: the engine is still being loaded, could not be, takes too long, died, or
-                too many speak at once; says which, and whether to try again.
+            NotReady: the engine is still being loaded, or could not be.
+            EngineError: it takes too long with this recording, or died of it.
+            LimitError: too many speak at once.
         """
         self._enter()
         return self._in_turn(data, tuple(vocabulary))
@@ -155,7 +161,7 @@ class SpeechService:
         self._check_enabled()
         with self._guard:
             if self._waiting >= MOST_WAITING:
-                raise EngineError("too many speak at once: try again in a moment")
+                raise LimitError("too many speak at once: try again in a moment")
             self._waiting += 1
 
     def _leave(self) -> None:
@@ -218,10 +224,12 @@ class _Child:
     def await_ready(self, seconds: float) -> None:
         with self._news:
             self._news.wait_for(lambda: self._ready or self._failure is not None, seconds)
+            if isinstance(self._failure, EngineError):
+                raise NotReady(str(self._failure))
             if self._failure is not None:
                 raise self._failure
             if not self._ready:
-                raise EngineError(
+                raise NotReady(
                     f"speech is not ready yet ({self._fields['text']}): try again in a moment"
                 )
 

@@ -12,8 +12,15 @@ from typing import Any
 
 import pytest
 
-from dreamrelay.errors import ClosedError, ConfigError, EngineError, MissingExtra, ProtocolError
-from dreamrelay.speech import SpeechService
+from dreamrelay.errors import (
+    ClosedError,
+    ConfigError,
+    EngineError,
+    LimitError,
+    MissingExtra,
+    ProtocolError,
+)
+from dreamrelay.speech import NotReady, SpeechService
 from dreamrelay.speech.service import MOST_WAITING
 from tests.speech.sounds import tone, wav
 from tests.speech.tiny_whisper import make_tiny_whisper
@@ -67,7 +74,7 @@ async def test_too_many_are_told_so(make: Services) -> None:
     service = make("loading", loading_seconds=30)
     waiting = [asyncio.ensure_future(service.transcribe(b"x")) for _ in range(MOST_WAITING)]
     await asyncio.sleep(0)
-    with pytest.raises(EngineError, match="too many speak at once"):
+    with pytest.raises(LimitError, match="too many speak at once"):
         await service.transcribe(b"one more")
     await asyncio.to_thread(service.close)
     done = await asyncio.gather(*waiting, return_exceptions=True)
@@ -92,7 +99,7 @@ def test_while_it_loads_the_text_says_how_far(make: Services) -> None:
         "fraction": 0.00625,
         "engine": "fake",
     }
-    with pytest.raises(EngineError, match=r"not ready yet \(downloading fake, 3 of 480 MB\)"):
+    with pytest.raises(NotReady, match=r"not ready yet \(downloading fake, 3 of 480 MB\)"):
         service.hear(b"x")
     # and the loading goes on
     assert service.status()["state"] == "loading"

@@ -159,7 +159,7 @@ async def test_too_large_a_recording_is_refused() -> None:
 async def test_what_goes_wrong_is_told(body: bytes) -> None:
     async with room() as here:
         status, refusal = await here.say("/speech", body)
-        expected = (400, "protocol") if body == b"broken" else (503, "engine")
+        expected = (400, "protocol") if body == b"broken" else (500, "engine")
         assert (status, refusal["error"]["code"]) == expected
         assert (await here.say("/speech", b"again"))[0] == 200
 
