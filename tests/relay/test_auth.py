@@ -237,6 +237,24 @@ class TestGrants:
             grant.check("view", "b")
 
 
+def test_all_tokens_are_compared_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In constant time each, and as many of them each time."""
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return one == other
+
+    monkeypatch.setattr("dreamrelay.relay.auth.hmac.compare_digest", compare)
+    tokens = [make_token() for _ in range(5)]
+    keys = Keyring((token, Grant.of(["view"], name=token)) for token in tokens)
+    for shown in (*tokens, "", "x", "x" * 1000, "ä\ud800"):
+        compared.clear()
+        found = keys.find(shown)
+        assert (found.name if found else None) == (shown if shown in tokens else None)
+        assert compared == [(32, 32)] * 5  # digests: nothing tells how long the right one is
+
+
 class TestTokensFile:
     def write(self, folder: Path, text: str) -> Path:
         path = folder / "tokens.toml"
@@ -588,6 +606,20 @@ class TestFirstMessage:
         with connect(f"{strange.websocket}/streams/a/{role}?auth=first") as websocket:
             websocket.send(first)
             return json.loads(websocket.recv(10))
+
+    @pytest.mark.parametrize("role", ["viewer", "producer", "worker"])
+    def test_it_may_be_said_where_none_is_needed(self, relay: RunningRelay, role: str) -> None:
+        with native(relay, role, "?auth=first") as client:
+            client.send("auth", token=TOKENS["all"])
+            client.send("ping", id=7)
+            assert client.text("pong", "error")["type"] == "pong"
+
+    def test_a_worker_may_say_it_before_its_hello(self, relay: RunningRelay) -> None:
+        with connect(f"{relay.websocket}/streams/a/worker?auth=first") as websocket:
+            websocket.send(json.dumps({"type": "auth", "token": TOKENS["all"]}))
+            websocket.send(json.dumps({"type": "hello", "version": 1, "credit": 1}))
+            kinds = [json.loads(websocket.recv(10))["type"] for _ in range(3)]
+            assert "error" not in kinds
 
     def test_a_token_may_be_said_first(self, strange: RunningRelay) -> None:
         first = json.dumps({"type": "auth", "token": TOKENS["view"]})
