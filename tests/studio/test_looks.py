@@ -1,4 +1,4 @@
-"""Each state at each size: photographed, measured for what spills over, and looked over by axe-core.
+"""Each state at each size: photographed, measured for what spills over, looked over by axe-core.
 
 The pictures are kept in ``artefacts/studio``, to be looked at by people.
 """
@@ -178,7 +178,8 @@ def test_troubles(page: Page, relay: RunningRelay) -> None:
         """(bytes) => {
             const data = new DataTransfer();
             data.items.add(new File([new Uint8Array(bytes)], "a.png", { type: "image/png" }));
-            document.body.dispatchEvent(new DragEvent("dragenter", { dataTransfer: data, bubbles: true }));
+            const enter = new DragEvent("dragenter", { dataTransfer: data, bubbles: true });
+            document.body.dispatchEvent(enter);
         }""",
         list(data),
     )

@@ -74,7 +74,8 @@ def test_the_types_name_what_the_module_exports(node: str) -> None:
         for (const [name, value] of Object.entries(module)) {
             const made = typeof value === "function" && /^class/.test(String(value));
             const members = made ? Object.getOwnPropertyNames(value.prototype) : [];
-            console.log(JSON.stringify({ name, members: members.filter((m) => m !== "constructor") }));
+            const named = members.filter((member) => member !== "constructor");
+            console.log(JSON.stringify({ name, members: named }));
         }
     """
     exported = {

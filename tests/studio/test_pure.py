@@ -1,4 +1,4 @@
-"""The page's pure parts: weights, fitting values, links, spans, voices, flicker. Run by a browser."""
+"""The page's pure parts, run by a browser: weights, values, links, spans, voices, flicker."""
 
 import json
 from collections.abc import Iterator
@@ -249,7 +249,8 @@ def detect(page: Page, levels: list[tuple[float, int]]) -> list[tuple[str, int]]
         page,
         "vad",
         """const detector = new m.VoiceDetector();
-           return a.map((level, i) => [detector.hear(level, i * 50), i * 50]).filter(([h]) => h);""",
+           const heard = a.map((level, i) => [detector.hear(level, i * 50), i * 50]);
+           return heard.filter(([what]) => what);""",
         pieces,
     )
     return [(heard, at) for heard, at in got]

@@ -1,4 +1,4 @@
-"""The studio's further rooms in a real browser: layouts, blend, presets, time, image prompt, voice, files."""
+"""The studio's further rooms: layouts, blend, presets, time, image prompt, voice, files."""
 
 import base64
 import io
@@ -560,7 +560,7 @@ def test_a_snapshot_is_the_picture_itself(live: Page, tmp_path: Path) -> None:
     assert re.fullmatch(r"default-\d{8}-\d{6}\.png", path.name)
     with Image.open(path) as shot:
         assert shot.size == (WORKER_SIZE, WORKER_SIZE)
-        assert is_blue(*shot.convert("RGB").getpixel((32, 32)))  # type: ignore[misc, arg-type]
+        assert is_blue(*shot.convert("RGB").getpixel((32, 32)))  # type: ignore[misc]
 
 
 def test_a_recording_is_a_film_of_the_output(live: Page, tmp_path: Path) -> None:
@@ -590,7 +590,10 @@ def test_without_websockets_there_is_mjpeg(browser: Browser, relay: RunningRelay
         sender.click("#source-menu [data-source=card]")
         page.add_init_script(
             """window.WebSocket = class extends EventTarget {
-                constructor() { super(); setTimeout(() => this.onclose({ code: 1006, reason: "" }), 10); }
+                constructor() {
+                    super();
+                    setTimeout(() => this.onclose({ code: 1006, reason: "" }), 10);
+                }
                 close() {}
             };"""
         )
