@@ -19,6 +19,7 @@ from dreamrelay.errors import (
 )
 from dreamrelay.hub import Hub, Stream
 from dreamrelay.relay.bodies import BodyError, read_body
+from dreamrelay.relay.guard import grant_of
 from dreamrelay.relay.http import StreamName, error_response
 from dreamrelay.speech import Action, Heard, NotReady, SpeechService, understand
 
@@ -110,8 +111,9 @@ async def _listened(
     action = understand(heard.text)
     fields = _fields(heard, action)
     if apply and action.name in ("prompt", "add"):
+        address = grant_of(request.scope).address
         try:
-            fields["revision"] = _apply(hub.stream(name), action)
+            fields["revision"] = _apply(hub.stream(name, address), action)
         except ParameterError as error:
             return error_response(422, error)
         except ProtocolError as error:
