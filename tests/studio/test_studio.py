@@ -484,6 +484,7 @@ def test_a_producer_whose_source_is_away_says_why(
     page: Page, worker: FakeWorker, relay: RunningRelay
 ) -> None:
     why, over = "camera 0 gives no more pictures (unplugged?)", page.locator("#chip-text")
+    page.keyboard.press("l")  # side by side
     with Person(relay.websocket, "producer") as producer:
         producer.link.tell("status", state="away", text=why)
         says(page, "source away")
