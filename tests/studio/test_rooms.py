@@ -616,3 +616,27 @@ def test_a_page_without_a_token_asks_for_one(browser: Browser) -> None:
         page.press("#token", "Enter")
         expect(page.locator("#chip-text")).to_have_text("no worker")
         assert "sesame" not in page.url
+
+
+def test_who_may_only_look_is_told_what_is_missing(browser: Browser) -> None:
+    settings = RelaySettings(
+        port=0, view_token="sesame-for-the-eyes", allowed_origins=["http://studio.test"]
+    )
+    allowed = (*ALLOWED, "Cross-Origin-Opener-Policy")
+    with (
+        start_relay(settings) as relay,
+        FakeWorker(relay.websocket) as worker,
+        quiet_page(browser, allowed=allowed) as page,
+    ):
+        worker.status("live")
+        port = relay.url.rstrip("/").rpartition(":")[2]
+        page.goto(f"http://studio.test:{port}/?token=sesame-for-the-eyes")
+        expect(page.locator("#chip-text")).to_have_text("no source")
+        page.fill("#prompt", "a gold fox")
+        page.press("#prompt", "Enter")
+        expect(page.locator("#prompt-problem")).to_contain_text("permission 'control'")
+        page.click("#source-button")
+        page.click("#source-menu [data-source=card]")
+        expect(page.locator("#note-source")).to_contain_text("may not send pictures")
+        expect(page.locator("#chip-text")).to_have_text("no source")  # and not: live
+        assert worker.patches == []

@@ -45,6 +45,7 @@ const prompt = new PromptBar(
 const source = new Source(
   () => new Connection({ stream, role: "producer", token, name: "studio" }),
   () => (status && status.width > 0 && status.height > 0 ? { width: status.width, height: status.height } : null),
+  () => viewer.state === "open",
 );
 const pictures = new Pictures(viewer, stage, (capturedNs) => source.seenAt(capturedNs), { stream, token });
 const voice = new Voice($("voice"), relay, stream, heard, commands.speech);
