@@ -4,6 +4,7 @@ The recording lives as long as its request; neither it nor the text is kept or l
 runs in another process (``dreamrelay.speech.service``), so nothing here waits for a decoder.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -69,7 +70,7 @@ def make_voice_router(hub: Hub, service: SpeechService) -> APIRouter:
     )
     async def load() -> Response:
         try:
-            service.warm()
+            await asyncio.to_thread(service.warm)
         except DreamRelayError as error:
             return error_response(503, error)
         return JSONResponse(service.status(), status_code=202)

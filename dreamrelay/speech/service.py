@@ -83,6 +83,7 @@ class SpeechService:
         self._pool = ThreadPoolExecutor(MOST_WAITING, thread_name_prefix="speech")
         self._one = threading.Lock()
         self._guard = threading.Lock()
+        self._counting = threading.Lock()  # never held for long: event loops take it
         self._waiting = 0
         self._child: _Child | None = None
         self._closed = False
@@ -91,6 +92,11 @@ class SpeechService:
     def enabled(self) -> bool:
         """Whether anybody listens at all."""
         return self.name != "off" and not self._closed
+
+    @property
+    def busy(self) -> int:
+        """How many recordings are listened to, or wait for it."""
+        return self._waiting
 
     def status(self) -> dict[str, Any]:
         """What it is doing: ``state`` (off, idle, loading, ready, failed), ``text``, ``fraction``,
@@ -105,14 +111,14 @@ class SpeechService:
 
     async def transcribe(self, data: bytes, vocabulary: Sequence[str] = ()) -> Heard:
         """Understand one recording; the arguments and errors are those of ``hear``."""
-        loop = asyncio.get_running_loop()
         self._enter()
         try:
-            work = loop.run_in_executor(self._pool, self._in_turn, data, tuple(vocabulary))
+            work = self._pool.submit(self._in_turn, data, tuple(vocabulary))
         except RuntimeError:  # closed in between
             self._leave()
             raise ClosedError("the relay is stopping") from None
-        return await work
+        work.add_done_callback(lambda _: self._leave())  # also where nobody waits any more
+        return await asyncio.wrap_future(work)
 
     def hear(self, data: bytes, vocabulary: Sequence[str] = ()) -> Heard:
         """Understand one recording; blocks.
@@ -130,10 +136,13 @@ class SpeechService:
             LimitError: too many speak at once.
         """
         self._enter()
-        return self._in_turn(data, tuple(vocabulary))
+        try:
+            return self._in_turn(data, tuple(vocabulary))
+        finally:
+            self._leave()
 
     def warm(self) -> None:
-        """Begin to load the engine; returns at once.
+        """Begin to load the engine; waits for its process to start, not for the engine.
 
         Raises:
             ConfigError: speech is off.
@@ -159,25 +168,22 @@ class SpeechService:
 
     def _enter(self) -> None:
         self._check_enabled()
-        with self._guard:
+        with self._counting:
             if self._waiting >= MOST_WAITING:
                 raise LimitError("too many speak at once: try again in a moment")
             self._waiting += 1
 
     def _leave(self) -> None:
-        with self._guard:
+        with self._counting:
             self._waiting -= 1
 
     def _in_turn(self, data: bytes, vocabulary: tuple[str, ...]) -> Heard:
-        try:
-            with self._one:
-                with self._guard:
-                    self._check_enabled()
-                    child = self._living_child()
-                child.await_ready(self._loading_seconds)
-                return child.ask(data, vocabulary, self._answer_seconds)
-        finally:
-            self._leave()
+        with self._one:
+            with self._guard:
+                self._check_enabled()
+                child = self._living_child()
+            child.await_ready(self._loading_seconds)
+            return child.ask(data, vocabulary, self._answer_seconds)
 
     def _living_child(self) -> "_Child":
         """The child; a new one where there is none, or it has died."""
@@ -253,12 +259,11 @@ class _Child:
             left = max(0.1, deadline - time.monotonic())
             self._news.wait_for(lambda: number in self._answers or self._failure is not None, left)
             answer = self._answers.pop(number, None)
+            if answer is None and self._failure is None:
+                text = f"not understood within {seconds:g} s; the next recording starts another"
+                self._failure = EngineError(f"the recording was {text} speech process")
+                self._process.kill()
             failure = self._failure
-        if answer is None and failure is None:
-            self._process.kill()
-            raise EngineError(
-                f"the recording was not understood within {seconds:g} s; speech is started anew"
-            )
         if answer is None:
             raise failure or AssertionError("one of them is there")
         if "error" in answer:

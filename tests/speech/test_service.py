@@ -81,6 +81,18 @@ async def test_too_many_are_told_so(make: Services) -> None:
     assert all(isinstance(one, EngineError | ClosedError | asyncio.CancelledError) for one in done)
 
 
+async def test_who_does_not_wait_any_more_is_not_counted(make: Services) -> None:
+    service = make()
+    for _ in range(2):
+        waiting = [asyncio.ensure_future(service.transcribe(b"x")) for _ in range(MOST_WAITING)]
+        await asyncio.sleep(0)
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.to_thread(until, lambda: not service.busy)
+    assert (await service.transcribe(b"hello")).text.startswith("hello")
+
+
 def test_a_bad_recording_costs_itself_alone(make: Services) -> None:
     service = make()
     pid = pid_of(service)
@@ -125,7 +137,7 @@ def test_a_process_that_hangs_is_killed_and_replaced(make: Services) -> None:
     service = make(answer_seconds=0.5)
     with pytest.raises(EngineError, match=r"not understood within 0\.5 s"):
         service.hear(b"hang")
-    until(lambda: service.status()["state"] == "failed")
+    assert service.status()["state"] == "failed"
     assert pid_of(service)
 
 
