@@ -224,8 +224,11 @@ class TestMode:
         (said,) = words(Page().says(json.dumps({"mode": mode})))
         assert said["status"] == "error"
 
-    def test_a_worker_without_modes_hears_nothing_of_them(self) -> None:
-        events = Page({"properties": {"prompt": {}}}).says('{"mode":"human"}')
+    @pytest.mark.parametrize("properties", [{"prompt": {}}, {"mode": {"enum": ["fast", "good"]}}])
+    def test_a_worker_without_such_modes_hears_nothing_of_them(
+        self, properties: dict[str, Any]
+    ) -> None:
+        events = Page({"properties": properties}).says('{"mode":"human"}')
         assert patches(events) == []
         assert words(events) == [{"status": "mode_changed", "mode": "human"}]
 
