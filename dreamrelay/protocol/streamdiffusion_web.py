@@ -113,7 +113,7 @@ class StreamDiffusionWebDialect(Dialect):
     def _settings(self, fields: Mapping[str, Any]) -> list[Event]:
         """What of the page's settings is new, under the worker's names."""
         named = {name: value for name, value in fields.items() if name != "mode"}
-        if "mode" in fields and self._mode_name is not None:
+        if self._mode_name is not None and fields.get("mode") in (_FULL, _HUMAN):
             named[self._mode_name] = fields["mode"]
         patch = {
             name: value
