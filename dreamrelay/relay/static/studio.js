@@ -310,7 +310,8 @@ $("presets-button").addEventListener("click", togglePresets);
 stage.addEventListener("layout", show);
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !$("drawer").hidden && $("drawer").contains(/** @type {Node} */ (event.target))) $("drawer-close").click();
+  if (event.key === "Escape" && $("budget").matches(":popover-open")) $("budget").hidePopover();
+  else if (event.key === "Escape" && !$("drawer").hidden && $("drawer").contains(/** @type {Node} */ (event.target))) $("drawer-close").click();
 });
 
 show();
