@@ -26,6 +26,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from dreamrelay.errors import ConfigError
@@ -119,6 +120,7 @@ Origins = Annotated[list[Annotated[str, AfterValidator(_origin)]], BeforeValidat
 Token = Annotated[OptionalText, AfterValidator(_token)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 StreamName = Annotated[str, AfterValidator(_stream_name)]
+Ports = Annotated[list[Port], Field(max_length=8), BeforeValidator(_numbers)]
 Seconds = Annotated[float | None, Field(ge=0), BeforeValidator(_endless)]
 
 
@@ -270,7 +272,12 @@ class RelaySettings(Settings):
     }
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of them.")
-    port: Port = Field(DEFAULT_PORT, description="Port to listen on; 0 for any free one.")
+    port: Port = Field(
+        DEFAULT_PORT, description="Port to listen on; 0 for any free one. Several: 8765,7860."
+    )
+    more_ports: Ports = Field(
+        default_factory=list, description="Ports besides, for clients that expect another."
+    )
     token: Token = Field(
         None, description="Whoever shows this may do all; made up if needed and none is given."
     )
@@ -342,6 +349,18 @@ class RelaySettings(Settings):
         10.0, gt=0, description="A peer that reads nothing for so long is dropped."
     )
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 starts and stops, 2 and 3 more.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_ports(cls, data: Any) -> Any:
+        """``--port=8765,7860``: the first is the port, the others are besides."""
+        port = data.get("port") if isinstance(data, dict) else None
+        parts = port.split(",") if isinstance(port, str) else port
+        if not isinstance(parts, list | tuple) or len(parts) < 2 or data.get("more_ports"):
+            return data
+        if not all(str(part).strip().isdecimal() and int(part) <= 65535 for part in parts):
+            return data  # refused as a port, in its own words
+        return {**data, "port": int(parts[0]), "more_ports": [int(part) for part in parts[1:]]}
 
 
 TextToPicture = Literal["auto", "on", "off"]

@@ -83,7 +83,8 @@ class Cutout:
 
 
 class HumanOnly:
-    """Before and after the engine, for one worker. Used by one thread at a time.
+    """Before and after the engine, for one worker. ``before`` and ``reset`` belong to one thread;
+    ``after`` remembers nothing and may be called in any.
 
     Args:
         open_matting: makes the engine when it is needed for the first time, and no sooner.

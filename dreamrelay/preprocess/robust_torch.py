@@ -30,6 +30,7 @@ class TorchRobustMatting(RobustMatting[State]):
         super().__init__(where)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model: Any = None
+        self._type = torch.float32
 
     def load(self) -> None:
         if self._model is not None:
@@ -43,6 +44,8 @@ class TorchRobustMatting(RobustMatting[State]):
                 "rvm_mobilenetv3_fp32.torchscript of its release, and give its path"
             ) from error
         self._model = model.eval().to(self._device)
+        # A file in half precision takes its frames so, too.
+        self._type = next((weights.dtype for weights in model.parameters()), torch.float32)
 
     def _opened(self) -> Any:
         path = Path(self.where)
@@ -66,7 +69,7 @@ class TorchRobustMatting(RobustMatting[State]):
     def _run(self, frame: Frame, state: Sequence[State]) -> tuple[Mask, Sequence[State]]:
         self.load()
         source = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)))
-        source = source.to(self._device, torch.float32).div_(255).unsqueeze(0)  # (1, 3, H, W)
+        source = source.to(self._device, self._type).div_(255).unsqueeze(0)  # (1, 3, H, W)
         ratio = downsample_ratio(*frame.shape[:2])
         try:
             with torch.inference_mode():

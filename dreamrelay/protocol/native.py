@@ -189,7 +189,8 @@ class NativeDialect(Dialect):
                     f"expected a text message of at most {MAX_TEXT} characters, got {len(message)}"
                 )
             kind, fields = decode_text(message)
-            if not self._greeted and kind != "hello":
+            # Who said its token where none was needed may go on.
+            if not self._greeted and kind not in ("hello", "auth"):
                 return [
                     Fault(
                         ProtocolError(f"expected a worker's hello first, got {kind!r}"), close=True

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dreamrelay.protocol.streamdiffusion_web import mode_name
+
 TITLE = "dreamrelay"
 PAGE_CONTENT = "<h1>dreamrelay</h1><p>Your camera, painted anew while you look.</p>"
 """Put into the page as it is: no peer's text may get in here."""
@@ -33,7 +35,10 @@ def page_settings(
     properties = (schema or {}).get("properties")
     rules = properties if isinstance(properties, Mapping) else {"prompt": {"type": "string"}}
     fields = {}
+    switch = mode_name(rules)
     for name, rule in rules.items():
+        if name == switch:
+            continue  # the page has a switch of its own for that
         field = _field(name, rule, values) if isinstance(rule, Mapping) else None
         if field is not None:
             fields[name] = field

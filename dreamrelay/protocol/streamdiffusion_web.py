@@ -59,7 +59,7 @@ class StreamDiffusionWebDialect(Dialect):
         self._settings_due = False
         self._pictures_due = 0
         self._names: frozenset[str] | None = None
-        self._mode_name = "mode"
+        self._mode_name: str | None = "mode"
         self._sent: dict[str, Any] = {}
         self._inflight: deque[int] = deque()
         self._captured_ns = 0
@@ -112,7 +112,9 @@ class StreamDiffusionWebDialect(Dialect):
 
     def _settings(self, fields: Mapping[str, Any]) -> list[Event]:
         """What of the page's settings is new, under the worker's names."""
-        named = {self._mode_name if n == "mode" else n: v for n, v in fields.items()}
+        named = {name: value for name, value in fields.items() if name != "mode"}
+        if self._mode_name is not None and fields.get("mode") in (_FULL, _HUMAN):
+            named[self._mode_name] = fields["mode"]
         patch = {
             name: value
             for name, value in named.items()
@@ -195,13 +197,15 @@ class StreamDiffusionWebDialect(Dialect):
         return _status("send_frame")
 
 
-def mode_name(properties: Mapping[str, Any]) -> str:
-    """The parameter that tells the whole picture from the person alone, however it is called."""
+def mode_name(properties: Mapping[str, Any]) -> str | None:
+    """The parameter that tells the whole picture from the person alone, however it is called; None
+    if a worker has none.
+    """
     for name, rule in properties.items():
         choices = rule.get("enum") if isinstance(rule, Mapping) else None
         if isinstance(choices, list) and _FULL in choices and _HUMAN in choices:
             return name
-    return "mode"
+    return None
 
 
 def full() -> str:

@@ -256,10 +256,10 @@ class Relay:
                 if not grant.allows("view", name):
                     tracks = ()  # a broadcaster that may not see what is made of its pictures
                 stream = self.hub.stream(name, address)
-                bucket = self._slots.bucket(address)
+                throttle = self._slots.throttle(address)
                 with prepare(stream) as dialect:
                     peer = WebSocketPeer(
-                        websocket, dialect, stream, role, self.hub.limits, grant, bucket
+                        websocket, dialect, stream, role, self.hub.limits, grant, throttle
                     )
                     peer.name = websocket.query_params.get("name", "")[:200]
                     await self._host(peer, stream, tracks, credit)
@@ -298,29 +298,37 @@ class Relay:
     # -- the port ---------------------------------------------------------------------------------
 
     def bind(self) -> int:
-        """Take the port and return it; idempotent.
+        """Take the ports and return the first; idempotent.
 
         On ``localhost`` both loopback addresses are taken, because clients try either first.
 
         Raises:
             ConfigError: the port is in use, or the address is not this machine's.
         """
-        if self._sockets:
-            return int(self._sockets[0].getsockname()[1])
-        host, port = self.settings.host, self.settings.port
+        if not self._sockets:
+            try:
+                for port in (self.settings.port, *self.settings.more_ports):
+                    self._take_port(self.settings.host, port)
+            except ConfigError:
+                while self._sockets:
+                    self._sockets.pop().close()
+                raise
+        return int(self._sockets[0].getsockname()[1])
+
+    def _take_port(self, host: str, port: int) -> None:
         try:
-            self._sockets.append(_listen(host, port))
+            listener = _listen(host, port)
         except (OSError, UnicodeError) as error:  # the latter: no name at all
             reason = error.strerror if isinstance(error, OSError) else None
             raise ConfigError(
                 f"cannot listen on {host}:{port}: {reason or error}"
                 f" (is another relay running? try --port={port + 1 if port else 0})"
             ) from None
-        bound = int(self._sockets[0].getsockname()[1])
+        self._sockets.append(listener)
         if host.lower() in ("localhost", "127.0.0.1"):
+            bound = int(listener.getsockname()[1])
             with contextlib.suppress(OSError):  # no IPv6 here, or somebody else's: IPv4 is enough
                 self._sockets.append(_listen("::1", bound))
-        return bound
 
     @property
     def url(self) -> str:

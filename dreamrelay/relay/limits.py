@@ -15,6 +15,9 @@ from dreamrelay.errors import LimitError
 BURST_SECONDS = 2.0
 """What a peer may save up while it is silent."""
 
+PEERS_WORTH = 4.0
+"""An address may send as many messages as this many of its peers may."""
+
 MOST_ACCOUNTS = 4096
 """Addresses that are remembered; beyond that those that have nothing open are forgotten."""
 
@@ -50,11 +53,23 @@ class Bucket:
         return True
 
 
+class Throttle:
+    """The bucket of a peer and that which all peers of its address share."""
+
+    def __init__(self, *buckets: Bucket) -> None:
+        self._buckets = buckets
+
+    def take(self) -> float:
+        """Take one of each; return the seconds to wait before the next."""
+        return max((bucket.take() for bucket in self._buckets), default=0.0)
+
+
 @dataclass(slots=True)
 class Account:
-    """What an address has open, and how often it asks."""
+    """What an address has open, and how often it asks and speaks."""
 
     requests: Bucket
+    messages: Bucket
     lasting: int = 0
     sockets: int = 0
 
@@ -91,7 +106,10 @@ class Slots:
                 kept = {a: c for a, c in self._accounts.items() if c.lasting or c.sockets}
                 self._accounts = kept
             limit = self.allowance
-            account = Account(Bucket(limit.messages, limit.clock))
+            account = Account(
+                Bucket(limit.messages, limit.clock),
+                Bucket(PEERS_WORTH * limit.messages, limit.clock),
+            )
             self._accounts[address] = account
         return account
 
@@ -128,10 +146,12 @@ class Slots:
         if address and not self.account(address).requests.try_take():
             raise LimitError(f"expected at most {self.allowance.messages:.0f} requests a second")
 
-    def bucket(self, address: str) -> Bucket:
+    def throttle(self, address: str) -> Throttle:
         """What a peer's messages are counted with."""
-        rate = self.allowance.messages if address else 0.0
-        return Bucket(rate, self.allowance.clock)
+        if not address:
+            return Throttle()
+        own = Bucket(self.allowance.messages, self.allowance.clock)
+        return Throttle(own, self.account(address).messages)
 
 
 def address_key(host: str) -> str:

@@ -4,17 +4,25 @@ The recording lives as long as its request; neither it nor the text is kept or l
 runs in another process (``dreamrelay.speech.service``), so nothing here waits for a decoder.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from dreamrelay.errors import DreamRelayError, EngineError, ParameterError, ProtocolError
+from dreamrelay.errors import (
+    DreamRelayError,
+    EngineError,
+    LimitError,
+    ParameterError,
+    ProtocolError,
+)
 from dreamrelay.hub import Hub, Stream
 from dreamrelay.relay.bodies import BodyError, read_body
+from dreamrelay.relay.guard import grant_of
 from dreamrelay.relay.http import StreamName, error_response
-from dreamrelay.speech import Action, Heard, SpeechService, understand
+from dreamrelay.speech import Action, Heard, NotReady, SpeechService, understand
 
 MAX_BYTES = 8 * 1024 * 1024
 DEFAULT_STREAM = "default"
@@ -62,14 +70,14 @@ def make_voice_router(hub: Hub, service: SpeechService) -> APIRouter:
     )
     async def load() -> Response:
         try:
-            service.warm()
+            await asyncio.to_thread(service.warm)
         except DreamRelayError as error:
             return error_response(503, error)
         return JSONResponse(service.status(), status_code=202)
 
     @router.post("/speech", summary="What was said", openapi_extra=_RECORDING)
     async def listen(request: Request) -> Response:
-        return await _listened(request, DEFAULT_STREAM, False)
+        return await _listened(hub, service, request, DEFAULT_STREAM)
 
     @router.post(
         "/streams/{name}/speech",
@@ -77,35 +85,41 @@ def make_voice_router(hub: Hub, service: SpeechService) -> APIRouter:
         openapi_extra=_RECORDING,
     )
     async def listen_to(name: StreamName, request: Request, apply: Apply = False) -> Response:
-        return await _listened(request, name, apply)
-
-    async def _listened(request: Request, name: str, apply: bool) -> Response:
-        stream = hub.find(name)
-        try:
-            data = await read_body(request, MAX_BYTES, "a recording")
-            heard = await service.transcribe(data, vocabulary(stream))
-        except BodyError as error:
-            return error_response(error.status, error)
-        except ProtocolError as error:
-            return error_response(400, error)
-        except EngineError as error:
-            refusal = error_response(503, error)
-            refusal.headers["Retry-After"] = "2"
-            return refusal
-        except DreamRelayError as error:
-            return error_response(503, error)
-        action = understand(heard.text)
-        fields = _fields(heard, action)
-        if apply and action.name in ("prompt", "add"):
-            try:
-                fields["revision"] = _apply(hub.stream(name), action)
-            except ParameterError as error:
-                return error_response(422, error)
-            except ProtocolError as error:
-                return error_response(409, error)
-        return JSONResponse(fields, headers={"Cache-Control": "no-store"})
+        return await _listened(hub, service, request, name, apply)
 
     return router
+
+
+async def _listened(
+    hub: Hub, service: SpeechService, request: Request, name: str, apply: bool = False
+) -> Response:
+    stream = hub.find(name)
+    try:
+        data = await read_body(request, MAX_BYTES, "a recording")
+        heard = await service.transcribe(data, vocabulary(stream))
+    except BodyError as error:
+        return error_response(error.status, error)
+    except ProtocolError as error:
+        return error_response(400, error)
+    except LimitError as error:
+        return _later(error.status, error)
+    except NotReady as error:
+        return _later(503, error)
+    except EngineError as error:  # of this recording; the next one finds another process
+        return error_response(500, error)
+    except DreamRelayError as error:
+        return error_response(503, error)
+    action = understand(heard.text)
+    fields = _fields(heard, action)
+    if apply and action.name in ("prompt", "add"):
+        address = grant_of(request.scope).address
+        try:
+            fields["revision"] = _apply(hub.stream(name, address), action)
+        except ParameterError as error:
+            return error_response(422, error)
+        except ProtocolError as error:
+            return error_response(409, error)
+    return JSONResponse(fields, headers={"Cache-Control": "no-store"})
 
 
 def vocabulary(stream: Stream | None) -> list[str]:
@@ -124,6 +138,12 @@ def vocabulary(stream: Stream | None) -> list[str]:
         if isinstance(phrase, str) and 0 < len(phrase) <= LONGEST_PHRASE
     ]
     return found[:MOST_PHRASES]
+
+
+def _later(status: int, error: DreamRelayError) -> Response:
+    refusal = error_response(status, error)
+    refusal.headers["Retry-After"] = "2"
+    return refusal
 
 
 def _fields(heard: Heard, action: Action) -> dict[str, Any]:

@@ -49,7 +49,7 @@ from dreamrelay.protocol.messages import (
     Welcome,
 )
 from dreamrelay.relay.auth import Grant, Permission
-from dreamrelay.relay.limits import Bucket
+from dreamrelay.relay.limits import Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class WebSocketPeer(Peer):
         role: Role,
         limits: Limits,
         grant: Grant,
-        bucket: Bucket,
+        throttle: Throttle,
     ) -> None:
         self.id = f"ws-{next(_numbers)}"
         self.role = role
@@ -113,7 +113,7 @@ class WebSocketPeer(Peer):
         self._stream = stream
         self._limits = limits
         self._grant = grant
-        self._bucket = bucket
+        self._throttle = throttle
         self._sees = grant.allows("view", stream.name)
         self._joined = False
         self._outbox: deque[str | bytes | _Latest] = deque()
@@ -250,7 +250,7 @@ class WebSocketPeer(Peer):
             self._handle(first)
         while True:
             self._handle(await self._receive())
-            if (pause := self._bucket.take()) > 0:
+            if (pause := self._throttle.take()) > 0:
                 await asyncio.sleep(pause)  # meanwhile nothing is read from the socket either
             while len(self._outbox) > FULL_OUTBOX:
                 self._drained.clear()

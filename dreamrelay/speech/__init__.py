@@ -7,11 +7,12 @@ loads them when somebody speaks for the first time. Nothing here ever writes aud
 from dreamrelay.speech.catalog import check_speech, open_speech
 from dreamrelay.speech.intent import Action, understand
 from dreamrelay.speech.ports import Heard, Speech, SpeechProgress, Word
-from dreamrelay.speech.service import SpeechService
+from dreamrelay.speech.service import NotReady, SpeechService
 
 __all__ = [
     "Action",
     "Heard",
+    "NotReady",
     "Speech",
     "SpeechProgress",
     "SpeechService",

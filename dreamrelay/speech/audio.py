@@ -78,21 +78,20 @@ def _samples(container: Any, max_seconds: float) -> Samples:
         raise ProtocolError(f"{EXPECTED}, got a file without a sound track")
     stream = container.streams.audio[0]
     resampler = av.AudioResampler("flt", "mono", RATE)
-    most = int(max_seconds * RATE)
     pieces: list[Samples] = []
-    length = 0
+    seconds = 0.0
     for frame in _frames(container, stream):
-        # What its clock says does not matter; a clock that jumps must not upset the resampler.
         if frame is not None:
+            # Before it is resampled: at one sample a second a kilobyte would become gigabytes.
+            seconds += frame.samples / max(frame.sample_rate, 1)
+            if seconds > max_seconds:
+                raise ProtocolError(
+                    f"expected a recording of at most {max_seconds:g} s, this one is longer"
+                )
+            # What its clock says does not matter; one that jumps must not upset the resampler.
             frame.pts = None
-        for piece in resampler.resample(frame):
-            pieces.append(piece.to_ndarray()[0])
-            length += pieces[-1].size
-        if length > most:
-            raise ProtocolError(
-                f"expected a recording of at most {max_seconds:g} s, this one is longer"
-            )
-    if not length:
+        pieces += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
+    if not any(piece.size for piece in pieces):
         raise ProtocolError(f"{EXPECTED}, got one without any sound")
     return np.clip(np.concatenate(pieces), -1.0, 1.0)
 

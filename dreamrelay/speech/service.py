@@ -27,6 +27,7 @@ from dreamrelay.errors import (
     ConfigError,
     DreamRelayError,
     EngineError,
+    LimitError,
     MissingExtra,
     ProtocolError,
 )
@@ -46,6 +47,10 @@ MOST_WAITING = 8
 
 PATIENCE = 2.0
 """Seconds that a child has to end by itself."""
+
+
+class NotReady(EngineError):
+    """Nobody listens yet, whatever is said; the text tells whether to try again."""
 
 
 class SpeechService:
@@ -78,6 +83,7 @@ class SpeechService:
         self._pool = ThreadPoolExecutor(MOST_WAITING, thread_name_prefix="speech")
         self._one = threading.Lock()
         self._guard = threading.Lock()
+        self._counting = threading.Lock()  # never held for long: event loops take it
         self._waiting = 0
         self._child: _Child | None = None
         self._closed = False
@@ -86,6 +92,11 @@ class SpeechService:
     def enabled(self) -> bool:
         """Whether anybody listens at all."""
         return self.name != "off" and not self._closed
+
+    @property
+    def busy(self) -> int:
+        """How many recordings are listened to, or wait for it."""
+        return self._waiting
 
     def status(self) -> dict[str, Any]:
         """What it is doing: ``state`` (off, idle, loading, ready, failed), ``text``, ``fraction``,
@@ -100,14 +111,14 @@ class SpeechService:
 
     async def transcribe(self, data: bytes, vocabulary: Sequence[str] = ()) -> Heard:
         """Understand one recording; the arguments and errors are those of ``hear``."""
-        loop = asyncio.get_running_loop()
         self._enter()
         try:
-            work = loop.run_in_executor(self._pool, self._in_turn, data, tuple(vocabulary))
+            work = self._pool.submit(self._in_turn, data, tuple(vocabulary))
         except RuntimeError:  # closed in between
             self._leave()
             raise ClosedError("the relay is stopping") from None
-        return await work
+        work.add_done_callback(lambda _: self._leave())  # also where nobody waits any more
+        return await asyncio.wrap_future(work)
 
     def hear(self, data: bytes, vocabulary: Sequence[str] = ()) -> Heard:
         """Understand one recording; blocks.
@@ -120,14 +131,18 @@ class SpeechService:
             ProtocolError: it is no audio, broken, too long.
             ConfigError: speech is off.
             MissingExtra: the engine's packages are not installed.
-            EngineError: the engine is still being loaded, could not be, takes too long, died, or
-                too many speak at once; says which, and whether to try again.
+            NotReady: the engine is still being loaded, or could not be.
+            EngineError: it takes too long with this recording, or died of it.
+            LimitError: too many speak at once.
         """
         self._enter()
-        return self._in_turn(data, tuple(vocabulary))
+        try:
+            return self._in_turn(data, tuple(vocabulary))
+        finally:
+            self._leave()
 
     def warm(self) -> None:
-        """Begin to load the engine; returns at once.
+        """Begin to load the engine; waits for its process to start, not for the engine.
 
         Raises:
             ConfigError: speech is off.
@@ -153,25 +168,22 @@ class SpeechService:
 
     def _enter(self) -> None:
         self._check_enabled()
-        with self._guard:
+        with self._counting:
             if self._waiting >= MOST_WAITING:
-                raise EngineError("too many speak at once: try again in a moment")
+                raise LimitError("too many speak at once: try again in a moment")
             self._waiting += 1
 
     def _leave(self) -> None:
-        with self._guard:
+        with self._counting:
             self._waiting -= 1
 
     def _in_turn(self, data: bytes, vocabulary: tuple[str, ...]) -> Heard:
-        try:
-            with self._one:
-                with self._guard:
-                    self._check_enabled()
-                    child = self._living_child()
-                child.await_ready(self._loading_seconds)
-                return child.ask(data, vocabulary, self._answer_seconds)
-        finally:
-            self._leave()
+        with self._one:
+            with self._guard:
+                self._check_enabled()
+                child = self._living_child()
+            child.await_ready(self._loading_seconds)
+            return child.ask(data, vocabulary, self._answer_seconds)
 
     def _living_child(self) -> "_Child":
         """The child; a new one where there is none, or it has died."""
@@ -218,10 +230,12 @@ class _Child:
     def await_ready(self, seconds: float) -> None:
         with self._news:
             self._news.wait_for(lambda: self._ready or self._failure is not None, seconds)
+            if isinstance(self._failure, EngineError):
+                raise NotReady(str(self._failure))
             if self._failure is not None:
                 raise self._failure
             if not self._ready:
-                raise EngineError(
+                raise NotReady(
                     f"speech is not ready yet ({self._fields['text']}): try again in a moment"
                 )
 
@@ -245,12 +259,11 @@ class _Child:
             left = max(0.1, deadline - time.monotonic())
             self._news.wait_for(lambda: number in self._answers or self._failure is not None, left)
             answer = self._answers.pop(number, None)
+            if answer is None and self._failure is None:
+                text = f"not understood within {seconds:g} s; the next recording starts another"
+                self._failure = EngineError(f"the recording was {text} speech process")
+                self._process.kill()
             failure = self._failure
-        if answer is None and failure is None:
-            self._process.kill()
-            raise EngineError(
-                f"the recording was not understood within {seconds:g} s; speech is started anew"
-            )
         if answer is None:
             raise failure or AssertionError("one of them is there")
         if "error" in answer:

@@ -56,12 +56,12 @@ class WhisperSpeech(Speech):
 
     Args:
         model: a folder, or a model's name.
-        language: of what is said; None: Whisper finds out. Models for English alone take "en".
+        language: of what is said ("en"); None: Whisper finds out.
     """
 
     name: ClassVar[str] = "whisper"
 
-    def __init__(self, model: str, language: str | None = "en") -> None:
+    def __init__(self, model: str, language: str | None = None) -> None:
         self.model_name = model
         self._language = language
         self._model: WhisperModel | None = None

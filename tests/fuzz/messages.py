@@ -71,6 +71,12 @@ DREAMSTREAM: tuple[Message, ...] = (
     said("ping"),
 )
 
+OLD_DREAMSTREAM: tuple[Message, ...] = (
+    said("start_stream"),
+    said("join_stream", streamId="fuzz"),
+    *DREAMSTREAM,
+)
+
 WEB: tuple[Message, ...] = (
     json.dumps({"status": "next_frame"}),
     json.dumps({"prompt": "a fox", "ip_adapter_scale": 1, "mode": "human"}),
@@ -96,6 +102,7 @@ DOORS = (
     Door("dreamstream broadcaster", "/ws/broadcaster/fuzz", DREAMSTREAM),
     Door("dreamstream viewer", "/ws/viewer/fuzz", DREAMSTREAM),
     Door("dreamstream listing", "/ws/viewer/listing_fuzz", DREAMSTREAM),
+    Door("dreamstream before its roles", "/ws", OLD_DREAMSTREAM),
     Door("streamdiffusion-web", f"/api/ws/{UUID}", WEB),
 )
 

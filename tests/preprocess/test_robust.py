@@ -35,6 +35,28 @@ class Tiny(torch.nn.Module):  # type: ignore[misc]
         return [src, alpha, red, red, red, red]
 
 
+class Half(torch.nn.Module):  # type: ignore[misc]
+    """Alpha is the red channel, through weights in half precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 1, 1, bias=False, dtype=torch.float16)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1))
+
+    def forward(
+        self,
+        src: torch.Tensor,
+        r1: torch.Tensor | None,
+        r2: torch.Tensor | None,
+        r3: torch.Tensor | None,
+        r4: torch.Tensor | None,
+        downsample_ratio: float,
+    ) -> list[torch.Tensor]:
+        red = self.first(src)
+        return [src, red, red, red, red, red]
+
+
 class Other(torch.nn.Module):  # type: ignore[misc]
     """Something else that also takes a picture."""
 
@@ -150,6 +172,14 @@ def test_reset_and_another_size_begin_anew(matting: Matting) -> None:
 def test_no_frame_is_refused(matting: Matting) -> None:
     with pytest.raises(ValueError, match="expected a frame"):
         matting.matte(np.zeros((4, 4), np.uint8))
+
+
+def test_a_file_in_half_precision(tmp_path: Path) -> None:
+    path = tmp_path / "half.torchscript"
+    torch.jit.script(Half()).save(str(path))
+    matting = open_matting(f"rvm:{path}")
+    matting.load()
+    assert abs(int(matting.matte(grey(100))[0, 0]) - 100) <= 1
 
 
 def test_files_that_are_something_else(tmp_path: Path) -> None:

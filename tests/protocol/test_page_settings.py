@@ -72,7 +72,7 @@ def test_the_cameras_canvas_has_a_size_always(
         ({"type": "integer"}, {"field": "range", "min": 0, "max": 100, "step": 1, "default": 0}),
         ({"type": "number", "multipleOf": 0.25}, {"field": "range", "step": 0.25}),
         ({"type": "number", "maximum": 1e-9}, {"field": "range"}),
-        ({"enum": ["full", "human"]}, {"field": "select", "default": "full"}),
+        ({"enum": ["a", "b"]}, {"field": "select", "default": "a"}),
         ({"enum": []}, {"field": "select", "default": ""}),
         ({"type": "boolean"}, {"field": "checkbox", "default": False}),
         ({"type": "string", "default": "x"}, {"field": "textarea", "default": "x"}),
@@ -83,6 +83,14 @@ def test_the_cameras_canvas_has_a_size_always(
 def test_odd_rules(rule: dict[str, Any], field: dict[str, Any]) -> None:
     made = fields({"properties": {"x": rule}})["x"]
     assert field.items() <= made.items()
+
+
+def test_the_page_has_a_switch_of_its_own_for_the_mode() -> None:
+    other = {"mode": {"enum": ["fast"]}}
+    for rules in (other, {"x": {"enum": ["human", "full"]}, **other}):
+        made = fields({"properties": rules})
+        assert "x" not in made
+        assert made["mode"]["values"] == ["fast"]
 
 
 @pytest.mark.parametrize("rule", [3, None, {}, {"type": "array"}, {"type": ["string", "null"]}])

@@ -213,19 +213,24 @@ def _is_object(text: str) -> bool:
 
 
 class TestMode:
-    @pytest.mark.parametrize("mode", ["full", "human", "any word"])
-    def test_it_is_echoed_and_passed_on(self, mode: str) -> None:
+    @pytest.mark.parametrize(
+        ("mode", "passed_on"), [("full", True), ("human", True), ("any word", False)]
+    )
+    def test_it_is_echoed_and_passed_on(self, mode: str, passed_on: bool) -> None:
         events = Page().says(json.dumps({"mode": mode}))
         assert words(events) == [{"status": "mode_changed", "mode": mode}]
-        assert patches(events) == [{"who": mode}]
+        assert patches(events) == ([{"who": mode}] if passed_on else [])
 
     @pytest.mark.parametrize("mode", [None, 3, {"a": 1}, "x" * 65])
     def test_no_mode(self, mode: Any) -> None:
         (said,) = words(Page().says(json.dumps({"mode": mode})))
         assert said["status"] == "error"
 
-    def test_a_worker_without_modes_hears_nothing_of_them(self) -> None:
-        events = Page({"properties": {"prompt": {}}}).says('{"mode":"human"}')
+    @pytest.mark.parametrize("properties", [{"prompt": {}}, {"mode": {"enum": ["fast", "good"]}}])
+    def test_a_worker_without_such_modes_hears_nothing_of_them(
+        self, properties: dict[str, Any]
+    ) -> None:
+        events = Page({"properties": properties}).says('{"mode":"human"}')
         assert patches(events) == []
         assert words(events) == [{"status": "mode_changed", "mode": "human"}]
 

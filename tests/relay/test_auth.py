@@ -8,8 +8,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -26,6 +29,7 @@ from dreamrelay.relay.auth import (
     Keyring,
     Request,
     cookie_name,
+    host_name,
     make_token,
     read_tokens,
     write_private,
@@ -220,6 +224,68 @@ class TestGate:
         assert cookie_name(host) == name
 
 
+NAMES = st.sampled_from(
+    "host origin cookie authorization referer forwarded x-forwarded-for x-forwarded-host via accept"
+    " sec-fetch-site sec-fetch-mode sec-fetch-dest content-length upgrade".split()
+)
+PIECES = st.sampled_from(
+    ["localhost", "127.0.0.1", "[::1]", ":8765", "http://", "https://", "evil.example", "null", "@",
+     "Bearer ", COOKIE, "=", ";", "\"", "\\", " ", "cross-site", "same-origin", "navigate", "none",
+     "text/html", SECRET[:-1], "a" + SECRET, "%", "\0", "\x80", "\xff", ",", "[", "]", "..", "0"]
+)  # fmt: skip
+VALUES = st.lists(PIECES | st.text("\t !~\xe4\xff", max_size=4), max_size=6).map("".join)
+SCOPES = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["http", "websocket"]),
+        "method": st.sampled_from(["GET", "POST", "PATCH", "OPTIONS", "x"]),
+        "path": st.sampled_from(["/", "/streams/a/viewer", "/streams/a/view", "/x"]) | st.text(),
+        "scheme": st.sampled_from(["http", "https", "ws", "wss"]),
+        "query_string": st.lists(
+            st.sampled_from(["token=", SECRET[1:], "&", "auth=second", "%", "a=b", ";", "=", "+"])
+        ).map(lambda parts: "".join(parts).encode()),
+        "headers": st.lists(
+            st.tuples(NAMES.map(str.encode), VALUES.map(lambda v: v.encode("latin-1")))
+        ),
+    }
+)
+
+
+class TestWhateverComes:
+    @given(SCOPES, st.sampled_from([REMOTE, "2001:db8::1", "", "x", "127.0.0.1.evil.example"]))
+    def test_nobody_gets_in_from_elsewhere_without_a_token(
+        self, scope: dict[str, Any], client: str
+    ) -> None:
+        scope["client"] = (client, 1)
+        for gate in (OPEN, Gate(Keyring()), Gate(KEYS, behind_proxy=True)):
+            with pytest.raises(AuthError):
+                gate.admit(Request.of({**scope}))
+
+    @given(SCOPES)
+    def test_nor_from_here_through_a_page_or_a_proxy(self, scope: dict[str, Any]) -> None:
+        request = Request.of({**scope, "client": (HERE, 1)})
+        try:
+            grant = OPEN.admit(request)
+        except AuthError:
+            return
+        assert grant == LOCAL
+        assert is_loopback(host_name(f"//{request.host}"))
+        assert not request.forwarded
+        own = {f"http://{request.host}", f"https://{request.host}", "https://stage.example", None}
+        assert request.origin in own
+
+    @given(st.lists(st.sampled_from(["token", "a", "%74oken", "x"]), max_size=4), st.text())
+    def test_no_token_stays_in_the_address(self, names: list[str], value: str) -> None:
+        pairs = urlencode([(name, f"{value}{SECRET}") for name in names if name != "%74oken"])
+        query = pairs + "".join(f"&{n}={SECRET}" for n in names if n == "%74oken")
+        scope: dict[str, Any] = {
+            "type": "http", "path": "/", "scheme": "http", "headers": [],
+            "query_string": query.encode(),
+        }  # fmt: skip
+        request = Request.of(scope)
+        assert len(request.shown) == sum(name in ("token", "%74oken") for name in names)
+        assert scope["query_string"].count(SECRET.encode()) == len(names) - len(request.shown)
+
+
 class TestGrants:
     def test_what_implies_what(self) -> None:
         assert Grant.of(["view"]).permissions == {"view"}
@@ -235,6 +301,24 @@ class TestGrants:
         assert not grant.allows("control", "a")
         with pytest.raises(AuthError, match=r"'view' on stream 'b'"):
             grant.check("view", "b")
+
+
+def test_all_tokens_are_compared_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In constant time each, and as many of them each time."""
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return one == other
+
+    monkeypatch.setattr("dreamrelay.relay.auth.hmac.compare_digest", compare)
+    tokens = [make_token() for _ in range(5)]
+    keys = Keyring((token, Grant.of(["view"], name=token)) for token in tokens)
+    for shown in (*tokens, "", "x", "x" * 1000, "ä\ud800"):
+        compared.clear()
+        found = keys.find(shown)
+        assert (found.name if found else None) == (shown if shown in tokens else None)
+        assert compared == [(32, 32)] * 5  # digests: nothing tells how long the right one is
 
 
 class TestTokensFile:
@@ -588,6 +672,20 @@ class TestFirstMessage:
         with connect(f"{strange.websocket}/streams/a/{role}?auth=first") as websocket:
             websocket.send(first)
             return json.loads(websocket.recv(10))
+
+    @pytest.mark.parametrize("role", ["viewer", "producer", "worker"])
+    def test_it_may_be_said_where_none_is_needed(self, relay: RunningRelay, role: str) -> None:
+        with native(relay, role, "?auth=first") as client:
+            client.send("auth", token=TOKENS["all"])
+            client.send("ping", id=7)
+            assert client.text("pong", "error")["type"] == "pong"
+
+    def test_a_worker_may_say_it_before_its_hello(self, relay: RunningRelay) -> None:
+        with connect(f"{relay.websocket}/streams/a/worker?auth=first") as websocket:
+            websocket.send(json.dumps({"type": "auth", "token": TOKENS["all"]}))
+            websocket.send(json.dumps({"type": "hello", "version": 1, "credit": 1}))
+            kinds = [json.loads(websocket.recv(10))["type"] for _ in range(3)]
+            assert "error" not in kinds
 
     def test_a_token_may_be_said_first(self, strange: RunningRelay) -> None:
         first = json.dumps({"type": "auth", "token": TOKENS["view"]})

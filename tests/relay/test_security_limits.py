@@ -123,7 +123,17 @@ class TestAddresses:
             slots.check("")
         for _ in range(100):
             slots.check_request("")
-        assert slots.bucket("").take() == 0
+        throttle = slots.throttle("")
+        assert not any(throttle.take() for _ in range(100))
+
+    def test_peers_of_one_address_share_what_four_may(self) -> None:
+        clock = Clock()
+        slots = Slots(Allowance(messages=10, clock=clock))
+        with slots.taking(FIRST):
+            peers = [slots.throttle(FIRST) for _ in range(8)]
+            free = sum(peer.take() == 0 for _ in range(20) for peer in peers)
+            assert free == 4 * 10 * 2  # each of them had the half of what it may alone
+            assert slots.throttle(SECOND).take() == 0
 
     def test_sockets_are_counted_by_address_from_the_start(self) -> None:
         class Transport:

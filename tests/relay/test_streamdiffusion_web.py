@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from dreamrelay.config import RelaySettings
-from dreamrelay.errors import MissingExtra, ProtocolError
+from dreamrelay.errors import ConfigError, MissingExtra, ProtocolError
 from dreamrelay.relay import streamdiffusion_web
 from dreamrelay.relay.app import Relay
 from dreamrelay.relay.streamdiffusion_web import MAX_PICTURE_BYTES
@@ -240,6 +240,39 @@ class TestLimits:
         assert settings.session_seconds is None
 
 
+class TestPorts:
+    @pytest.mark.parametrize("port", ["8765,7860", "8765, 7860", (8765, 7860), [8765, 7860]])
+    def test_several(self, port: Any) -> None:
+        settings = RelaySettings.load({"port": port}, environ={})
+        assert (settings.port, settings.more_ports) == (8765, [7860])
+        assert RelaySettings.load({"more-ports": "7860"}, environ={}).more_ports == [7860]
+
+    @pytest.mark.parametrize("port", ["1,x", "1,99999", ",", "1,", (1, -2), ["a", "b"]])
+    def test_what_is_none(self, port: Any) -> None:
+        with pytest.raises(ConfigError, match="--port"):
+            RelaySettings.load({"port": port}, environ={})
+
+    def test_each_has_all_doors(self) -> None:
+        relay = Relay(RelaySettings(port=0, more_ports=[0], speech="off"))
+        relay.bind()
+        ports = {listener.getsockname()[1] for listener in relay._sockets}
+        assert len(ports) == 2
+        with relay.running():
+            for port in ports:
+                there = RunningRelay(f"http://127.0.0.1:{port}/", relay.hub)
+                assert json.loads(there.get("/api/queue")) == {"queue_size": 0}
+                with page(there) as websocket:
+                    assert hear(websocket)["status"] == "connected"
+
+    def test_one_that_is_taken_leaves_the_others_free(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            settings = RelaySettings(port=0, more_ports=[taken.getsockname()[1]])
+            relay = Relay(settings)
+            with pytest.raises(ConfigError, match="cannot listen"):
+                relay.bind()
+            assert relay._sockets == []
+
+
 class TestSettings:
     def test_before_a_worker(self, relay: RunningRelay) -> None:
         fields = json.loads(relay.get("/api/settings"))
@@ -252,7 +285,7 @@ class TestSettings:
             until(lambda: relay.hub.streams["default"].schema)
             fields = json.loads(relay.get("/api/settings"))["input_params"]["properties"]
             assert fields["prompt"]["default"] == "white"
-            assert fields["mode"]["values"] == ["full", "human"]
+            assert "mode" not in fields, "the page has a switch of its own for that"
             assert (fields["strength"]["field"], fields["strength"]["max"]) == ("range", 1)
 
 

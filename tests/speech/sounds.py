@@ -17,12 +17,14 @@ def noise(seconds: float, rate: int, level: float = 0.2) -> NDArray[np.float32]:
     return np.random.default_rng(3).normal(0, level, int(seconds * rate)).astype(np.float32)
 
 
-def recording(samples: NDArray[np.float32], rate: int, container: str, codec: str) -> bytes:
+def recording(
+    samples: NDArray[np.float32], rate: int, container: str, codec: str, **options: str
+) -> bytes:
     """Encode samples (n, or channels x n; -1..1) as a file."""
     channels = np.atleast_2d(samples)
     layout = "mono" if channels.shape[0] == 1 else "stereo"
     out = io.BytesIO()
-    with av.open(out, "w", format=container) as target:
+    with av.open(out, "w", format=container, options=options) as target:
         stream = target.add_stream(codec, rate=rate, layout=layout)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channels), "fltp", layout)
         frame.sample_rate = rate

@@ -36,6 +36,12 @@ def test_what_browsers_and_programs_record(container: str, codec: str, rate: int
     assert loudest(samples) == pytest.approx(440, abs=8)
 
 
+def test_the_pieces_that_a_browser_makes_of_mp4() -> None:
+    pieces = "frag_keyframe+empty_moov"
+    data = recording(tone(440, 1.0, 48_000), 48_000, "mp4", "aac", movflags=pieces)
+    assert loudest(decode(data)) == pytest.approx(440, abs=8)
+
+
 def test_stereo_becomes_mono() -> None:
     left = tone(440, 0.5, 48_000)
     data = recording(np.stack([left, np.zeros_like(left)]), 48_000, "wav", "pcm_s16le")
@@ -96,6 +102,14 @@ def test_too_long_is_refused_before_all_of_it_is_decoded() -> None:
     with pytest.raises(ProtocolError, match="at most 60 s"):
         decode(data)
     assert decode(data, max_seconds=80).size == pytest.approx(70 * RATE, rel=0.01)
+
+
+def test_a_sample_a_second_is_no_way_to_fill_the_memory() -> None:
+    data = bytearray(wav(tone(440, 0.05, RATE), RATE))
+    at = data.index(b"fmt ") + 12
+    data[at : at + 4] = (1).to_bytes(4, "little")  # 800 samples are a quarter of an hour now
+    with pytest.raises(ProtocolError, match="at most 60 s"):
+        decode(bytes(data))
 
 
 def test_too_large_is_refused_unread() -> None:

@@ -12,8 +12,15 @@ from typing import Any
 
 import pytest
 
-from dreamrelay.errors import ClosedError, ConfigError, EngineError, MissingExtra, ProtocolError
-from dreamrelay.speech import SpeechService
+from dreamrelay.errors import (
+    ClosedError,
+    ConfigError,
+    EngineError,
+    LimitError,
+    MissingExtra,
+    ProtocolError,
+)
+from dreamrelay.speech import NotReady, SpeechService
 from dreamrelay.speech.service import MOST_WAITING
 from tests.speech.sounds import tone, wav
 from tests.speech.tiny_whisper import make_tiny_whisper
@@ -67,11 +74,23 @@ async def test_too_many_are_told_so(make: Services) -> None:
     service = make("loading", loading_seconds=30)
     waiting = [asyncio.ensure_future(service.transcribe(b"x")) for _ in range(MOST_WAITING)]
     await asyncio.sleep(0)
-    with pytest.raises(EngineError, match="too many speak at once"):
+    with pytest.raises(LimitError, match="too many speak at once"):
         await service.transcribe(b"one more")
     await asyncio.to_thread(service.close)
     done = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(one, EngineError | ClosedError | asyncio.CancelledError) for one in done)
+
+
+async def test_who_does_not_wait_any_more_is_not_counted(make: Services) -> None:
+    service = make()
+    for _ in range(2):
+        waiting = [asyncio.ensure_future(service.transcribe(b"x")) for _ in range(MOST_WAITING)]
+        await asyncio.sleep(0)
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.to_thread(until, lambda: not service.busy)
+    assert (await service.transcribe(b"hello")).text.startswith("hello")
 
 
 def test_a_bad_recording_costs_itself_alone(make: Services) -> None:
@@ -92,7 +111,7 @@ def test_while_it_loads_the_text_says_how_far(make: Services) -> None:
         "fraction": 0.00625,
         "engine": "fake",
     }
-    with pytest.raises(EngineError, match=r"not ready yet \(downloading fake, 3 of 480 MB\)"):
+    with pytest.raises(NotReady, match=r"not ready yet \(downloading fake, 3 of 480 MB\)"):
         service.hear(b"x")
     # and the loading goes on
     assert service.status()["state"] == "loading"
@@ -118,7 +137,7 @@ def test_a_process_that_hangs_is_killed_and_replaced(make: Services) -> None:
     service = make(answer_seconds=0.5)
     with pytest.raises(EngineError, match=r"not understood within 0\.5 s"):
         service.hear(b"hang")
-    until(lambda: service.status()["state"] == "failed")
+    assert service.status()["state"] == "failed"
     assert pid_of(service)
 
 

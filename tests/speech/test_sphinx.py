@@ -23,7 +23,7 @@ def engine() -> Speech:
     return speech
 
 
-# Of the 45 recordings of the folder all but two are understood (docs/voice.md); these are some.
+# Of the 45 recordings of the folder 40 are understood, the others are nothing (docs/voice.md).
 @pytest.mark.parametrize(
     ("voice", "text"),
     [

@@ -13,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from dreamrelay.config import RelaySettings
 from dreamrelay.hub import Hub, Peer, Stream
 from dreamrelay.protocol.messages import Limits, Notice, WorkerHello
+from dreamrelay.relay.auth import Grant
 from dreamrelay.relay.voice import Ear, make_voice_router, vocabulary
 from dreamrelay.speech import SpeechService
 from tests.speech.make_spoken import spoken
@@ -71,7 +73,12 @@ async def room(manner: str = "whisper:well") -> AsyncIterator[Room]:
     service = SpeechService(manner, program=CHILD, loading_seconds=60)
     app = FastAPI()
     app.include_router(make_voice_router(hub, service))
-    transport = httpx.ASGITransport(app)
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"] = {"grant": Grant()}  # who may come here is the guard's affair
+        await app(scope, receive, send)
+
+    transport = httpx.ASGITransport(guarded)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://relay") as client:
             yield Room(hub, service, client)
@@ -159,7 +166,7 @@ async def test_too_large_a_recording_is_refused() -> None:
 async def test_what_goes_wrong_is_told(body: bytes) -> None:
     async with room() as here:
         status, refusal = await here.say("/speech", body)
-        expected = (400, "protocol") if body == b"broken" else (503, "engine")
+        expected = (400, "protocol") if body == b"broken" else (500, "engine")
         assert (status, refusal["error"]["code"]) == expected
         assert (await here.say("/speech", b"again"))[0] == 200
 

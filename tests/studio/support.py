@@ -1,5 +1,6 @@
 """Tools of the studio's tests: a browser, a page that may not complain, a scripted worker."""
 
+import base64
 import json
 import threading
 import time
@@ -11,7 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from dreamrelay.packet import Codec, Packet
+from dreamrelay.packet import Codec, Hop, Packet, Stamp
 from dreamrelay.protocol.native import decode_packet, encode_packet
 from tests.support import picture, until
 
@@ -94,12 +95,18 @@ class FakeWorker:
     Attributes:
         patches: what the relay told of changes, in order: (changed, values, origin).
         inputs: the packets that came.
+        references: the pictures to imitate that came; None where it was taken back.
+        map_watchers: how many look at what steers the picture.
         idle: whether the relay says that it may paint from the prompt alone.
     """
 
-    def __init__(self, relay: str, *, colour: str = "blue", model: str = "pocket") -> None:
+    def __init__(
+        self, relay: str, *, colour: str = "blue", model: str = "pocket", reference: bool = False
+    ) -> None:
         self.patches: list[dict[str, Any]] = []
         self.inputs: list[Packet] = []
+        self.references: list[bytes | None] = []
+        self.map_watchers = 0
         self.colour = colour
         self.answers = True
         self.idle = False
@@ -110,9 +117,15 @@ class FakeWorker:
             connect(f"{relay}/streams/default/worker", compression=None, max_size=None)
         )
         self._model = model
+        self._reference = reference
         self.introduce(SCHEMA)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def teach(self, **properties: dict[str, Any]) -> None:
+        """Say hello again, with further parameters."""
+        self._values |= {name: spec["default"] for name, spec in properties.items()}
+        self.introduce({**SCHEMA, "properties": {**SCHEMA["properties"], **properties}})
 
     def introduce(self, schema: Mapping[str, Any]) -> None:
         """Say hello, or say it again."""
@@ -128,6 +141,7 @@ class FakeWorker:
             height=WORKER_SIZE,
             schema=schema,
             parameters=self._values,
+            reference=self._reference,
         )
 
     def say(self, kind: str, **fields: Any) -> None:
@@ -159,19 +173,30 @@ class FakeWorker:
 
         elif message["type"] == "audience":
             self.idle = message["idle"]
+            self.map_watchers = message["control"]
+        elif message["type"] == "reference":
+            image = message["image"]
+            self.references.append(image and base64.b64decode(image))
 
     def paint(self) -> None:
         """Send a picture made from no input."""
         self._return(0, time.time_ns())
 
+    def steer(self, colour: str) -> None:
+        """Send a map of one colour on the control track."""
+        size = (WORKER_SIZE, WORKER_SIZE)
+        self._socket.send(encode_packet(Packet.of(picture(colour, size)), "control"))
+
     def _answer(self, message: bytes) -> None:
         packet, _ = decode_packet(message)
         self.inputs.append(packet)
+        for hop in (Hop.RECEIVED, Hop.DECODED, Hop.INFER, Hop.INFERRED, Hop.REENCODED):
+            packet = packet.stamped(hop)
         if self.answers:
-            self._return(packet.seq, packet.captured_ns)
+            self._return(packet.seq, packet.captured_ns, packet.stamps)
         self.say("credit", count=1)
 
-    def _return(self, seq: int, captured_ns: int) -> None:
+    def _return(self, seq: int, captured_ns: int, stamps: tuple[Stamp, ...] = ()) -> None:
         made = Packet(
             picture(self.colour, (WORKER_SIZE, WORKER_SIZE)),
             Codec.JPEG,
@@ -180,6 +205,7 @@ class FakeWorker:
             seq,
             captured_ns,
             self._revision,
+            stamps,
         )
         self._socket.send(encode_packet(made, "output"))
 

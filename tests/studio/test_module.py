@@ -313,7 +313,7 @@ def test_the_address_is_that_of_the_module(page: Page, relay: RunningRelay) -> N
     )
     assert addresses == [
         f"{relay.websocket}/streams/default/viewer",
-        f"{relay.websocket}/streams/a.b/viewer?track=both&credit=2&token=t%26t",
+        f"{relay.websocket}/streams/a.b/viewer?track=both&credit=2&auth=first",
         "wss://example.org/deep/streams/default/producer",
     ]
 

@@ -150,3 +150,27 @@ def test_the_cookie_goes_nowhere_else(page: Page, theirs: str) -> None:
         assert tried.pop("module") == "read"
         assert set(tried.values()) == {"refused"}
         assert "default" not in relay.hub.streams or not relay.hub.streams["default"].values
+
+
+def test_an_allowed_page_shows_its_token_in_the_first_message(page: Page, theirs: str) -> None:
+    """With our module, from another origin: no cookie, and nothing in the address."""
+    settings = RelaySettings(
+        port=0, token=TOKEN, trust_local=False, allowed_origins=[theirs.rstrip("/")]
+    )
+    with start_relay(settings) as relay:
+        page.goto(theirs)
+        states = page.evaluate(
+            """async ([relay, tokens]) => {
+              const { Connection } = await import(`${relay}static/dreamrelay.js`);
+              return Promise.all(tokens.map((token) => new Promise((resolve) => {
+                const made = new Connection({ relay, token, stream: "theirs" });
+                made.addEventListener("state", ({ detail }) => {
+                  if (detail.state === "connecting") return;
+                  resolve([detail.state, detail.code ?? 0, made.address.search]);
+                  if (detail.state !== "closed") made.close();
+                });
+              })));
+            }""",
+            [relay.url, [TOKEN, "not-the-right-one"]],
+        )
+    assert states == [["open", 0, "?auth=first"], ["waiting", 1008, "?auth=first"]]

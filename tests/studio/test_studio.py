@@ -484,6 +484,7 @@ def test_a_producer_whose_source_is_away_says_why(
     page: Page, worker: FakeWorker, relay: RunningRelay
 ) -> None:
     why, over = "camera 0 gives no more pictures (unplugged?)", page.locator("#chip-text")
+    page.keyboard.press("l")  # side by side
     with Person(relay.websocket, "producer") as producer:
         producer.link.tell("status", state="away", text=why)
         says(page, "source away")
@@ -624,7 +625,9 @@ def test_an_insecure_page_says_the_two_ways_out(browser: Browser) -> None:
             ]
         )
         page.click("#voice")
-        expect(page.locator("#note-voice strong")).to_contain_text("microphone only to secure pages")
+        expect(page.locator("#note-voice strong")).to_contain_text(
+            "microphone only to secure pages"
+        )
         page.click("#note-source >> text=Test card")  # what needs no permission works here, too
         until(lambda: relay.hub.streams["default"].tracks["input"].last, 15, "the test card")
 

@@ -100,7 +100,7 @@ export class Blend {
     this.root.classList.toggle("two", two);
     for (const part of [this.#range, this.#fade, ...this.#texts]) part.hidden = !two;
     this.#several.hidden = two;
-    this.#several.textContent = `${prompts.length} prompts are blended, see the parameters`;
+    this.#several.textContent = prompts.length === 1 ? "One prompt of the list holds, see the parameters" : `${prompts.length} prompts are blended, see the parameters`;
     const share = two ? this.#share : 1;
     this.meter.style.setProperty("--mix", String(two ? 1 - share : 0));
     if (!two) return;

@@ -80,7 +80,7 @@ export class Connection extends EventTarget {
    * @param {"viewer" | "producer" | "worker"} [options.role] "viewer" if not given
    * @param {Track | "both"} [options.track] viewer: which pictures; "output" if not given
    * @param {number} [options.credit] viewer: how many pictures may be under way; 1 if not given
-   * @param {string} [options.token]
+   * @param {string} [options.token] said as the first message; not needed where a ready link left a cookie
    * @param {string} [options.name] for the relay's list of peers
    * @param {string | URL} [options.relay] its address (http or ws); where this module came from, if not given
    * @param {typeof WebSocket} [options.WebSocket] for surroundings that have none
@@ -107,7 +107,7 @@ export class Connection extends EventTarget {
     address.protocol = address.protocol.replace("http", "ws");
     if (role === "viewer" && track) address.searchParams.set("track", track);
     if (role === "viewer" && credit !== undefined) address.searchParams.set("credit", String(credit));
-    if (token) address.searchParams.set("token", token);
+    if (token) address.searchParams.set("auth", "first"); // addresses end up in logs, messages do not
     return address;
   }
 
@@ -183,6 +183,8 @@ export class Connection extends EventTarget {
     this.#become("connecting");
     const socket = new (this.#options.WebSocket ?? WebSocket)(this.address);
     socket.binaryType = "arraybuffer";
+    const { token } = this.#options;
+    if (token) socket.onopen = () => socket.send(JSON.stringify({ type: "auth", token }));
     socket.onmessage = (event) => this.#receive(event.data);
     socket.onclose = (event) => this.#lost(event.code, event.reason);
     this.#socket = socket;

@@ -101,7 +101,7 @@ export class Notice {
     box.replaceChildren(
       make("h2", {}, [title]),
       ...(invite && !notice.aside ? [this.#offers()] : []),
-      make("p", { className: invite ? "aside" : "" }, [words ?? ""]),
+      make("p", { className: invite && !notice.aside ? "aside" : "" }, [words ?? ""]),
       ...(invite && notice.aside ? [this.#offers()] : []),
       ...(fraction === undefined ? [] : [make("progress", { ...(fraction !== null && { value: fraction }), max: 1, "aria-label": title })]),
       ...(command ? [copyLine(command)] : []),

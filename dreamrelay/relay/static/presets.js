@@ -103,11 +103,17 @@ export class Presets extends EventTarget {
   save(number) {
     if (!this.parameters.schema) return announce("There is nothing to save yet");
     const names = Object.keys(this.parameters.schema.properties ?? {});
-    const values = Object.fromEntries(names.map((name) => [name, this.parameters.value(name)]).filter(([, value]) => value !== undefined));
+    const values = Object.fromEntries(names.map((name) => [name, this.#holding(name)]).filter(([, value]) => value !== undefined));
     this.#slots[number - 1] = { values, thumb: this.#thumb() };
     this.#store();
     this.#draw();
     announce(`Saved as preset ${number}`);
+  }
+
+  /** What holds or will; not what was refused. @param {string} name */
+  #holding(name) {
+    const { parameters } = this;
+    return parameters.pending.get(name)?.stage === "refused" ? parameters.values[name] : parameters.value(name);
   }
 
   #thumb() {
@@ -187,7 +193,7 @@ export class Presets extends EventTarget {
   /** A link to this page with what differs from the defaults; never with a token. */
   async #share() {
     const properties = this.parameters.schema?.properties ?? {};
-    const changed = Object.keys(properties).map((name) => [name, this.parameters.value(name)]).filter(([name, value]) => value !== undefined && !same(value, properties[name].default));
+    const changed = Object.keys(properties).map((name) => [name, this.#holding(name)]).filter(([name, value]) => value !== undefined && !same(value, properties[name].default));
     const link = new URL(location.href);
     link.searchParams.delete("token");
     link.hash = toFragment(Object.fromEntries(changed));

@@ -4,6 +4,7 @@ import { $, announce, button, icon, make } from "./dom.js";
 
 const LONGEST = 1024; // pixels of what is sent
 const QUALITY = 0.9;
+const SHARE = "ip_adapter_scale"; // the parameter of engines that imitate pictures
 
 /** Events: `note` (detail: what is to be said, or null). */
 export class Reference extends EventTarget {
@@ -35,9 +36,9 @@ export class Reference extends EventTarget {
     return !this.root.hidden;
   }
 
-  /** @param {Record<string, any> | null} status of the stream */
-  know(status) {
-    this.root.hidden = typeof status?.reference !== "boolean";
+  /** @param {Record<string, any> | null} status of the stream @param {string[]} names of its parameters */
+  know(status, names) {
+    this.root.hidden = typeof status?.reference !== "boolean" || !(status.reference || names.includes(SHARE));
     const set = status?.reference === true;
     this.#remove.hidden = !set;
     this.#words.textContent = set ? "in force" : "none";

@@ -22,6 +22,13 @@ export function relayAddress(path, relay) {
   return new URL(path, base);
 }
 
+/**
+ * @typedef {object} Heard
+ * @property {string} text
+ * @property {number} confidence 0 to 1
+ * @property {{ name: string, text: string, number: number | null }} [action] a prompt, unless it is a command
+ */
+
 /** The relay's HTTP side. */
 export class Relay {
   #token;
@@ -70,9 +77,25 @@ export class Relay {
     await this.#fetch(`streams/${encodeURIComponent(stream)}/reference`, { method: "DELETE" });
   }
 
-  /** What was said. @param {Blob} recording WebM/Opus, Ogg or WAV @returns {Promise<{ text: string, confidence: number }>} */
-  async transcribe(recording) {
-    return this.#ask("speech", { method: "POST", body: recording, headers: { "Content-Type": recording.type } });
+  /**
+   * What was said, in the words that the stream's model knows, and what it asks for.
+   * @param {string} stream
+   * @param {Blob} recording WebM/Opus, Ogg, MP4 or WAV
+   * @returns {Promise<Heard>}
+   */
+  async transcribe(stream, recording) {
+    const request = { method: "POST", body: recording, headers: { "Content-Type": recording.type } };
+    return this.#ask(`streams/${encodeURIComponent(stream)}/speech`, request);
+  }
+
+  /** Whether the relay listens (`state`: off, idle, loading, ready, failed), and how far its loading is. @returns {Promise<Record<string, any>>} */
+  async speech() {
+    return this.#ask("speech");
+  }
+
+  /** Have it get ready to listen. */
+  async loadSpeech() {
+    await this.#fetch("speech/load", { method: "POST" });
   }
 
   /** @param {string} path @param {RequestInit} [request] @returns {Promise<any>} */

@@ -66,7 +66,7 @@ function widgetOf(spec) {
   if (numeric) return bounded ? "slider" : "number";
   if (fits.text) return "text";
   if (fits.list && ["integer", "number", "string"].includes(spec.items?.type)) return "list";
-  return fits.list && isFlat(spec.items) ? "objects" : "json";
+  return fits.objects ? "objects" : "json";
 }
 
 /** @param {any} spec @param {boolean} integer */

@@ -31,6 +31,7 @@ export class Source extends EventTarget {
 
   #connect;
   #size;
+  #there;
   /** @type {import("./dreamrelay.js").Connection | null} */
   #connection = null;
   /** @type {HTMLVideoElement | HTMLCanvasElement | ImageBitmap | null} */
@@ -43,9 +44,11 @@ export class Source extends EventTarget {
   /**
    * @param {() => import("./dreamrelay.js").Connection} connect makes the producer's connection
    * @param {() => { width: number, height: number } | null} size what the engine wants
+   * @param {() => boolean} there whether the relay is
    */
-  constructor(connect, size) {
+  constructor(connect, size, there) {
     super();
+    this.#there = there;
     this.#connect = connect;
     this.#size = size;
     this.#publisher = new Publisher({ size });
@@ -193,7 +196,10 @@ export class Source extends EventTarget {
     const connection = (this.#connection = this.#connect());
     connection.addEventListener("state", () => {
       // A door that stays shut, though the relay is there, is one for others.
-      if (connection.state === "waiting" && connection.welcome === null && connection.failures === 2) this.#tell("forbidden", this.kind ?? "file", this.#turn);
+      if (connection.state !== "waiting" || connection.welcome !== null || connection.failures < 2 || !this.#there()) return;
+      const kind = this.kind ?? "file";
+      this.stop();
+      this.#tell("forbidden", kind, this.#turn);
     });
     this.#publisher.join(connection);
     connection.addEventListener("ack", (event) => this.#acked(/** @type {CustomEvent} */ (event).detail));

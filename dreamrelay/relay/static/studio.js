@@ -45,9 +45,10 @@ const prompt = new PromptBar(
 const source = new Source(
   () => new Connection({ stream, role: "producer", token, name: "studio" }),
   () => (status && status.width > 0 && status.height > 0 ? { width: status.width, height: status.height } : null),
+  () => viewer.state === "open",
 );
 const pictures = new Pictures(viewer, stage, (capturedNs) => source.seenAt(capturedNs), { stream, token });
-const voice = new Voice($("voice"), relay, heard, commands.speech);
+const voice = new Voice($("voice"), relay, stream, heard, commands.speech);
 const sources = new SourceMenu(source, voice, notes);
 const reference = new Reference($("reference"), relay, stream);
 const presets = new Presets($("presets"), parameters, $("output"), stream);
@@ -61,12 +62,22 @@ for (const room of Object.entries({ voice, reference, presets, recorder })) {
   room[1].addEventListener("note", (event) => notes.say(room[0], /** @type {CustomEvent} */ (event).detail));
 }
 
-/** @param {string} text @param {boolean} sure */
-function heard(text, sure) {
-  if (sure) {
-    prompt.say(text);
-    announce(`Prompt: ${text}`);
-    return;
+/** What spoken commands do. @type {Record<string, (text: string, number: number) => void>} */
+const SPOKEN = {
+  prompt: (text) => prompt.say(text),
+  add: (text) => prompt.say([$("prompt").value.replace(/[\s,]+$/, ""), text].filter(Boolean).join(", ")),
+  preset: (_, number) => presets.recall(number),
+  seed: () => form.controls.some(({ field }) => field.name === "seed") && parameters.set({ seed: Math.floor(Math.random() * 2 ** 31) }),
+  reset: () => form.resetAll(),
+};
+
+/** @param {import("./rest.js").Heard} heard @param {boolean} sure */
+function heard({ text, action = { name: "prompt", text, number: null } }, sure) {
+  const act = SPOKEN[action.name];
+  if (!act) return announce(`Heard: ${text}, which is not for the studio`);
+  if (sure || action.name !== "prompt") {
+    announce(`Heard: ${text}`);
+    return act(action.text, action.number ?? 0);
   }
   $("prompt").value = text;
   $("prompt").dispatchEvent(new Event("input"));
@@ -178,7 +189,7 @@ viewer.addEventListener("error", (event) => {
 });
 viewer.addEventListener("status", (event) => {
   status = /** @type {CustomEvent} */ (event).detail;
-  reference.know(status);
+  reference.know(status, Object.keys(parameters.schema?.properties ?? {}));
   show();
   showAbout();
 });
@@ -236,17 +247,14 @@ parameters.addEventListener("change", () => {
   $("no-fields").hidden = form.controls.length > 0;
   presets.offer();
 });
-viewer.addEventListener("schema", () => lookForMap());
+viewer.addEventListener("schema", () => {
+  const names = Object.keys(parameters.schema?.properties ?? {});
+  $("map-button").hidden = !names.some((name) => name.startsWith("controlnet_")); // nothing steers the others
+  reference.know(status, names);
+});
 if (matchMedia("(min-width: 1000px)").matches) setDrawer(memory.get("drawer") === "open");
 setPresets(memory.get("presets-open") === "open");
 
-/** A map that steers the picture there is only where the relay has such a track and the engine such parameters. */
-async function lookForMap() {
-  const steered = Object.values(parameters.schema?.properties ?? {}).some((property) => property.ui?.group === "control");
-  let there = steered;
-  if (steered) await relay.snapshot(stream, "control").catch((/** @type {RelayError} */ error) => (there = error.status === 404));
-  $("map-button").hidden = !there;
-}
 
 // On a phone the tools that are not for every minute are in the sheet.
 const narrow = matchMedia("(max-width: 719px)");
@@ -302,7 +310,8 @@ $("presets-button").addEventListener("click", togglePresets);
 stage.addEventListener("layout", show);
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !$("drawer").hidden && $("drawer").contains(/** @type {Node} */ (event.target))) $("drawer-close").click();
+  if (event.key === "Escape" && $("budget").matches(":popover-open")) $("budget").hidePopover();
+  else if (event.key === "Escape" && !$("drawer").hidden && $("drawer").contains(/** @type {Node} */ (event.target))) $("drawer-close").click();
 });
 
 show();

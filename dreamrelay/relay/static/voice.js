@@ -8,6 +8,7 @@ const SHORT_MS = 350; // a press below it is a click
 const LOOK_MS = 50;
 const PREROLL_MS = 1500; // so much before the first word is sent with it
 const SURE = 0.4;
+const LOADING_MS = 1000;
 
 /** @typedef {"off" | "starting" | "talk" | "listen" | "hear"} Stage */
 
@@ -33,13 +34,15 @@ export class Voice extends EventTarget {
   /**
    * @param {HTMLButtonElement} button
    * @param {import("./dreamrelay.js").Relay} relay
-   * @param {(text: string, sure: boolean) => void} said
+   * @param {string} stream
+   * @param {(heard: import("./rest.js").Heard, sure: boolean) => void} said
    * @param {string} command that starts a relay with ears
    */
-  constructor(button, relay, said, command) {
+  constructor(button, relay, stream, said, command) {
     super();
     this.button = button;
     this.relay = relay;
+    this.stream = stream;
     this.said = said;
     this.command = command;
     button.addEventListener("pointerdown", (event) => {
@@ -112,6 +115,7 @@ export class Voice extends EventTarget {
       }
       this.#stream = stream;
       stream.getAudioTracks()[0].onended = () => this.stop();
+      this.relay.loadSpeech().catch(() => {}); // meanwhile; what cannot be is told with the first recording
       this.#note(null);
       if (this.#pressed !== Infinity) return true;
       this.#listen();
@@ -199,19 +203,41 @@ export class Voice extends EventTarget {
     this.thinking += 1;
     this.#show();
     try {
-      const { text, confidence } = await this.relay.transcribe(recording);
+      const heard = await this.relay.transcribe(this.stream, recording);
       this.#note(null);
-      if (text) this.said(text, (confidence ?? 1) >= SURE);
+      if (heard.text) this.said(heard, (heard.confidence ?? 1) >= SURE);
       else announce("Nothing understood");
     } catch (error) {
-      const { status, message } = /** @type {import("./dreamrelay.js").RelayError} */ (error);
-      if (status === 404 || status === 503) {
-        this.stop();
-        this.#note({ title: "This relay does not listen", text: status === 404 ? "Start one that turns speech into text:" : message, command: this.command });
-      } else this.#note({ title: "That was not understood", text: message });
+      await this.#refused(/** @type {import("./dreamrelay.js").RelayError} */ (error));
     } finally {
       this.thinking -= 1;
       this.#show();
+    }
+  }
+
+  /** @param {import("./dreamrelay.js").RelayError} error */
+  async #refused({ status, message }) {
+    if (status === 503 && (await this.#loads())) return;
+    if (status !== 404 && status !== 503) return this.#note({ title: "That was not understood", text: message });
+    this.stop();
+    this.#note({ title: "This relay does not listen", text: status === 404 ? "Start one that turns speech into text:" : message, command: this.command });
+  }
+
+  /** While the speech engine loads: how far it is. @returns {Promise<boolean>} false: it is not loading */
+  async #loads() {
+    for (let waited = false; ; waited = true) {
+      /** @type {Record<string, any>} */
+      const { state, text, fraction } = await this.relay.speech().catch(() => ({}));
+      if (state !== "loading") {
+        if (waited && state === "ready") {
+          this.#note(null);
+          announce("Ready to listen, say it again");
+        }
+        return waited && state === "ready";
+      }
+      const percent = typeof fraction === "number" ? `, ${Math.round(fraction * 100)} %` : "";
+      this.#note({ title: "The ears are loading", text: `${text}${percent}` });
+      await new Promise((resolve) => setTimeout(resolve, LOADING_MS));
     }
   }
 

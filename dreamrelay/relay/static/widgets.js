@@ -153,7 +153,7 @@ function objects(field, id, send) {
     }));
     add.hidden = values.length >= (field.maxItems ?? 16);
   };
-  const add = make("button", { id, type: "button", className: "quiet" }, [icon("add"), make("span", {}, ["Add"])]);
+  const add = make("button", { id, type: "button", className: "quiet", "aria-label": `Add to ${field.label}` }, [icon("add"), make("span", {}, ["Add"])]);
   add.addEventListener("click", () => {
     values.push(Object.fromEntries(field.columns.map(({ name, fallback, widget, options, minimum }) => [name, fallback ?? options[0] ?? (widget === "text" ? "" : widget === "toggle" ? false : (minimum ?? 0))])));
     draw();
