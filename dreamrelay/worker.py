@@ -56,6 +56,7 @@ from dreamrelay.projection import Projection
 from dreamrelay.protocol.native import encode_text
 from dreamrelay.returning import Returning
 from dreamrelay.stage import Outlet, Stage
+from dreamrelay.steering import Steering
 from dreamrelay.telemetry import RateMeter
 from dreamrelay.trust import Trust
 from dreamrelay.viewer import Viewer, viewer_available
@@ -64,9 +65,6 @@ logger = logging.getLogger(__name__)
 
 CREDIT = 2
 """One packet in the engine's hands and one on its way."""
-
-REFUSED = "refused: "
-"""How the text begins that the stream shows when the engine does not take a value."""
 
 STOP_SECONDS = 10.0
 """A frame under way (or a part of a model) has so long to end once we are to stop."""
@@ -114,14 +112,11 @@ class Worker(Listener):
         self._packets: Mailbox[Batch[Intake]] = Mailbox(Batch.merge_packets)
         self._jobs: Mailbox[Batch[Job]] = Mailbox(Batch.merge)
         self._results: Mailbox[Batch[Done]] = Mailbox(Batch.merge)
-        self._patches: Mailbox[Patch] = Mailbox(Patch.merge)
-        self._references: Mailbox[Reference] = Mailbox()
         self._edit: HumanEdit | None = None
         self._announced: tuple[int, Asked] | None = None
         self._control_watched = False
         self._arrived = self._begun = 0
         """Live frames that came, in all and when the engine last took one: is there a newer one?"""
-        self._revision = 0
         self._said: tuple[str, str, float | None] = ("loading", "", None)
         self._trouble = self._absent = ""
         self._loaded = threading.Event()
@@ -139,6 +134,13 @@ class Worker(Listener):
             if settings.matting != "off":
                 matting = settings.matting
                 self.engine = self._edit = HumanEdit(self.engine, lambda: open_matting(matting))
+            self._steering = Steering(
+                self.engine,
+                self.link,
+                wake=self._wake_engine,
+                complain=self._complain,
+                trouble=lambda: self._trouble,
+            )
             self._stage.introduce(self.engine.schema())
             if self.link is not None:
                 self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
@@ -251,13 +253,7 @@ class Worker(Listener):
                 self._look_around()
         finally:
             self._stopped.set()
-            for mailbox in (
-                self._packets,
-                self._jobs,
-                self._results,
-                self._patches,
-                self._references,
-            ):
+            for mailbox in (self._packets, self._jobs, self._results, self._steering):
                 mailbox.close()
             deadline = time.monotonic() + STOP_SECONDS
             for thread in threads:
@@ -349,7 +345,7 @@ class Worker(Listener):
         if kind == "parameters" and self._loaded.is_set():
             values = fields.get("values")
             if isinstance(values, dict):
-                self._put_patch(Patch(values, whole(fields, "revision", 0)))
+                self._steering.put(Patch(values, whole(fields, "revision", 0)))
         elif kind == "request":
             patch = fields.get("patch")
             most = whole(fields, "max_bytes", 0)
@@ -361,7 +357,7 @@ class Worker(Listener):
             self._wake_engine()
         elif kind == "reference":
             image = fields.get("image")
-            self._put_reference(Reference(image if isinstance(image, str) else None))
+            self._steering.refer(Reference(image if isinstance(image, str) else None))
         elif kind == "status":
             self._hear_source(str(fields.get("input_text") or ""))
         elif kind == "error":
@@ -389,20 +385,6 @@ class Worker(Listener):
             self._packets.put(batch)
         except ClosedError:
             return  # stopping
-
-    def _put_patch(self, patch: Patch) -> None:
-        try:
-            self._patches.put(patch)
-        except ClosedError:
-            return  # stopping
-        self._wake_engine()  # a patch holds even while no frame comes
-
-    def _put_reference(self, reference: Reference) -> None:
-        try:
-            self._references.put(reference)
-        except ClosedError:
-            return  # stopping
-        self._wake_engine()
 
     def _wake_engine(self) -> None:
         try:
@@ -439,7 +421,7 @@ class Worker(Listener):
             self.link.patch(patch, origin)
         if self.link is None or not self.link.connected or not self.started:
             # Stopped, it holds at once: the next message may be a trigger.
-            self._put_patch(Patch(patch))
+            self._steering.put(Patch(patch))
 
     def _on_word(self, turned: bool) -> None:
         if turned and self._loaded.is_set():
@@ -540,8 +522,7 @@ class Worker(Listener):
         try:
             while True:
                 batch = self._jobs.take(self._dreaming.wait())
-                self._apply_patches()
-                self._apply_reference()
+                self._steering.apply()
                 self._begun = self._arrived
                 session = self.link.session if self.link else 0
                 for job in self._stage.gate.due(batch.items() if batch else (), session):
@@ -588,60 +569,13 @@ class Worker(Listener):
         self._loaded.set()
         self.link.introduce(hello)
 
-    def _apply_patches(self) -> None:
-        patch = self._patches.try_take()
-        if patch is None:
-            return
-        # Values that hold already are left out: applying them again might start something anew.
-        current = self.engine.parameters
-        changed = {n: v for n, v in patch.values.items() if current.get(n, self) != v}
-        if changed and self._apply(changed) and self._trouble.startswith(REFUSED):
-            self._complain("")
-        if patch.revision is not None:
-            self._revision = patch.revision
-        if self.link is not None:
-            # A reconnect shall find the values that hold now.
-            self.link.hello = {**(self.link.hello or {}), "parameters": self.engine.parameters}
-
-    def _apply_reference(self) -> None:
-        """Have the engine imitate another picture, or none any more."""
-        reference = self._references.try_take()
-        if reference is None:
-            return
-        try:
-            self.engine.refer(reference.picture())
-        except (ProtocolError, EngineError) as error:
-            self._complain(f"{REFUSED}{error}")
-
     def _show_preview(self, frame: Frame, token: Any) -> None:
         """Show how far a slow picture is; from the engine's thread, while it is at it."""
         # A whole picture is never replaced by a rough one.
         waits = self._results.statistics().waiting
         if isinstance(token, Job) and token.asked is None and not waits:
             job = token.but(Hop.INFERRED)
-            self._results.put(Batch(Done(frame, job, self._revision, preview=True)))
-
-    def _apply(self, changed: Mapping[str, Any]) -> bool:
-        """Bring values into force, as many as the engine takes; True if it took all."""
-        try:
-            self.engine.apply(changed)
-        except ParameterError as error:
-            # The relay lets pass what its schema cannot tell. It is told the values that hold, or
-            # this one would be in the way of every later patch.
-            self._complain(f"{REFUSED}{error}")
-            current = self.engine.parameters
-            wrong = [name for name in changed if name in error.problems] or list(changed)
-            if self.link is not None:
-                self.link.patch({n: current[n] for n in wrong if n in current}, "worker")
-            rest = {name: value for name, value in changed.items() if name not in wrong}
-            if rest:
-                self._apply(rest)
-            return False
-        except EngineError as error:
-            self._complain(str(error))
-            return False
-        logger.info("applied %s", ", ".join(f"{n}={v!r:.60}" for n, v in changed.items()))
-        return True
+            self._results.put(Batch(Done(frame, job, self._steering.revision, preview=True)))
 
     def _infer(self, job: Job) -> None:
         if job.asked is not None and self.link is not None and job.session != self.link.session:
@@ -674,13 +608,13 @@ class Worker(Listener):
         self.statistics.infer_seconds += time.perf_counter() - began
         if result is None:
             return
-        if job.asked is None and self._trouble and not self._trouble.startswith(REFUSED):
-            self._complain("")
+        if job.asked is None:
+            self._steering.settled()
         if self._source is not None and self._source.keeps_all:
             self._await_empty(self._results)
         token = result.token.but(Hop.INFERRED)
         control = self.engine.control_map() if self._control_watched else None
-        done = Done(result.frame, token, self._revision, result.repeated, control)
+        done = Done(result.frame, token, self._steering.revision, result.repeated, control)
         self._results.put(Batch(requests=(done,)) if job.asked is not None else Batch(done))
 
     def _paint(self) -> None:
@@ -698,9 +632,8 @@ class Worker(Listener):
             self._dreaming.failed()
             self._complain(str(error))
             return
-        if self._trouble and not self._trouble.startswith(REFUSED):
-            self._complain("")
-        self._results.put(Batch(Done(frame, job.but(Hop.INFERRED), self._revision)))
+        self._steering.settled()
+        self._results.put(Batch(Done(frame, job.but(Hop.INFERRED), self._steering.revision)))
 
     # -- outlet -----------------------------------------------------------------------------------
 

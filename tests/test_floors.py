@@ -17,7 +17,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("packet", "mailbox", "importer"),
     ("config", "codec", "telemetry", "protocol", "schema", "trust"),
     ("hub", "link", "osc", "jobs", "media", "engines", "viewer", "speech", "preprocess"),
-    ("stage", "dreaming", "local_source", "engine_flags", "human_edit"),  # the worker's, composed of floor 3
+    (
+        "stage",
+        "dreaming",
+        "local_source",
+        "engine_flags",
+        "human_edit",
+        "steering",
+    ),  # the worker's, composed of floor 3
     ("projection",),  # its window, too
     ("returning",),
     ("relay", "worker", "producer", "img2img"),

@@ -1,0 +1,126 @@
+"""What changes between two frames: patches of parameters, and a picture to imitate.
+
+Asked for in any thread, brought into force in the engine's. What waits is merged: of a thousand
+values of a fader the engine hears the last.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dreamrelay.engines import Engine
+from dreamrelay.errors import ClosedError, EngineError, ParameterError, ProtocolError
+from dreamrelay.jobs import Patch, Reference
+from dreamrelay.link import Link
+from dreamrelay.mailbox import Mailbox
+
+logger = logging.getLogger(__name__)
+
+REFUSED = "refused: "
+"""How the text begins that the stream shows when the engine does not take a value."""
+
+
+class Steering:
+    """Steers one engine.
+
+    Args:
+        link: is told what the engine did not take; None where there is no relay.
+        wake: has the engine's thread look, though no frame comes.
+        complain: has the stream show what is wrong; "" when it is over.
+        trouble: what it shows now.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        link: Link | None,
+        *,
+        wake: Callable[[], None],
+        complain: Callable[[str], None],
+        trouble: Callable[[], str],
+    ) -> None:
+        self._engine = engine
+        self._link = link
+        self._wake = wake
+        self._complain = complain
+        self._trouble = trouble
+        self._patches: Mailbox[Patch] = Mailbox(Patch.merge)
+        self._references: Mailbox[Reference] = Mailbox()
+        self.revision = 0
+        """Of the parameters in force."""
+
+    # -- from any thread --------------------------------------------------------------------------
+
+    def put(self, patch: Patch) -> None:
+        """Have values brought into force before the next frame."""
+        self._leave(self._patches, patch)
+
+    def refer(self, reference: Reference) -> None:
+        """Have another picture imitated, or none any more."""
+        self._leave(self._references, reference)
+
+    def _leave(self, mailbox: Mailbox[Any], item: Patch | Reference) -> None:
+        try:
+            mailbox.put(item)
+        except ClosedError:
+            return  # stopping
+        self._wake()
+
+    def close(self) -> None:
+        self._patches.close()
+        self._references.close()
+
+    # -- in the engine's thread -------------------------------------------------------------------
+
+    def apply(self) -> None:
+        """Bring into force what waits."""
+        patch = self._patches.try_take()
+        if patch is not None:
+            self._apply(patch)
+        reference = self._references.try_take()
+        if reference is not None:
+            try:
+                self._engine.refer(reference.picture())
+            except (ProtocolError, EngineError) as error:
+                self._complain(f"{REFUSED}{error}")
+
+    def settled(self) -> None:
+        """A frame went well: what was wrong is over, unless a value was refused."""
+        trouble = self._trouble()
+        if trouble and not trouble.startswith(REFUSED):
+            self._complain("")
+
+    def _apply(self, patch: Patch) -> None:
+        # Values that hold already are left out: applying them again might start something anew.
+        current = self._engine.parameters
+        changed = {n: v for n, v in patch.values.items() if current.get(n, self) != v}
+        if changed and self._taken(changed) and self._trouble().startswith(REFUSED):
+            self._complain("")
+        if patch.revision is not None:
+            self.revision = patch.revision
+        if self._link is not None:
+            # A reconnect shall find the values that hold now.
+            hello = self._link.hello or {}
+            self._link.hello = {**hello, "parameters": self._engine.parameters}
+
+    def _taken(self, changed: Mapping[str, Any]) -> bool:
+        """Bring values into force, as many as the engine takes; True if it took all."""
+        try:
+            self._engine.apply(changed)
+        except ParameterError as error:
+            # The relay lets pass what its schema cannot tell. It is told the values that hold, or
+            # this one would be in the way of every later patch.
+            self._complain(f"{REFUSED}{error}")
+            current = self._engine.parameters
+            wrong = [name for name in changed if name in error.problems] or list(changed)
+            if self._link is not None:
+                self._link.patch({n: current[n] for n in wrong if n in current}, "worker")
+            rest = {name: value for name, value in changed.items() if name not in wrong}
+            if rest:
+                self._taken(rest)
+            return False
+        except EngineError as error:
+            self._complain(str(error))
+            return False
+        logger.info("applied %s", ", ".join(f"{n}={v!r:.60}" for n, v in changed.items()))
+        return True
