@@ -41,8 +41,7 @@ class HumanEdit(Engine):
 
     def _mask(self, frame: Frame, values: HumanParameters, *, alone: bool) -> Mask | None:
         with self._one_at_a_time:
-            cutout = self._human.before(frame, values, alone=alone)
-        return None if cutout is None else cutout.shown
+            return self._human.mask(frame, values, alone=alone)
 
     # What is ours --------------------------------------------------------------------------------
 
@@ -51,7 +50,7 @@ class HumanEdit(Engine):
         return {**self.inner.parameters, **self._own()}
 
     def _own(self) -> dict[str, Any]:
-        return self._values.model_dump(mode="json", include=_OWN)
+        return self._values.model_dump(mode="json")
 
     def apply(self, patch: Mapping[str, Any]) -> None:
         own, rest = _parted(patch)
@@ -125,11 +124,7 @@ class HumanEdit(Engine):
         self.inner.close()
 
 
-_OWN = {"mode", "keep"}
-"""The engine itself softens the edge (``mask_feather``)."""
-
-
 def _parted(patch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What of a patch is ours, and what is the engine's."""
-    own = {name: value for name, value in patch.items() if name in _OWN}
+    own = {name: value for name, value in patch.items() if name in HumanParameters.model_fields}
     return own, {name: value for name, value in patch.items() if name not in own}

@@ -1,5 +1,6 @@
-"""Pictures laid over their frames where a mask says so; numpy only."""
+"""Pictures laid over their frames where a mask says so; without torch."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,12 +35,8 @@ def composite(
         share = softened(share, feather)
     share *= np.float32(strength / 255)
     share += np.float32(1 - strength)
-    mixed = picture.astype(np.float32)
-    mixed -= frame
-    mixed *= share[:, :, None]
-    mixed += frame
-    mixed += np.float32(0.5)  # rounds, where the cast cuts off
-    return mixed.astype(np.uint8)
+    blended: Frame = cv2.blendLinear(picture, frame, share, 1 - share)
+    return blended
 
 
 def softened(values: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
@@ -47,23 +44,11 @@ def softened(values: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
 
     Beyond the edge all is as at the edge, so that a mask that reaches it stays whole there.
     """
-    return _softened_rows(_softened_rows(values, radius).T, radius).T
-
-
-def _softened_rows(values: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
     whole = int(radius)
-    rest = radius - whole
-    reach = whole + 1
-    padded = np.pad(values, ((0, 0), (reach + 1, reach)), mode="edge")
-    sums = np.cumsum(padded, axis=1, dtype=np.float64)
-    width = values.shape[1]
-
-    def over(radius: int) -> NDArray[np.float64]:  # the sum of 2 * radius + 1 pixels
-        start = reach - radius
-        window = 2 * radius + 1
-        return sums[:, start + window : start + window + width] - sums[:, start : start + width]
-
-    inner = over(whole)
-    if rest:
-        inner = inner + rest * (over(whole + 1) - inner)
-    return (inner / (2 * radius + 1)).astype(np.float32)
+    window = np.ones(2 * whole + 3, np.float32)
+    window[0] = window[-1] = radius - whole
+    window /= 2 * radius + 1
+    soft: NDArray[np.float32] = cv2.sepFilter2D(
+        values, cv2.CV_32F, window, window, borderType=cv2.BORDER_REPLICATE
+    )
+    return soft

@@ -1,23 +1,21 @@
-"""The human-only edit: what is generated goes on the person alone, or on all but the person.
+"""The human-only edit: the picture is shown on people alone, or on all but people.
 
-The mask is made from a frame and stays with it (:class:`Cutout`): whoever carries the frame through
-an engine carries its mask. A stream batch returns the picture of an earlier frame together with
-that frame's token, and so with the cutout in it; there is no "current mask" that could be another
-frame's.
+A mask is made from a frame and goes with it: whoever carries the frame through an engine carries
+its mask. There is no "current mask" that could be another frame's.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from dreamrelay.codec import Frame
-from dreamrelay.preprocess.composite import MOST_FEATHER, Keep, composite
 from dreamrelay.preprocess.ports import DEFAULT_STREAM, Mask, Matting
 
 Mode = Literal["full", "human"]
+Keep = Literal["background", "person"]
+"""Which part stays as the camera saw it."""
 
 
 def _ui(widget: str, order: int, label: str) -> dict[str, Any]:
@@ -25,66 +23,24 @@ def _ui(widget: str, order: int, label: str) -> dict[str, Any]:
 
 
 class HumanParameters(BaseModel):
-    """What may be changed between two frames; for an engine's parameters to derive from."""
+    """What may be changed between two frames, beside an engine's own parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     mode: Mode = Field(
         "full",
         description="full: the whole picture is generated; human: a part of it, cut out at people.",
-        json_schema_extra=_ui("select", 50, "Mode"),
+        json_schema_extra=_ui("select", 80, "Mode"),
     )
     keep: Keep = Field(
         "background",
         description="In mode human, what stays as the camera saw it: the background or the person.",
-        json_schema_extra=_ui("select", 60, "Keep"),
+        json_schema_extra=_ui("select", 81, "Keep"),
     )
-    feather: float = Field(
-        4.0,
-        ge=0,
-        le=MOST_FEATHER,
-        description="In mode human, pixels over which the edge is softened.",
-        json_schema_extra=_ui("slider", 70, "Feather"),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Cutout:
-    """A frame and its own mask, with what was asked for when it came.
-
-    Attributes:
-        frame: uint8, H x W x 3, RGB, as the camera saw it.
-        mask: uint8, H x W; how much of each pixel is a person.
-    """
-
-    frame: Frame
-    mask: Mask
-    keep: Keep
-    feather: float
-
-    def __post_init__(self) -> None:
-        if self.mask.shape != self.frame.shape[:2]:
-            raise ValueError(
-                f"expected a mask of {self.frame.shape[:2]}, got one of {self.mask.shape}"
-            )
-
-    @property
-    def shown(self) -> Mask:
-        """Where the generated picture is to be seen (255) and where the frame stays (0): what an
-        engine that lays its pictures over by itself wants to have.
-        """
-        return self.mask if self.keep == "background" else np.uint8(255) - self.mask
-
-    def lay(self, generated: Frame) -> Frame:
-        """The picture that was generated from this frame, where it may be seen.
-
-        Raises:
-            ValueError: it has another size.
-        """
-        return composite(generated, self.frame, self.mask, keep=self.keep, feather=self.feather)
 
 
 class HumanOnly:
-    """Before and after the engine, for one worker. ``before`` and ``reset`` belong to one thread;
-    ``after`` remembers nothing and may be called in any.
+    """Makes the mask of each frame, for one worker. Used by one thread at a time.
 
     Args:
         open_matting: makes the engine when it is needed for the first time, and no sooner.
@@ -95,18 +51,22 @@ class HumanOnly:
         self._matting: Matting | None = None
         self._on = False
 
-    def before(
+    def mask(
         self,
         frame: Frame,
         parameters: HumanParameters,
         stream: str = DEFAULT_STREAM,
         *,
         alone: bool = False,
-    ) -> Cutout | None:
-        """What is to be carried with a frame; None in mode ``full``, where nothing is computed.
+    ) -> Mask | None:
+        """Where the picture made from this frame is to be seen; None in mode ``full``, where
+        nothing is computed.
 
         Args:
             alone: the frame is no part of its stream (one picture for one peer).
+
+        Returns:
+            uint8, H x W: 255 where the picture is shown, 0 where the frame stays.
 
         Raises:
             EngineError, MissingExtra: no mask can be made. The frame must not be shown then:
@@ -121,24 +81,12 @@ class HumanOnly:
             matting = self._open()
             matting.load()
             self._matting = matting
-        matting = self._matting
         if alone:
-            mask = matting.matte_once(frame)
+            person = self._matting.matte_once(frame)
         else:
             self._on = True
-            mask = matting.matte(frame, stream)
-        return Cutout(frame, mask, parameters.keep, parameters.feather)
-
-    def after(self, generated: Frame, cutout: Cutout | None) -> Frame:
-        """The picture as it is to be shown.
-
-        Args:
-            generated: made from the frame that ``cutout`` is of.
-
-        Raises:
-            ValueError: it has another size than that frame.
-        """
-        return generated if cutout is None else cutout.lay(generated)
+            person = self._matting.matte(frame, stream)
+        return person if parameters.keep == "background" else np.uint8(255) - person
 
     def reset(self, stream: str | None = None) -> None:
         """Another scene begins: another producer, another source."""
