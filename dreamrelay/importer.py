@@ -1,6 +1,7 @@
 """Names to import strings: load a part when it is asked for, and tell absent from broken."""
 
 import importlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ class Entry:
         Raises:
             MissingExtra: a package it imports is not installed. A broken one raises its own error.
         """
+        # From 1.29 on onnxruntime keeps a device id and sends statistics home, unless it is told
+        # not to before it is imported; and several of our parts import it.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         module_name, _, attribute = self.target.partition(":")
         try:
             module = importlib.import_module(module_name)

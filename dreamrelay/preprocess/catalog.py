@@ -1,6 +1,5 @@
 """Names of matting engines to import strings."""
 
-import os
 from pathlib import Path
 
 from dreamrelay.errors import ConfigError
@@ -48,8 +47,6 @@ def open_matting(name: str = "person") -> Matting:
         raise ConfigError(
             f"matting: {path} is no checkout of Robust Video Matting (no hubconf.py); {_EXPECTED}"
         )
-    # From 1.29 on onnxruntime sends statistics home unless it is told not to, before its import.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     which = "onnx" if path.suffix == ".onnx" else "torchscript"
     engine = ENGINES[which].load()(str(path))
     return engine

@@ -1,6 +1,5 @@
 """Names of speech engines to import strings, and which one ``auto`` is."""
 
-import os
 from importlib.util import find_spec
 
 from dreamrelay.errors import ConfigError
@@ -43,9 +42,6 @@ def open_speech(name: str = "auto") -> Speech:
     kind, _, model = check_speech(name).partition(":")
     if kind == "off":
         raise ConfigError("speech is off: start the relay with --speech=auto")
-    # Whisper's voice detector runs on onnxruntime, which from 1.29 on keeps a device id and sends
-    # statistics home unless it is told not to, before it is imported.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     if kind == "auto":
         kind = "whisper" if _has_whisper() else "offline"
     entry = ENGINES[kind]
