@@ -239,6 +239,7 @@ class TestRates:
 
     @pytest.mark.parametrize("opcode", [9, 10])
     def test_who_sends_nothing_but_pings_is_cut_off(self, relay: RunningRelay, opcode: int) -> None:
+        began = time.monotonic()
         bare = raw_websocket(relay, "/streams/a/viewer")
         try:
             for _ in range(20):
@@ -247,6 +248,7 @@ class TestRates:
             pass
         closed(bare)
         bare.close()
+        assert time.monotonic() - began < 10  # long before it would be missed for not answering
         until(lambda: not relay.hub.streams["a"].connections)
         with native(relay, "viewer", stream="a") as viewer:
             for _ in range(20):

@@ -54,6 +54,13 @@ def told(worker: FakeWorker) -> dict[str, Any]:
     return {name: value for patch in worker.patches for name, value in patch.items()}
 
 
+def teach(page: Page, worker: FakeWorker, **properties: dict[str, Any]) -> None:
+    """Give the worker further parameters, and wait until the page has heard of them."""
+    worker.teach(**properties)
+    for name in properties:
+        expect(page.locator(f"#fields [data-name={name}]")).to_have_count(1)
+
+
 def press(page: Page, *keys: str) -> None:
     page.evaluate("document.activeElement.blur()")
     for key in keys:
@@ -129,7 +136,7 @@ def test_words_are_weighted_by_keys(page: Page, worker: FakeWorker) -> None:
 
 
 def test_the_old_prompt_stays_as_b_and_is_faded_out_by_hand(page: Page, worker: FakeWorker) -> None:
-    worker.teach(prompts=PROMPTS)
+    teach(page, worker, prompts=PROMPTS)
     expect(page.locator("#prompt")).to_have_value("watercolor")
     page.fill("#prompt", "a gold fox")
     page.press("#prompt", "Shift+Enter")
@@ -157,7 +164,7 @@ def test_the_old_prompt_stays_as_b_and_is_faded_out_by_hand(page: Page, worker: 
 
 
 def test_a_blend_fades_by_itself(page: Page, worker: FakeWorker) -> None:
-    worker.teach(prompts=PROMPTS)
+    teach(page, worker, prompts=PROMPTS)
     expect(page.locator("#prompt")).to_have_value("watercolor")
     page.fill("#prompt", "a gold fox")
     page.press("#prompt", "Shift+Enter")
@@ -173,7 +180,7 @@ def test_a_blend_fades_by_itself(page: Page, worker: FakeWorker) -> None:
 def test_a_blend_from_elsewhere_is_shown_and_a_new_prompt_ends_it(
     page: Page, worker: FakeWorker, relay: RunningRelay
 ) -> None:
-    worker.teach(prompts=PROMPTS)
+    teach(page, worker, prompts=PROMPTS)
     three = [{"text": name, "weight": 1} for name in ("one", "two", "three")]
     expect(page.locator("#prompt")).to_have_value("watercolor")
     relay.hub.streams["default"].update_parameters({"prompts": three}, "osc")
@@ -197,7 +204,7 @@ def test_without_a_blending_engine_shift_enter_applies(page: Page, worker: FakeW
 
 
 def test_lists_of_objects_have_rows(page: Page, worker: FakeWorker) -> None:
-    worker.teach(prompts=PROMPTS)
+    teach(page, worker, prompts=PROMPTS)
     press(page, "p")
     page.click("summary >> text=Advanced")
     row = page.locator("[data-name=prompts]")
@@ -385,7 +392,8 @@ def test_a_dropped_picture_becomes_the_image_prompt(browser: Browser, relay: Run
         press(page, "p")
         expect(page.locator("#fields details")).to_have_count(4)
         expect(page.locator("#reference")).to_be_hidden()  # this engine imitates nothing
-        worker.teach(ip_adapter_scale=SHARE)
+        teach(page, worker, ip_adapter_scale=SHARE)
+        expect(page.locator("#reference")).to_be_visible()
         expect(page.locator("#reference")).to_contain_text("none")
         assert page.evaluate(DROP, [1, red]) == [True, True]
         until(lambda: any(worker.references), 15, "the picture")
@@ -411,7 +419,7 @@ def test_a_refused_image_prompt_is_explained(
     with quiet_page(browser, allowed=ALLOWED) as page:
         page.goto(relay.url)
         expect(page.locator("#chip-text")).to_have_text("no source")
-        worker.teach(ip_adapter_scale=SHARE)
+        teach(page, worker, ip_adapter_scale=SHARE)
         press(page, "p")
         expect(page.locator("#reference")).to_be_visible()
         page.evaluate(DROP, [1, list(picture("red", form="PNG"))])
@@ -425,7 +433,7 @@ def test_the_map_that_steers_the_picture_takes_the_inputs_place(
     live: Page, worker: FakeWorker
 ) -> None:
     expect(live.locator("#map-button")).to_be_hidden()
-    worker.teach(controlnet_scale=SHARE)
+    teach(live, worker, controlnet_scale=SHARE)
     live.get_by_role("button", name="Control map").click()
     until(lambda: worker.map_watchers, 15, "the worker to be told that somebody looks")
     worker.steer("red")

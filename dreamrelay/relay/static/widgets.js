@@ -125,8 +125,8 @@ function objects(field, id, send) {
   let drawn = "";
   const complete = () => values.filter((value) => field.columns.every(({ name, widget }) => widget !== "text" || (value[name] ?? "") !== ""));
   const sent = () => {
-    const all = complete();
-    drawn = JSON.stringify(all);
+    drawn = JSON.stringify(complete());
+    const all = JSON.parse(drawn); // a copy: what is on its way must not change under the next edit
     send(all.length === 0 && field.nullable ? null : all);
   };
   const draw = () => {
