@@ -208,18 +208,18 @@ class BatchEngine(Engine, Generic[Model]):
             with self._computing("warming up"):
                 size = self._settings.frame_buffer_size
                 self._pictures([grey] * size, [Flight(None)] * size)
-        self._forget()
+        self.forget()
 
     def close(self) -> None:
         if self._model is None:
             return
         self._model = None
-        self._forget()
+        self.forget()
         self._plans.clear()
         self._prompts.clear()
         self._free_memory()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Give up all frames under way, and what is remembered of those before."""
         self.stream.clear()
         self._gathered.clear()
@@ -283,7 +283,7 @@ class BatchEngine(Engine, Generic[Model]):
             return
         size = (parameters.width, parameters.height)
         if size != (self.width, self.height):
-            self._forget()
+            self.forget()
             self.width, self.height = size
         if not parameters.transition_frames:
             self._morph = None
