@@ -115,8 +115,8 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         except ParameterError as error:
             raise EngineError(f"parameters: {error}") from error
 
-    def _forget(self) -> None:
-        super()._forget()
+    def forget(self) -> None:
+        super().forget()
         self._guided.forget()
         self._guide = None
 
