@@ -36,6 +36,9 @@ BUILT = ("compile", "tensorrt", "openvino")
 BAKED = ("tensorrt", "openvino")
 """Those whose form holds the weights as they were: no LoRA changes them any more."""
 
+CLOSE_SECONDS = 20.0
+"""A form that is being built has so long to be done once nobody wants it any more."""
+
 Run = Callable[..., Any]
 Flat = Callable[[Sequence[Any]], Any]
 """A part in its faster form: takes the leaves of its arguments, one after the other."""
@@ -73,8 +76,8 @@ def choose(wanted: str, device: torch.device) -> str:
         names = ", ".join((*NAMES, *ALIASES))
         raise ConfigError(f"acceleration: expected one of {names}, got {wanted!r}")
     if name == "auto":
-        works = device.type == "cuda" and _lacks("compile", device) is None
-        return "compile" if works else "sdpa"
+        # Compiling was not run on a card yet: it is chosen by name only.
+        return "sdpa"
     missing = _lacks(name, device)
     if missing is not None:
         raise ConfigError(f"acceleration: {wanted} {missing}; auto takes the best there is")
@@ -132,6 +135,7 @@ class Acceleration:
         self._done: list[tuple[Part, Hashable, Flat]] = []
         self._failure: Exception | None = None
         self._building: str | None = None
+        self._thread: threading.Thread | None = None
 
     def over(self, name: str, run: Run) -> Run:
         """A part that is called in place of ``run``."""
@@ -180,6 +184,16 @@ class Acceleration:
             self._build = None
             self._wanted.clear()
 
+    def close(self) -> None:
+        """Build nothing more, and wait for what is being built: no compiler can be stopped."""
+        self.give_up()
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            return
+        thread.join(CLOSE_SECONDS)
+        if thread.is_alive():
+            logger.warning("acceleration: %s is still being built", self.name)
+
     def want(self, part: "Part", key: Hashable, call: Call) -> None:
         """Build a form, after those that are wanted already."""
         with self._lock:
@@ -190,7 +204,8 @@ class Acceleration:
             self._wanted.append((part, key, call._replace(leaves=leaves)))
             if self._building is None:
                 self._building = part.name
-                threading.Thread(target=self._work, name="acceleration", daemon=True).start()
+                self._thread = threading.Thread(target=self._work, name="acceleration", daemon=True)
+                self._thread.start()
 
     def _work(self) -> None:
         while True:

@@ -33,6 +33,9 @@ class Forward:
     ) -> None:
         self._model = model
         self.acceleration = Acceleration(acceleration, build, by_hand=by_hand)
+        self.users = 0
+        """Engines that call them; see :meth:`left`."""
+
         self._row_by_row = self._tiled = False
         self._unet: Any = None
         if acceleration == "xformers":
@@ -86,6 +89,12 @@ class Forward:
         """Build what the calls so far asked for, if that kind is not built while frames come in."""
         if self.acceleration.name in ("tensorrt", "openvino"):
             self.acceleration.finish(report)
+
+    def left(self) -> None:
+        """One engine will call them no more. With the last of them, building ends."""
+        self.users -= 1
+        if self.users <= 0:
+            self.acceleration.close()
 
     def make_do(self) -> str | None:
         """Take less memory from now on; how, in words, or None if nothing is left to try."""

@@ -109,6 +109,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     def _take(self, model: LoadedModel) -> None:
         assert model.guides is not None
         super()._take(model)
+        self._calls.users += 1
         self._guided.begin(model.guides)
         try:
             self._guided.check(self._diffusion(self._parameters))
@@ -121,6 +122,8 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         self._guide = None
 
     def close(self) -> None:
+        if self._model is not None:
+            self._calls.left()
         super().close()
         self._guided.close()
 
@@ -176,6 +179,9 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     def _tune(self, parameters: StreamBatchParameters) -> None:
         self.model.loras.use(self._scales(parameters))
         self._calls.acceleration.take_up()
+
+    def _tuning(self, parameters: StreamBatchParameters) -> Hashable:
+        return tuple(sorted(self._scales(parameters).items()))
 
     def _encoder_state(self) -> Hashable:
         loras = self.model.loras

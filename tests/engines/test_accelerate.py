@@ -49,7 +49,7 @@ def having(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
         ("sdpa", MPS, "sdpa"),
         ("auto", CPU, "sdpa"),
         ("auto", MPS, "sdpa"),
-        ("auto", CUDA, "compile"),
+        ("auto", CUDA, "sdpa"),
         ("sfast", CUDA, "compile"),
         ("trt", CUDA, "tensorrt"),
         ("xformers", CUDA, "xformers"),
@@ -61,11 +61,6 @@ def test_what_a_name_stands_for(
 ) -> None:
     having(monkeypatch, "triton", "torch_tensorrt", "xformers", "openvino")
     assert choose(wanted, device) == chosen
-
-
-def test_auto_does_without_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    having(monkeypatch)
-    assert choose("auto", CUDA) == "sdpa"
 
 
 @pytest.mark.parametrize(
@@ -195,6 +190,19 @@ def test_waiting_can_be_stopped() -> None:
     with pytest.raises(ClosedError):
         acceleration.finish(stop)
     workshop.open.set()
+
+
+def test_closing_waits_for_what_is_being_built() -> None:
+    workshop = Workshop()
+    acceleration = Acceleration("compile", workshop)
+    part = acceleration.over("unet", torch.neg)
+    part(torch.ones(1))
+    part(torch.ones(2))
+    threading.Timer(0.05, workshop.open.set).start()
+    acceleration.close()
+    assert len(workshop.calls) <= 1, "what was only wanted is not built"
+    assert not any(thread.name == "acceleration" for thread in threading.enumerate())
+    acceleration.close()
 
 
 def test_without_memory_nothing_more_is_built() -> None:
