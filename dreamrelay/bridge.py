@@ -20,6 +20,7 @@ from dreamrelay.media.steady import Fitting
 from dreamrelay.packet import Packet, Track
 from dreamrelay.producer import Producer
 from dreamrelay.telemetry import RateMeter
+from dreamrelay.trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ class Bridge:
                     websocket_uri=settings.websocket_uri,
                     stream=settings.stream,
                     token=settings.token,
+                    tls_fingerprint=settings.tls_fingerprint,
+                    tls_ca=settings.tls_ca,
                     fps=settings.fps,
                     quality=settings.quality,
                     duration=None,
@@ -99,6 +102,7 @@ class Bridge:
             self._results,
             token=settings.token,
             name="bridge",
+            trust=Trust(settings.tls_fingerprint, settings.tls_ca),
         )
         self._stopped = threading.Event()
         self._sink_trouble = ""

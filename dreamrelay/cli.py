@@ -43,6 +43,7 @@ REPORT_SECONDS = 0.5
 PLAIN_REPORT_SECONDS = 10.0
 PROGRAMS = {
     "relay": Entry("dreamrelay.relay.app:Relay", "the relay", "relay"),
+    "qr": Entry("dreamrelay.relay.qr:drawn", "the QR code", "relay"),
     "worker": Entry("dreamrelay.worker:Worker", "the worker", "worker"),
     "producer": Entry("dreamrelay.producer:Producer", "the producer", "producer"),
     "bridge": Entry("dreamrelay.bridge:Bridge", "the bridge", "producer"),
@@ -65,11 +66,18 @@ def relay(settings: RelaySettings) -> int:
     running.bind()
 
     def ready() -> None:
-        if settings.verbose:
-            say(f"dreamrelay {__version__}: studio at {running.url}")
-            say(f"  WebSocket at ws{running.url[4:].partition('?')[0]}; Ctrl-C ends it")
-            if running.token is not None and running.token in running.url:
-                say("  other machines need the token in that link; this one does not")
+        people = sys.stdout.isatty()
+        url, lines = running.announcement(to_people=people)
+        if not settings.verbose:
+            if running.opening.made_token is not None:
+                say(url)  # or nobody could ever come in
+            return
+        say(f"dreamrelay {__version__}: studio at {url}")
+        say(f"  WebSocket at ws{url[4:].partition('?')[0]}; Ctrl-C ends it")
+        for line in lines:
+            say(f"  {line}")
+        if settings.qr == "on" or (settings.qr == "auto" and people and "?token=" in url):
+            say(PROGRAMS["qr"].load()(url, sys.stdout.encoding))
 
     asyncio.run(running.serve(ready))
     return 0
@@ -82,8 +90,12 @@ def worker(settings: WorkerSettings) -> int:
         with inside.running() as url:
             if settings.verbose:
                 say(f"dreamrelay {__version__}: studio at {url}")
-            address, _, token = url.partition("?token=")
-            there = {"websocket_uri": f"ws{address[4:]}", "token": token or settings.token}
+            certificate = inside.opening.certificate
+            there = {
+                "websocket_uri": f"ws{url.partition('?')[0][4:]}",
+                "token": inside.token or settings.token,
+                "tls_fingerprint": certificate and certificate.fingerprint,
+            }
             return _work(settings.model_copy(update=there))
     return _work(settings)
 
@@ -154,14 +166,20 @@ def _ask_prompts(program: Any) -> None:
 
 def _one_picture(settings: ProducerSettings, positional: Sequence[str], *, binary: bool) -> int:
     from dreamrelay.img2img import transform
+    from dreamrelay.trust import Trust
 
     uris = [word for word in positional[1:] if word.startswith(("ws://", "wss://"))]
     texts = [word for word in positional[1:] if word not in uris]
     uri = uris[0] if uris else settings.websocket_uri
     picture = Path(positional[0])
-    say(f"sending {picture} to {uri}")
+    say(f"sending {picture} to {uri.partition('?')[0]}")
     answer = transform(
-        _with_query(uri, settings), picture, " ".join(texts) or settings.prompt, binary=binary
+        _with_stream(uri, settings),
+        picture,
+        " ".join(texts) or settings.prompt,
+        binary=binary,
+        token=settings.token,
+        trust=Trust(settings.tls_fingerprint, settings.tls_ca),
     )
     name = "output_client_binary" if binary else "output_client_base64"
     path = Path(f"{name}.{answer.suffix}")
@@ -170,11 +188,10 @@ def _one_picture(settings: ProducerSettings, positional: Sequence[str], *, binar
     return 0
 
 
-def _with_query(uri: str, settings: ProducerSettings) -> str:
-    stream = None if settings.stream == "default" else settings.stream
-    given = {"stream": stream, "token": settings.token}
-    query = urlencode({name: value for name, value in given.items() if value})
-    return f"{uri}{'&' if '?' in uri else '?'}{query}" if query else uri
+def _with_stream(uri: str, settings: ProducerSettings) -> str:
+    if settings.stream == "default":
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}{urlencode({'stream': settings.stream})}"
 
 
 def bridge(settings: BridgeSettings) -> int:
@@ -324,7 +341,8 @@ def help_text(settings_type: type[Settings], usage: str) -> str:
         default = field.get_default(call_default_factory=True)
         shown = "" if default in (None, [], {}) else f" [{default}]"
         choices = "|".join(str(choice) for choice in _choices(field.annotation))
-        also = f" (also --{short[name]})" if name in short else ""
+        dashes = "-" if len(short.get(name, "")) == 1 else "--"
+        also = f" (also {dashes}{short[name]})" if name in short else ""
         text = f"{field.description or ''}{choices and ' ' + choices}{shown}{also}"
         lines.append(f"  --{name:<36}{text}")
     section = settings_type.section

@@ -95,10 +95,28 @@ def _stream_name(value: str) -> str:
     return value
 
 
+def _origin(value: str) -> str:
+    """An origin as browsers send it: lower case, no path, no slash at its end."""
+    text = value.rstrip("/").lower()
+    if not re.fullmatch(
+        r"[a-z][a-z0-9+.-]*://[a-z0-9_.-]+(:\d{1,5})?|[a-z]+://\[[0-9a-f:]+\](:\d+)?", text
+    ):
+        raise ValueError("expected pages' origins as scheme://host:port")
+    return text
+
+
+def _token(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,512}", value):
+        raise ValueError("expected 16-512 letters, digits, . _ ~ + / = -")
+    return value
+
+
 Numbers = Annotated[list[int] | None, BeforeValidator(_numbers)]
 Loras = Annotated[dict[str, float], BeforeValidator(_loras)]
 Texts = Annotated[list[str], BeforeValidator(_texts)]
 OptionalText = str | None
+Origins = Annotated[list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(_texts)]
+Token = Annotated[OptionalText, AfterValidator(_token)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 StreamName = Annotated[str, AfterValidator(_stream_name)]
 Seconds = Annotated[float | None, Field(ge=0), BeforeValidator(_endless)]
@@ -182,6 +200,8 @@ class Settings(BaseModel):
                 else f"{file}: [{cls.section}] {name}"
             )
             reason = first["msg"].removeprefix("Value error, ")
+            if name.endswith("token"):  # what came is a secret, wrong or not
+                raise ConfigError(f"{origin}: {reason}") from None
             raise ConfigError(f"{origin}: {reason}, got {first.get('input')!r:.80}") from None
 
     @classmethod
@@ -241,21 +261,82 @@ class RelaySettings(Settings):
     """The relay: one port for WebSocket clients, the browser studio and HTTP."""
 
     section = "relay"
+    aliases = {
+        "p": "port",
+        "t": "token",
+        "v": "verbose",
+        "max_queue_size": "max_users",
+        "timeout": "session_seconds",
+    }
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of them.")
     port: Port = Field(DEFAULT_PORT, description="Port to listen on; 0 for any free one.")
-    token: OptionalText = Field(
-        None, description="Peers from other machines must show this; made up if needed and empty."
+    token: Token = Field(
+        None, description="Whoever shows this may do all; made up if needed and none is given."
     )
-    allowed_origins: Texts = Field(
+    publish_token: Token = Field(None, description="With this one may send pictures.")
+    work_token: Token = Field(None, description="With this one may be a worker.")
+    view_token: Token = Field(None, description="With this one may look.")
+    control_token: Token = Field(None, description="With this one may look and change parameters.")
+    tokens_file: OptionalText = Field(
+        None, description="File of more tokens, each with what it may and where: docs/security.md."
+    )
+    trust_local: bool = Field(True, description="Peers on this machine need no token.")
+    behind_proxy: bool = Field(
+        False, description="All peers come through a proxy: none is local, it says who they are."
+    )
+    allow_host: Texts = Field(
+        default_factory=list, description="Names under which the relay is reached."
+    )
+    allowed_origins: Origins = Field(
         default_factory=list, description="Other web pages (scheme://host:port) that may connect."
     )
+    tls: Literal["off", "auto"] = Field(
+        "off", description="HTTPS; auto: with a certificate that is made and kept."
+    )
+    tls_cert: OptionalText = Field(None, description="HTTPS with this certificate (a PEM file).")
+    tls_key: OptionalText = Field(None, description="Its key; empty: in the same file.")
+    tls_keep: str = Field(
+        "state", description="File for the made one; state: in the user's state folder, none: none."
+    )
+    qr: Literal["auto", "on", "off"] = Field(
+        "auto", description="Show a made-up token's link as a QR code; auto: on a terminal."
+    )
     max_message_mb: float = Field(32.0, gt=0, le=512, description="Largest message, in MB.")
+    max_upload_mb: float = Field(16.0, gt=0, le=512, description="Largest upload by HTTP, in MB.")
+    max_header_kb: int = Field(32, ge=4, le=1024, description="Largest head of a request, in KB.")
     max_megapixels: float = Field(64.0, gt=0, le=1000, description="Largest picture.")
+    max_text: int = Field(2000, ge=1, le=50_000, description="Characters of a prompt.")
     max_connections: int = Field(256, ge=1, description="WebSockets and MJPEG clients at once.")
+    max_connections_per_address: int = Field(
+        32, ge=0, description="Of one address; 0: no limit. This machine has none."
+    )
+    max_messages_per_second: float = Field(
+        240.0, ge=0, description="Of one peer from elsewhere; it is read no faster. 0: no limit."
+    )
+    max_streams: int = Field(64, ge=1, description="Streams at once.")
+    max_streams_per_address: int = Field(16, ge=0, description="Made by one address; 0: no limit.")
+    request_seconds: float = Field(
+        15.0, gt=0, description="To say what one wants, once connected; for TLS to be agreed, too."
+    )
+    ping_seconds: float = Field(
+        20.0, gt=0, description="Between pings, and from a ping to the end of who does not answer."
+    )
+    max_users: int = Field(
+        0, ge=0, description="StreamDiffusion-Web pages at once (--max-queue-size); 0: any number."
+    )
+    session_seconds: Seconds = Field(
+        None, description="So long may one of these pages go on (--timeout); 0: for ever."
+    )
     greeting: Literal["patient", "always"] = Field(
         "patient",
         description="On path /, patient: a client that speaks first is not greeted; always: it is.",
+    )
+    speech: str = Field(
+        "auto",
+        pattern=r"^(off|auto|offline|whisper(:.+)?)$",
+        description="Who listens: off, auto, offline (commands and the model's words, no download),"
+        " whisper:NAME_OR_FOLDER (whole sentences).",
     )
     stall_seconds: float = Field(
         10.0, gt=0, description="A peer that reads nothing for so long is dropped."
@@ -285,6 +366,13 @@ class WorkerSettings(Settings):
     )
     stream: StreamName = Field("default", description="Stream to work on.")
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
+    tls_fingerprint: OptionalText = Field(
+        None, description="SHA-256 of the relay's certificate, as it prints it; for wss://."
+    )
+    tls_ca: OptionalText = Field(
+        None,
+        description="File of certificates that may vouch for the relay's; empty: the system's.",
+    )
     profile: OptionalText = Field(
         None,
         description="Start like a program that people know: websocket-example, spout-service, "
@@ -358,6 +446,10 @@ class WorkerSettings(Settings):
     )
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="Where to compute.")
     offline: bool = Field(False, description="Never ask a model hub.")
+    matting: str = Field(
+        "person",
+        description="What finds people for the mode human: person, rvm:FILE, rvm:hub, or off.",
+    )
     fit: Literal["stretch", "cover", "contain"] = Field(
         "cover", description="How inputs of another shape are made to fit."
     )
@@ -406,6 +498,13 @@ class ProducerSettings(Settings):
     websocket_uri: str = Field(f"ws://localhost:{DEFAULT_PORT}", description="Relay to send to.")
     stream: StreamName = Field("default", description="Stream to send to.")
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
+    tls_fingerprint: OptionalText = Field(
+        None, description="SHA-256 of the relay's certificate, as it prints it; for wss://."
+    )
+    tls_ca: OptionalText = Field(
+        None,
+        description="File of certificates that may vouch for the relay's; empty: the system's.",
+    )
     fps: float = Field(10.0, gt=0, le=240, description="Pictures a second.")
     duration: Seconds = Field(
         60.0, description="Seconds; 0 or none: until Ctrl-C or the end of the source."
@@ -450,6 +549,13 @@ class BridgeSettings(Settings):
     websocket_uri: str = Field(f"ws://localhost:{DEFAULT_PORT}", description="Relay.")
     stream: StreamName = Field("default", description="Stream.")
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
+    tls_fingerprint: OptionalText = Field(
+        None, description="SHA-256 of the relay's certificate, as it prints it; for wss://."
+    )
+    tls_ca: OptionalText = Field(
+        None,
+        description="File of certificates that may vouch for the relay's; empty: the system's.",
+    )
     fps: float = Field(30.0, gt=0, le=240, description="Frames a second to send at most.")
     quality: int = Field(90, ge=1, le=95, description="JPEG quality of what is sent.")
     width: int | None = Field(None, ge=1, le=8192, description="Of what is sent; empty: its own.")

@@ -4,6 +4,7 @@ DreamRelayError
 ├── ConfigError        a setting is wrong                    exit 2, one line
 ├── ProtocolError      a peer's message cannot be understood close 1002 / HTTP 400
 ├── AuthError          a peer may not do this                close 1008 / HTTP 401, 403
+├── LimitError         a peer wants more than it may have    close 1008 / HTTP 408, 413, 429, 503
 ├── ParameterError     a patch was refused, whole            HTTP 422, ``error``, OSC ``/error``
 ├── DeviceError        a camera, screen, file or port fails  its program retries or ends with exit 1
 ├── MissingExtra       a package is not installed            exit 2, says what to install
@@ -49,6 +50,17 @@ class AuthError(DreamRelayError):
         super().__init__(text)
         self.status = status
         """401 when a token would help, 403 when it would not."""
+
+
+class LimitError(DreamRelayError):
+    """A peer wants more than a peer may have."""
+
+    code = "limit"
+
+    def __init__(self, text: str, *, status: int = 429) -> None:
+        super().__init__(text)
+        self.status = status
+        """408 too slow, 413 too large, 429 too often or too many, 503 no room for anybody."""
 
 
 class ParameterError(DreamRelayError):

@@ -7,17 +7,19 @@ too.
 import base64
 import binascii
 import json
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from dreamrelay.errors import DeviceError, EngineError, ProtocolError
-from dreamrelay.link import relay_uri
+from dreamrelay.link import bearer, refusal, relay_uri, without_token
 from dreamrelay.packet import inspect
+from dreamrelay.trust import Trust, unknown_certificate
 
 OPEN_SECONDS = 10.0
 GREETING_SECONDS = 10.0
@@ -37,21 +39,34 @@ class Transformed:
         return {"JPEG": "jpg"}.get(name := inspect(self.data).codec.name, name.lower())
 
 
-def transform(uri: str, picture: Path, prompt: str | None, *, binary: bool = False) -> Transformed:
+def transform(
+    uri: str,
+    picture: Path,
+    prompt: str | None,
+    *,
+    binary: bool = False,
+    token: str | None = None,
+    trust: Trust | None = None,
+) -> Transformed:
     """Send a picture file, wait for the picture made from it.
 
     Args:
         uri: ``ws://host:port`` of a relay with a worker.
         prompt: None leaves the stream's own in force.
         binary: bytes instead of base64.
+        token: what the relay asks strangers for; it may also stand in the address.
+        trust: what the relay's certificate must be.
 
     Raises:
-        ConfigError: not an address.
+        ConfigError: not an address, a token or a certificate.
+        AuthError: the relay will not have us, or is not the one that it should be.
         DeviceError: the file cannot be read, or nobody listens there.
         ProtocolError: not a picture, or an answer that makes no sense.
         EngineError: the other side says why there is no picture.
     """
-    uri = relay_uri(uri)
+    uri, in_address = without_token(relay_uri(uri))
+    trust = trust or Trust()
+    tls, shown = trust.context(uri), bearer(token or in_address)
     try:
         data = picture.read_bytes()
     except OSError as error:
@@ -59,11 +74,23 @@ def transform(uri: str, picture: Path, prompt: str | None, *, binary: bool = Fal
     inspect(data)
     try:
         with connect(
-            uri, compression=None, max_size=None, proxy=None, open_timeout=OPEN_SECONDS
+            uri,
+            ssl=tls,
+            additional_headers=shown,
+            create_connection=trust.sync_connection(),
+            compression=None,
+            max_size=None,
+            proxy=None,
+            open_timeout=OPEN_SECONDS,
         ) as websocket:
             with suppress(TimeoutError):  # one who does not greet may answer all the same
                 websocket.recv(GREETING_SECONDS)
             return _ask(websocket, data, {"prompt": prompt} if prompt else {}, binary)
+    except ssl.SSLCertVerificationError as error:
+        raise unknown_certificate(error, uri) from None
+    except InvalidStatus as error:
+        reason = refusal(error, uri)
+        raise (DeviceError(str(reason)) if isinstance(reason, OSError) else reason) from None
     except TimeoutError:
         raise DeviceError(f"{uri} cannot be reached: it does not answer") from None
     except (OSError, WebSocketException) as error:

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dreamrelay.codec import Frame, decode, encode_bytes, resize
 from dreamrelay.errors import EngineError, ProtocolError
 from dreamrelay.packet import Codec, Hop, Packet, Stamp
 
 T = TypeVar("T")
+
+Mask = NDArray[np.uint8]
 
 LEAST_QUALITY = 30
 LEAST_SIDE = 16
@@ -66,7 +71,8 @@ class Intake:
 class Job:
     """A frame to be computed; of its packet only the header is kept.
 
-    ``alone``: not as a part of the stream, but as one picture for a trigger.
+    ``alone``: not as a part of the stream, but as one picture for a trigger. ``mask``: where the
+    picture may be seen, uint8 of the frame's size; None: everywhere.
     """
 
     frame: Frame
@@ -76,6 +82,7 @@ class Job:
     stamps: tuple[Stamp, ...] = ()
     asked: Asked | None = None
     alone: bool = False
+    mask: Mask | None = None
 
     def but(self, hop: Hop) -> "Job":
         """The same, one hop further."""

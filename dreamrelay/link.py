@@ -11,15 +11,17 @@ import logging
 import random
 import re
 import socket
+import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
 from dreamrelay.errors import AuthError, ConfigError, DreamRelayError, ProtocolError
@@ -27,6 +29,7 @@ from dreamrelay.mailbox import Mailbox
 from dreamrelay.packet import TRACKS, Packet, Track
 from dreamrelay.protocol.messages import Role
 from dreamrelay.protocol.native import decode_packet, decode_text, encode_packet, encode_text
+from dreamrelay.trust import Trust, unknown_certificate
 
 logger = logging.getLogger(__name__)
 
@@ -97,12 +100,44 @@ def native_uri(uri: str, stream: str, role: Role, **query: str | int | None) -> 
     return urlunsplit((parts.scheme, parts.netloc, path, joined, ""))
 
 
+def without_token(uri: str) -> tuple[str, str | None]:
+    """An address without ``?token=``, and the token.
+
+    Tokens travel in a header: addresses end up in logs and error texts.
+    """
+    parts = urlsplit(uri)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    tokens = [value for name, value in pairs if name == "token"]
+    if not tokens:
+        return uri, None
+    rest = urlencode([pair for pair in pairs if pair[0] != "token"])
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, rest, "")), tokens[0]
+
+
+def bearer(token: str | None) -> Headers:
+    """The headers that show a token.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    if token is None:
+        return Headers()
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise ConfigError("--token: expected a token without spaces or other odd characters")
+    return Headers({"Authorization": f"Bearer {token}"})
+
+
 class Link:
     """A connection that is kept up until ``close``.
 
     Args:
         uri: the relay, ``ws://host:port``.
+        token: what the relay asks strangers for; it may also stand in the address.
         query: more of the address (``{"track": "both"}``).
+        trust: what the relay's certificate must be.
+
+    Raises:
+        ConfigError: the address, the token or the certificates cannot be used.
     """
 
     def __init__(
@@ -115,8 +150,13 @@ class Link:
         token: str | None = None,
         name: str = "",
         query: Mapping[str, str] | None = None,
+        trust: Trust | None = None,
     ) -> None:
-        self.uri = native_uri(uri, stream, role, token=token, name=name, **(query or {}))
+        uri, in_address = without_token(relay_uri(uri))
+        self.uri = native_uri(uri, stream, role, name=name, **(query or {}))
+        self._shown = bearer(token or in_address)
+        self._trust = trust or Trust()
+        self._tls = self._trust.context(self.uri)
         self.shown_uri = native_uri(uri, stream, role)
         self.session = 0
         """Number of the connection; what belongs to an earlier one must not be sent on this."""
@@ -276,6 +316,9 @@ class Link:
         try:
             websocket = await connect(
                 self.uri,
+                ssl=self._tls,
+                additional_headers=self._shown,
+                create_connection=self._trust.connection(),
                 compression=None,
                 max_size=MAX_MESSAGE,
                 open_timeout=OPEN_SECONDS,
@@ -285,9 +328,11 @@ class Link:
                 proxy=None,
             )
         except InvalidStatus as error:
-            raise _refusal(error, self.shown_uri) from None
+            raise refusal(error, self.shown_uri) from None
         except InvalidURI as error:
             raise ConfigError(str(error)) from None
+        except ssl.SSLCertVerificationError as error:
+            raise unknown_certificate(error, self.shown_uri) from None
         _keep_short(websocket)
         try:
             # Nothing is awaited between here and `connected`, so that a hello is said once.
@@ -484,13 +529,13 @@ def _explain(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def _refusal(error: InvalidStatus, uri: str) -> DreamRelayError | OSError:
+def refusal(error: InvalidStatus, uri: str) -> DreamRelayError | OSError:
     """What an HTTP answer instead of a WebSocket means: for good, or for now."""
     status = error.response.status_code
     said = _said(error.response.body)
     if status in (401, 403):
         hint = "give --token" if status == 401 else "not from here"
-        return AuthError(f"{uri} refused us ({status}): {hint}", status=status)
+        return AuthError(f"{uri} refused us ({status}): {hint}{said}", status=status)
     if status in (400, 404, 405, 426):
         return ProtocolError(f"{uri} is not a dreamrelay relay (HTTP {status}{said})")
     return OSError(f"{uri} answered HTTP {status}{said}")  # full, restarting: worth another try

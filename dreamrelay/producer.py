@@ -26,6 +26,7 @@ from dreamrelay.media.pacing import Pacer
 from dreamrelay.media.steady import Fitting, SteadySource
 from dreamrelay.packet import Codec, Hop, Packet
 from dreamrelay.telemetry import RateMeter
+from dreamrelay.trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Producer(Listener):
             self,
             token=settings.token,
             name="producer",
+            trust=Trust(settings.tls_fingerprint, settings.tls_ca),
         )
 
     @property

@@ -18,6 +18,10 @@ from dreamrelay.errors import ProtocolError
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_PARAMETERS = 256
 
+_PLACES = frozenset(
+    "path file-path directory-path uri uri-reference uri-template iri iri-reference url".split()
+)
+
 
 class ParameterSchema:
     """A checked schema of named parameters.
@@ -33,10 +37,16 @@ class ParameterSchema:
             if size > MAX_SCHEMA_BYTES:
                 raise ProtocolError(f"expected a schema of at most {MAX_SCHEMA_BYTES} bytes")
             jsonschema.Draft202012Validator.check_schema(plain)
+            named = _place(plain)
         except jsonschema.SchemaError as error:
             raise ProtocolError(f"not a JSON Schema: {error.message[:200]}") from None
         except (RecursionError, TypeError):
             raise ProtocolError("the schema is nested too deep") from None
+        if named:
+            raise ProtocolError(
+                f"a parameter may not name a file or an address (format {named!r}): remote peers"
+                " choose from what the operator offers"
+            )
         properties = plain.get("properties", {})
         definitions = plain.get("$defs", {})
         if len(properties) > MAX_PARAMETERS:
@@ -65,6 +75,18 @@ class ParameterSchema:
                 if error is not None:
                     problems[name[:64]] = _explain(error)
         return problems
+
+
+def _place(node: Any) -> str:
+    """The first ``format`` of a text that names a file or an address; empty if there is none."""
+    if isinstance(node, list):
+        return next(filter(None, map(_place, node)), "")
+    if not isinstance(node, dict):
+        return ""
+    kind = node.get("format")
+    if isinstance(kind, str) and kind in _PLACES:
+        return kind
+    return next(filter(None, map(_place, node.values())), "")
 
 
 def _cheap(node: Any) -> Any:

@@ -35,6 +35,7 @@ from dreamrelay.errors import (
     ParameterError,
     ProtocolError,
 )
+from dreamrelay.human_edit import HumanEdit
 from dreamrelay.jobs import (
     Asked,
     Batch,
@@ -50,11 +51,13 @@ from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Captured, open_sink
 from dreamrelay.osc import Standing
 from dreamrelay.packet import Hop, Packet, Track
+from dreamrelay.preprocess import open_matting
 from dreamrelay.projection import Projection
 from dreamrelay.protocol.native import encode_text
 from dreamrelay.returning import Returning
 from dreamrelay.stage import Outlet, Stage
 from dreamrelay.telemetry import RateMeter
+from dreamrelay.trust import Trust
 from dreamrelay.viewer import Viewer, viewer_available
 
 logger = logging.getLogger(__name__)
@@ -113,6 +116,7 @@ class Worker(Listener):
         self._results: Mailbox[Batch[Done]] = Mailbox(Batch.merge)
         self._patches: Mailbox[Patch] = Mailbox(Patch.merge)
         self._references: Mailbox[Reference] = Mailbox()
+        self._edit: HumanEdit | None = None
         self._announced: tuple[int, Asked] | None = None
         self._control_watched = False
         self._arrived = self._begun = 0
@@ -132,6 +136,9 @@ class Worker(Listener):
             self.engine = engine or open_engine(engine_settings(settings))
             if engine is None:
                 self._open_things.callback(self.engine.close)
+            if settings.matting != "off":
+                matting = settings.matting
+                self.engine = self._edit = HumanEdit(self.engine, lambda: open_matting(matting))
             self._stage.introduce(self.engine.schema())
             if self.link is not None:
                 self.link.hello = {"name": "worker", "credit": 0, "engine": self.engine.name}
@@ -156,6 +163,7 @@ class Worker(Listener):
                 self,
                 token=settings.token,
                 name="worker",
+                trust=Trust(settings.tls_fingerprint, settings.tls_ca),
             )
             self._open_things.callback(self.link.close)
         sinks = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]
@@ -232,7 +240,8 @@ class Worker(Listener):
         try:
             if self.viewer is not None:
                 self.viewer.start()
-                self._note_source()
+                if self._absent:  # since before there was a window
+                    self._note_source()
             self._stage.start()
             if self.link is not None:
                 self.link.start()
@@ -455,6 +464,8 @@ class Worker(Listener):
                 self.link.send(encode_text("credit", count=batch.packets), batch.session)
             for intake in batch.items():
                 job = self._decode(intake)
+                if job is not None and job.asked is None:
+                    job = self._masked(job)
                 if job is not None:
                     self._arrived += not job.asked
                     self._jobs.put(Batch(requests=(job,)) if job.asked else Batch(job))
@@ -479,6 +490,16 @@ class Worker(Listener):
         )
         return job.but(Hop.DECODED)
 
+    def _masked(self, job: Job) -> Job | None:
+        """A job with its mask; None where it has to have one and that cannot be made."""
+        try:
+            mask = self._edit.mask(job.frame) if self._edit is not None else None
+        except DreamRelayError as error:
+            self.statistics.failed += 1
+            self._complain(str(error))
+            return None
+        return job if mask is None else replace(job, mask=mask)
+
     def _fitted(self, frame: Frame) -> Frame:
         """The frame in the size that the engine takes."""
         return resize(frame, self.engine.width, self.engine.height, self.settings.fit)
@@ -498,9 +519,10 @@ class Worker(Listener):
         self._jobs.close()
 
     def _take_frame(self, captured: Captured) -> None:
-        job = Job(self._fitted(captured.frame), 0, captured.captured_ns, 0)
-        self._arrived += 1
-        self._jobs.put(Batch(job.but(Hop.DECODED)))
+        job = self._masked(Job(self._fitted(captured.frame), 0, captured.captured_ns, 0))
+        if job is not None:
+            self._arrived += 1
+            self._jobs.put(Batch(job.but(Hop.DECODED)))
 
     def _await_empty(self, mailbox: Mailbox[Any]) -> None:
         while mailbox.statistics().waiting and not self._stopped.is_set():
@@ -628,7 +650,10 @@ class Worker(Listener):
         height, width = job.frame.shape[:2]
         if (width, height) != (self.engine.width, self.engine.height):
             # The size is a parameter too, and this frame was on its way when it changed.
-            job = replace(job, frame=self._fitted(job.frame))
+            fitted = self._masked(replace(job, frame=self._fitted(job.frame), mask=None))
+            if fitted is None:
+                return
+            job = fitted
         job = job.but(Hop.INFER)
         try:
             if job.asked is not None:
@@ -637,7 +662,7 @@ class Worker(Listener):
             elif job.alone:
                 result = Result(self.engine.infer_once(job.frame, {}), job)
             else:
-                result = self.engine.infer(job.frame, job)
+                result = self.engine.infer(job.frame, job, job.mask)
         except (EngineError, ParameterError) as error:
             self.statistics.failed += 1
             if job.asked is not None:
@@ -665,6 +690,8 @@ class Worker(Listener):
         session = self.link.session if self.link else 0
         job = Job(canvas, 0, time.time_ns(), session).but(Hop.INFER)
         try:
+            if self._edit is not None:
+                patch["mode"] = "full"  # there is nobody in a dream
             frame = engine.infer_once(job.frame, patch)
         except (EngineError, ParameterError) as error:
             self.statistics.failed += 1

@@ -156,7 +156,12 @@ class TestSpellings:
             (ProducerSettings, {"duration": 0}, "duration", None),
             (ProducerSettings, {"duration": "none"}, "duration", None),
             (ProducerSettings, {"duration": "2.5"}, "duration", 2.5),
-            (RelaySettings, {"allowed_origins": "a, b"}, "allowed_origins", ["a", "b"]),
+            (
+                RelaySettings,
+                {"allowed_origins": "https://A, http://b:1/"},
+                "allowed_origins",
+                ["https://a", "http://b:1"],
+            ),
             (BridgeSettings, {"from": "pattern://bars"}, "source", "pattern://bars"),
             (DemoSettings, {"duration": 20}, "duration", 20.0),
         ],

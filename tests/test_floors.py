@@ -15,9 +15,9 @@ PACKAGE = ROOT / "dreamrelay"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("packet", "mailbox", "importer"),
-    ("config", "codec", "telemetry", "protocol", "schema"),
-    ("hub", "link", "osc", "jobs", "media", "engines", "viewer"),
-    ("stage", "dreaming", "local_source", "engine_flags"),  # the worker's, composed of floor 3
+    ("config", "codec", "telemetry", "protocol", "schema", "trust"),
+    ("hub", "link", "osc", "jobs", "media", "engines", "viewer", "speech", "preprocess"),
+    ("stage", "dreaming", "local_source", "engine_flags", "human_edit"),  # the worker's, composed of floor 3
     ("projection",),  # its window, too
     ("returning",),
     ("relay", "worker", "producer", "img2img"),
@@ -96,10 +96,15 @@ def test_the_lowest_floors_need_the_standard_library_only(name: str) -> None:
         ("dreamrelay.hub", "numpy uvicorn starlette websockets"),
         ("dreamrelay.protocol.native", "numpy uvicorn starlette websockets jsonschema"),
         ("dreamrelay.protocol.websocket_example", "numpy uvicorn starlette websockets"),
+        ("dreamrelay.protocol.dreamstream", "numpy uvicorn starlette websockets"),
+        ("dreamrelay.protocol.streamdiffusion_web", "numpy uvicorn starlette websockets"),
+        ("dreamrelay.protocol.page_settings", "numpy uvicorn starlette websockets pydantic"),
         ("dreamrelay.link", "numpy torch uvicorn starlette fastapi jsonschema"),
         ("dreamrelay.engines", "torch diffusers transformers cv2 PySide6"),
         ("dreamrelay.media", "torch cv2 PySide6 mss SpoutGL"),
         ("dreamrelay.viewer", "torch cv2 PySide6 PIL"),
+        ("dreamrelay.speech", "numpy av pocketsphinx faster_whisper"),
+        ("dreamrelay.preprocess", "torch onnxruntime openvino"),
         ("dreamrelay.cli", "numpy torch cv2 PySide6 uvicorn"),
     ],
 )

@@ -23,7 +23,6 @@ from dreamrelay.errors import EngineError, ParameterError, ProtocolError
 from dreamrelay.hub import (
     IDLE_NS,
     MAX_REQUESTS,
-    MAX_STREAMS,
     MAX_TRIES,
     ON_AIR_NS,
     Hub,
@@ -460,7 +459,7 @@ class TestPlaces:
                 hub.stream(name)
         held = hub.stream("held")
         held.connections = 1
-        for number in range(MAX_STREAMS - 1):
+        for number in range(Limits().streams - 1):
             peer = FakePeer(str(number), "viewer")
             hub.stream(f"s{number}").join(peer)
         with pytest.raises(ProtocolError, match="64 streams"):
@@ -1199,9 +1198,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.stream.leave(peer)
         assert self.stream.peers == {}
         assert all(self.stream.tracks[track].subscriptions == [] for track in TRACKS)
-        assert not self.stream._inflight
-        assert not self.stream._requests
-        assert not self.stream._seats
+        assert self.stream._workers.idle
 
 
 TestAnyOrder = AnyOrder.TestCase

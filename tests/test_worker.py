@@ -56,7 +56,8 @@ def work() -> Iterator[Work]:
         def start(
             uri: str, engine: ScriptedEngine | None = None, **settings: Any
         ) -> Running[Worker]:
-            given = {"osc_port": None, "viewer": "off", "text_to_picture": "off", **settings}
+            off = {"osc_port": None, "viewer": "off", "text_to_picture": "off", "matting": "off"}
+            given = {**off, **settings}
             worker = Worker(
                 WorkerSettings(websocket_uri=uri, **given), engine=engine or ScriptedEngine()
             )

@@ -29,11 +29,15 @@ class Limits:
         message_bytes: of a whole message.
         pixels: of one picture, width x height.
         text: characters of a prompt or another text.
+        streams: that there may be at once.
+        streams_each: that one address may have made of them; 0 is no limit.
     """
 
     message_bytes: int = 32 * 1024 * 1024
     pixels: int = 64_000_000
     text: int = 2000
+    streams: int = 64
+    streams_each: int = 16
 
 
 # -- events: what a peer said ---------------------------------------------------------------------
@@ -126,9 +130,15 @@ class FailureReceived:
 
 @dataclass(frozen=True, slots=True)
 class ReplyDue:
-    """The dialect answers by itself; nobody else needs to know."""
+    """The dialect answers by itself, ``after`` so many seconds; nobody else needs to know."""
 
     message: str | bytes
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The peer ends its part in the stream; the connection stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +159,7 @@ Event = (
     | SourceReported
     | FailureReceived
     | ReplyDue
+    | Left
     | Fault
 )
 

@@ -15,22 +15,45 @@ import uvicorn
 from fastapi import FastAPI, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.websockets import WebSocketState
 
 from dreamrelay import __version__
 from dreamrelay.config import RelaySettings
-from dreamrelay.errors import ConfigError, ParameterError, ProtocolError
-from dreamrelay.hub import Hub
+from dreamrelay.errors import (
+    AuthError,
+    ConfigError,
+    DreamRelayError,
+    LimitError,
+    ParameterError,
+    ProtocolError,
+)
+from dreamrelay.hub import Hub, Stream
 from dreamrelay.packet import Track
 from dreamrelay.protocol.messages import ROLES, Dialect, Limits, Role
-from dreamrelay.protocol.native import MAX_CREDIT, NativeDialect
+from dreamrelay.protocol.native import MAX_CREDIT, MAX_TEXT, NativeDialect
 from dreamrelay.protocol.websocket_example import WebSocketExampleDialect
-from dreamrelay.relay.auth import Gate, GateMiddleware, is_loopback, make_token
-from dreamrelay.relay.connections import Slots, deny, protocols
+from dreamrelay.relay.auth import Grant
+from dreamrelay.relay.connections import (
+    SPARE_CONNECTIONS,
+    Limiting,
+    deny,
+    limit_messages,
+    protocols,
+)
+from dreamrelay.relay.dreamstream import DreamStream
+from dreamrelay.relay.guard import BlackOut, Guard, first_token, grant_of
 from dreamrelay.relay.http import error_response, make_router
+from dreamrelay.relay.lending import Lender
+from dreamrelay.relay.limits import Allowance, Slots
+from dreamrelay.relay.opening import Opening
 from dreamrelay.relay.reference import add_reference
-from dreamrelay.relay.websocket import WebSocketPeer, parse_tracks
+from dreamrelay.relay.streamdiffusion_web import Offer, Speech, StreamDiffusionWeb
+from dreamrelay.relay.voice import Ear, make_voice_router
+from dreamrelay.relay.websocket import ROLE_NEEDS, WebSocketPeer, parse_tracks
+from dreamrelay.speech import SpeechService
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +62,10 @@ GREETING_GRACE = 0.06
 NOT_SENT_LOW_WATER = 64 * 1024
 """Bytes the kernel may hold unsent: without this its buffer is 4 MB of old pictures."""
 
-PING_SECONDS = 20.0
-"""Between two pings to a peer, and from a ping to the end of a peer that does not answer."""
+SPARE_EACH = 32
+"""Sockets of one address beside those that last: a page is loaded over several."""
+
+LIBRARY_LOGGERS = ("uvicorn.error", "uvicorn.access", "uvicorn.asgi", "websockets.server")
 
 DRAIN_SECONDS = 3
 """What peers have to go when the relay stops."""
@@ -92,41 +117,72 @@ class Relay:
     thread.
     """
 
-    def __init__(self, settings: RelaySettings) -> None:
+    def __init__(self, settings: RelaySettings, *, speech: Speech | None = None) -> None:
         self.settings = settings
+        self.speech = SpeechService(settings.speech)
+        self._speech = speech or (Ear(self.speech) if self.speech.enabled else None)
         limits = Limits(
             message_bytes=int(settings.max_message_mb * 1024 * 1024),
             pixels=int(settings.max_megapixels * 1e6),
+            text=settings.max_text,
+            streams=settings.max_streams,
+            streams_each=settings.max_streams_per_address,
         )
         self.hub = Hub(limits)
-        self.token = settings.token
-        if self.token is None and not is_loopback(settings.host):
-            self.token = make_token()
+        self.opening = Opening(settings)
         self._sockets: list[socket.socket] = []
         self._closing = asyncio.Event()
         self._server: _Server | None = None
-        self._slots = Slots(settings.max_connections)
+        self._slots = Slots(
+            Allowance(
+                settings.max_connections,
+                settings.max_connections_per_address,
+                settings.max_messages_per_second,
+            )
+        )
+        self._lender = Lender(self.hub, DEFAULT_STREAM)
         self.app = self._make_app()
 
     # -- the app ----------------------------------------------------------------------------------
 
     def _make_app(self) -> FastAPI:
-        gate = Gate(self.token, frozenset(self.settings.allowed_origins))
+        gate = self.opening.gate
         app = FastAPI(
             title="dreamrelay",
             version=__version__,
             docs_url=None,  # its pages load scripts from elsewhere
             redoc_url=None,
             lifespan=self._lifespan,
+            responses={"4XX": {"description": "Why not"}, 503: {"description": "Not now"}},
         )
-        app.add_middleware(GateMiddleware, gate=gate)
-        router = make_router(self.hub, gate, self._slots, self._closing)
+        upload_bytes = int(self.settings.max_upload_mb * 1024 * 1024)
+        app.add_middleware(Guard, gate=gate, slots=self._slots, upload_bytes=upload_bytes)
+        if gate.origins:  # outside of the guard: a browser asks first, without a token
+            app.add_middleware(
+                CORSMiddleware,
+                allow_origins=sorted(gate.origins),
+                allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+                allow_headers=["Authorization", "Content-Type"],
+                max_age=600,
+            )
+        router = make_router(self.hub, self._slots, self._closing)
         add_reference(router, self.hub)
         app.include_router(router)
+        app.include_router(make_voice_router(self.hub, self.speech))
         app.add_api_websocket_route("/", self._websocket_example)
         app.add_api_websocket_route("/streams/{stream}/{role}", self._native)
+        DreamStream(self.hub, self._lender, self._serve_peer).add(app)
+        offer = Offer(
+            DEFAULT_STREAM,
+            self.settings.max_users,
+            self.settings.session_seconds,
+            Stream.refer,
+            self._speech,
+        )
+        StreamDiffusionWeb(self.hub, self._lender, self._serve_peer, self._slots, offer).add(app)
         app.add_api_websocket_route("/{path:path}", _no_such_path)
-        app.add_exception_handler(ProtocolError, _on_error)
+        for refusal in (ProtocolError, AuthError, LimitError):
+            app.add_exception_handler(refusal, _on_error)
         app.add_exception_handler(HTTPException, _on_error)
         app.add_exception_handler(RequestValidationError, _on_error)
         return app
@@ -137,17 +193,21 @@ class Relay:
             ticker = tasks.create_task(self._tick())
             yield
             ticker.cancel()
+            await asyncio.to_thread(self.speech.close)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(1)
             self.hub.tick()
+            self._lender.tick()
 
     async def _websocket_example(self, websocket: WebSocket) -> None:
         grace = GREETING_GRACE if self.settings.greeting == "patient" else 0.0
         dialect = WebSocketExampleDialect(self.hub.limits, greeting_grace=grace)
         name = websocket.query_params.get("stream", DEFAULT_STREAM)
-        await self._serve_peer(websocket, dialect, name, "producer")
+        ready = contextlib.nullcontext(dialect)
+        joins = dialect.joins_at_once
+        await self._serve_peer(websocket, lambda _: ready, name, "producer", joins_at_once=joins)
 
     async def _native(self, websocket: WebSocket, stream: str, role: str) -> None:
         if role not in ROLES:
@@ -168,38 +228,72 @@ class Relay:
         except ProtocolError as error:
             await _deny(websocket, 400, error)
             return
-        dialect = NativeDialect(known, self.hub.limits)
-        await self._serve_peer(websocket, dialect, stream, known, tracks, credit)
+        ready = contextlib.nullcontext(NativeDialect(known, self.hub.limits))
+        await self._serve_peer(websocket, lambda _: ready, stream, known, tracks, credit)
 
     async def _serve_peer(
         self,
         websocket: WebSocket,
-        dialect: Dialect,
+        prepare: Callable[[Stream], contextlib.AbstractContextManager[Dialect]],
         name: str,
         role: Role,
         tracks: tuple[Track, ...] = (),
         credit: int | None = None,
+        *,
+        joins_at_once: bool = True,
     ) -> None:
+        address = grant_of(websocket.scope).address
         try:
-            self._slots.check()
-        except ProtocolError as error:
-            await _deny(websocket, 503, error)
-            return
-        try:
-            stream = self.hub.stream(name)
+            self._slots.check(address)
+            with self._slots.taking(address):
+                grant = await self._named(websocket)
+                if joins_at_once:
+                    grant.check(ROLE_NEEDS[role], name)
+                elif not (grant.permissions and grant.reaches(name)):
+                    raise AuthError(f"this token is for other streams than {name[:64]!r}")
+                if not (grant.allows("publish", name) or grant.allows("work", name)):
+                    limit_messages(websocket, MAX_TEXT)  # who sends no pictures needs no room
+                if not grant.allows("view", name):
+                    tracks = ()  # a broadcaster that may not see what is made of its pictures
+                stream = self.hub.stream(name, address)
+                bucket = self._slots.bucket(address)
+                with prepare(stream) as dialect:
+                    peer = WebSocketPeer(
+                        websocket, dialect, stream, role, self.hub.limits, grant, bucket
+                    )
+                    peer.name = websocket.query_params.get("name", "")[:200]
+                    await self._host(peer, stream, tracks, credit)
+        except (AuthError, LimitError) as error:
+            await _deny(websocket, error.status, error)
         except ProtocolError as error:
             await _deny(websocket, 409, error)
-            return
-        peer = WebSocketPeer(websocket, dialect, stream, role, self.hub.limits)
-        peer.name = websocket.query_params.get("name", "")[:200]
-        logger.info("%s joined stream %s as %s", peer.id, stream.name, role)
-        with self._slots.taking():
-            stream.connections += 1
-            try:
-                await peer.run(tracks, credit)
-            finally:
-                stream.connections -= 1
-                logger.info("%s left stream %s", peer.id, stream.name)
+
+    async def _named(self, websocket: WebSocket) -> Grant:
+        """Who it is; for one who said that it will say so, after its first message.
+
+        Raises:
+            AuthError: it said something else.
+        """
+        grant = grant_of(websocket.scope)
+        if not websocket.scope["state"]["unnamed"]:
+            return grant
+        token = await first_token(websocket, self.hub.limits.message_bytes)
+        found = None if token is None else self.opening.gate.keys.find(token)
+        if found is None:
+            raise AuthError('expected {"type": "auth", "token": ...} first', status=401)
+        return found.at(grant.address)
+
+    async def _host(
+        self, peer: WebSocketPeer, stream: Stream, tracks: tuple[Track, ...], credit: int | None
+    ) -> None:
+        """Have a peer at a stream to its end."""
+        logger.info("%s joined stream %s as %s", peer.id, stream.name, peer.role)
+        stream.connections += 1
+        try:
+            await peer.run(tracks, credit)
+        finally:
+            stream.connections -= 1
+            logger.info("%s left stream %s", peer.id, stream.name)
 
     # -- the port ---------------------------------------------------------------------------------
 
@@ -231,12 +325,38 @@ class Relay:
     @property
     def url(self) -> str:
         """Where a browser finds the studio; with the token, if peers from elsewhere need one."""
-        host = self.settings.host
-        shown = {"0.0.0.0": _own_address, "::": _own_address}.get(host, lambda: host)()
-        if ":" in shown:
-            shown = f"[{shown}]"
-        token = f"?token={self.token}" if self.token and not is_loopback(host) else ""
-        return f"http://{shown}:{self.bind()}/{token}"
+        return self.opening.link(self.bind())
+
+    def announcement(self, *, to_people: bool) -> tuple[str, list[str]]:
+        """Where the relay is, and lines about how it is opened.
+
+        Args:
+            to_people: somebody reads it now. A token that the operator gave goes into no journal;
+                one that was made up can be had nowhere else.
+        """
+        opening = self.opening
+        shown = opening.made_token is not None or to_people
+        lines = []
+        if opening.shows_token:
+            where = "in that link" if shown else "that you gave"
+            local = (
+                ""
+                if self.settings.behind_proxy or not self.settings.trust_local
+                else ("; this one does not")
+            )
+            who = "other machines need" if local else "everybody needs"
+            lines.append(f"{who} the token {where}{local}")
+        if opening.certificate is not None:
+            lines.append(f"certificate SHA-256 {opening.certificate.fingerprint}")
+            lines.append(
+                "our programs connect with --tls-fingerprint and that; a browser asks once"
+            )
+        return opening.link(self.bind(), with_token=shown), lines
+
+    @property
+    def token(self) -> str | None:
+        """What opens everything: the one that was given, or made up because none was."""
+        return self.opening.token
 
     async def serve(self, ready: Callable[[], Any] = lambda: None) -> None:
         """Serve until a signal or ``stop``; then drain: peers are told, and have 3 s to go.
@@ -245,15 +365,30 @@ class Relay:
             ready: called once the port answers.
         """
         self.bind()
-        http, websocket = protocols(self.settings.stall_seconds, self.settings.max_connections)
+        settings = self.settings
+        most = settings.max_connections + SPARE_CONNECTIONS
+        each = settings.max_connections_per_address
+        tls = self.opening.certificate.context if self.opening.certificate else None
+        http, websocket = protocols(
+            Limiting(
+                settings.stall_seconds,
+                settings.request_seconds,
+                most,
+                # Those that do not last, too; behind a proxy all come from its address.
+                0 if settings.behind_proxy or not each else 2 * each + SPARE_EACH,
+                tls,
+            )
+        )
         config = uvicorn.Config(
             self.app,
-            http=http,
+            http=http,  # type: ignore[arg-type]  # it makes one, and is not always a class
             ws=websocket,
+            proxy_headers=False,  # the gate reads them, where a proxy was announced
+            h11_max_incomplete_event_size=settings.max_header_kb * 1024,
             ws_max_size=self.hub.limits.message_bytes,
             ws_per_message_deflate=False,  # costs a factor of 170 on JPEG
-            ws_ping_interval=PING_SECONDS,
-            ws_ping_timeout=PING_SECONDS,
+            ws_ping_interval=settings.ping_seconds,
+            ws_ping_timeout=settings.ping_seconds,
             timeout_graceful_shutdown=DRAIN_SECONDS,
             timeout_keep_alive=30,
             log_config=None,
@@ -261,7 +396,15 @@ class Relay:
             server_header=False,
         )
         self._server = _Server(config, ready, self._closing_now)
-        await self._server.serve(sockets=self._sockets)
+        black_out = BlackOut(self.opening.gate.keys.secrets)
+        loggers = [logging.getLogger(name) for name in LIBRARY_LOGGERS]
+        for library in loggers:
+            library.addFilter(black_out)
+        try:
+            await self._server.serve(sockets=self._sockets)
+        finally:
+            for library in loggers:
+                library.removeFilter(black_out)
 
     def _closing_now(self) -> None:
         self._closing.set()
@@ -300,9 +443,12 @@ class Relay:
             thread.join(10)
 
 
-async def _deny(websocket: WebSocket, status: int, error: ProtocolError) -> None:
-    """Refuse a WebSocket before it is one, with a body that says why."""
-    await deny(websocket, error_response(status, error))
+async def _deny(websocket: WebSocket, status: int, error: DreamRelayError) -> None:
+    """Refuse a WebSocket before it is one, with a body that says why; or end it, with a reason."""
+    if websocket.application_state is WebSocketState.CONNECTING:
+        await deny(websocket, error_response(status, error))
+    elif websocket.application_state is WebSocketState.CONNECTED:
+        await websocket.close(1008, str(error)[:120])
 
 
 async def _no_such_path(websocket: WebSocket, path: str) -> None:
@@ -319,6 +465,8 @@ async def _on_error(_: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         problems = {str(e["loc"][-1]): str(e["msg"]) for e in error.errors()}
         return error_response(422, ParameterError(problems))
+    if isinstance(error, AuthError | LimitError):
+        return error_response(error.status, error)
     if isinstance(error, ProtocolError):
         return error_response(409, error)
     raise error
@@ -333,6 +481,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _watch_over(listener)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # inherited by accepted connections
             option = socket.TCP_NOTSENT_LOWAT
             listener.setsockopt(socket.IPPROTO_TCP, option, NOT_SENT_LOW_WATER)
@@ -345,9 +494,14 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _own_address() -> str:
-    """The address by which others reach this machine; nothing is sent to find out."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # a documentation address: only the route is looked up
-        return str(probe.getsockname()[0])
-    return "127.0.0.1"
+def _watch_over(listener: socket.socket) -> None:
+    """Have the kernel ask those who say nothing whether they are still there.
+
+    A WebSocket has its pings; this is for MJPEG clients whose machine has gone without a word.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        option = getattr(socket, name, None)
+        if option is not None:
+            with contextlib.suppress(OSError):
+                listener.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -6,55 +6,82 @@ peer politely waits for it for ever; only ``abort`` gets rid of it.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Iterator
+import ssl
+from asyncio.sslproto import SSLProtocol
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import h11
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from dreamrelay.errors import ProtocolError
+from dreamrelay.relay.limits import Bucket, address_key, is_loopback
+from dreamrelay.relay.limits import Slots as Slots
 
 logger = logging.getLogger(__name__)
 
 MAX_FRAGMENTS = 16_384
 """Pieces of one message; empty ones cost the sender nothing and us a place in a list each."""
 
-REQUEST_SECONDS = 30.0
-"""To say what one wants, once connected."""
+CONTROL_FRAMES = 50.0
+"""Pings and pongs a second of one peer: each costs us more than it costs the sender."""
 
 SPARE_CONNECTIONS = 128
 """Beside those that last: pages being loaded, and those who have not said what they want."""
 
 
-class Slots:
-    """So many connections that last may be open at once, WebSockets and MJPEG together."""
+@dataclass(frozen=True, slots=True)
+class Limiting:
+    """What a socket may cost.
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.taken = 0
+    Attributes:
+        stall_seconds: a peer that takes nothing for so long is cut off.
+        request_seconds: for the head of a request to arrive, and for TLS to be agreed.
+        sockets: open at once.
+        sockets_each: of one address that is not this machine's; 0 is no limit.
+        tls: None serves in the clear.
+    """
 
-    def check(self) -> None:
-        """Raise unless there is room.
+    stall_seconds: float = 10.0
+    request_seconds: float = 15.0
+    sockets: int = 1024
+    sockets_each: int = 0
+    tls: ssl.SSLContext | None = None
 
-        Raises:
-            ProtocolError: there is none.
-        """
-        if self.taken >= self.limit:
-            raise ProtocolError(f"{self.taken} connections are open: that is the limit")
 
-    @contextlib.contextmanager
-    def taking(self) -> Iterator[None]:
-        """Hold a place while the ``with`` lasts."""
-        self.taken += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
+class Sockets:
+    """The open sockets, counted from their first moment, before anything was said on them."""
+
+    def __init__(self, limiting: Limiting) -> None:
+        self._limiting = limiting
+        self._addresses: Counter[str] = Counter()
+        self.open: dict[asyncio.BaseTransport, str] = {}
+
+    def opened(self, transport: asyncio.BaseTransport) -> bool:
+        """Count a socket; False if there is no room for it."""
+        host = str((transport.get_extra_info("peername") or ("",))[0])
+        address = "" if is_loopback(host) else address_key(host)
+        self.open[transport] = address
+        self._addresses[address] += 1
+        each, most = self._limiting.sockets_each, self._limiting.sockets
+        if not address:
+            return len(self.open) <= most
+        crowded = bool(each) and self._addresses[address] > each
+        # Strangers leave a quarter free: nobody locks the operator out of the own machine.
+        return not crowded and len(self.open) <= most - most // 4
+
+    def closed(self, transport: asyncio.BaseTransport) -> None:
+        address = self.open.pop(transport, None)
+        if address is not None:
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
 
 
 async def deny(websocket: WebSocket, response: Response) -> None:
@@ -96,17 +123,27 @@ class Watchdog:
         self._transport.abort()
 
 
+def limit_messages(websocket: WebSocket, size: int) -> None:
+    """Set the largest message that is taken from now on."""
+    transport = websocket.scope.get("state", {}).get("transport")
+    if transport is not None:
+        transport.get_protocol().conn.max_message_size = size
+
+
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's own, watched, with its transport within reach of the application."""
 
-    stall_seconds: ClassVar[float] = 10.0
+    limiting: ClassVar[Limiting]
+    sockets: ClassVar[Sockets]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
-        self._watchdog = Watchdog(self.transport, self.stall_seconds)
+        self._watchdog = Watchdog(self.transport, self.limiting.stall_seconds)
+        self._control_frames = Bucket(CONTROL_FRAMES)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.sockets.closed(self.transport)
         self._watchdog.stand_down()
         super().connection_lost(exc)
 
@@ -124,20 +161,46 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._watchdog.watch()
 
     def send_receive_event_to_app(self) -> None:
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return  # nobody hears it any more
+        alone = self.queue.empty()
+        if self.curr_msg_data_type == "bytes":
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+        else:
+            try:
+                self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
+            except UnicodeDecodeError:  # uvicorn's own logs each as an error, with its traceback
+                self.conn.fail(1007, "expected UTF-8")
+                self.handle_parser_exception()
+                return
         # uvicorn stops reading at each message until the application has taken it. Nearly always it
         # takes it at once, so one message may lie there: that saves each two calls to the kernel.
-        paused, alone = self.read_paused, self.queue.empty()
-        self.read_paused = paused or alone
-        super().send_receive_event_to_app()
-        if alone:
-            self.read_paused = paused
+        if not alone and not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
 
     def handle_ping(self) -> None:
+        if self._too_many_control_frames():
+            return
         if self.writable.is_set():
             super().handle_ping()
         else:
             # Somebody who asks and does not read the answers fills no buffer of ours.
             self.conn.data_to_send()
+
+    def handle_pong(self, event: Frame) -> None:
+        if not self._too_many_control_frames():
+            super().handle_pong(event)
+
+    def _too_many_control_frames(self) -> bool:
+        if self._control_frames.try_take():
+            return False
+        if not self.transport.is_closing():
+            logger.warning("%s sends nothing but pings: cut off", self.client)
+            self.transport.abort()
+        return True
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MAX_FRAGMENTS:
@@ -151,28 +214,55 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 class HttpProtocol(H11Protocol):
     """uvicorn's own, watched; one who connects and says nothing is not waited for."""
 
-    stall_seconds: ClassVar[float] = 10.0
-    most_connections: ClassVar[int] = 1024
+    limiting: ClassVar[Limiting]
+    sockets: ClassVar[Sockets]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.connections) > self.most_connections:
+        self._watchdog = Watchdog(transport, self.limiting.stall_seconds)
+        self._patience: asyncio.TimerHandle | None = None
+        if self.limiting.tls is None and not self.sockets.opened(transport):
             transport.abort()  # before the process runs out of files for those who are here
-        self._watchdog = Watchdog(transport, self.stall_seconds)
-        self._patience = self.loop.call_later(REQUEST_SECONDS, self._lose_patience)
+        self._wait()
 
-    def _lose_patience(self) -> None:
-        if self.cycle is None:
-            self.transport.abort()
+    def _wait(self) -> None:
+        """For the head of a request, from its first byte on (of the first one: from before)."""
+        if self._patience is None:
+            self._patience = self.loop.call_later(
+                self.limiting.request_seconds, self.transport.abort
+            )
+
+    def _wait_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self._wait()
+        else:
+            self._wait_no_more()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # A good head and a bad body: whoever works on the head has nobody to answer to.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.sockets.closed(self.transport)
         self._watchdog.stand_down()
-        self._patience.cancel()
+        self._wait_no_more()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: Any) -> None:
         self._watchdog.stand_down()
-        self._patience.cancel()
+        self._wait_no_more()
         super().handle_websocket_upgrade(event)
 
     def pause_writing(self) -> None:
@@ -184,14 +274,50 @@ class HttpProtocol(H11Protocol):
         self._watchdog.stand_down()
 
 
-def protocols(
-    stall_seconds: float, max_connections: int
-) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
-    """The protocol classes for a server with these limits."""
-    most = max_connections + SPARE_CONNECTIONS
-    http = {"stall_seconds": stall_seconds, "most_connections": most}
-    websocket = {"stall_seconds": stall_seconds}
-    return (
-        type("HttpProtocol", (HttpProtocol,), http),
-        type("WebSocketProtocol", (WebSocketProtocol,), websocket),
-    )
+class TlsDoor(SSLProtocol):
+    """A connection while TLS is being agreed, which asyncio's servers neither count nor hurry."""
+
+    def __init__(
+        self, loop: Any, inner: asyncio.Protocol, limiting: Limiting, sockets: Sockets
+    ) -> None:
+        assert limiting.tls is not None
+        super().__init__(
+            loop,
+            inner,
+            limiting.tls,
+            None,  # type: ignore[arg-type]  # nobody waits for it
+            server_side=True,
+            ssl_handshake_timeout=limiting.request_seconds,  # type: ignore[arg-type]  # seconds
+        )
+        self._sockets = sockets
+        self._raw: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = transport
+        super().connection_made(transport)
+        if not self._sockets.opened(transport):
+            transport.abort()  # type: ignore[attr-defined]
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._raw is not None:
+            self._sockets.closed(self._raw)
+        super().connection_lost(exc)
+
+
+def protocols(limiting: Limiting) -> tuple[Callable[..., asyncio.BaseProtocol], type[Any]]:
+    """What makes the protocol of a connection, and the class it changes to for a WebSocket."""
+    sockets = Sockets(limiting)
+    shared = {"limiting": limiting, "sockets": sockets}
+    http = type("HttpProtocol", (HttpProtocol,), shared)
+    websocket = type("WebSocketProtocol", (WebSocketProtocol,), shared)
+    if limiting.tls is None:
+        return http, websocket
+
+    def behind_tls(
+        config: Any, server_state: Any, app_state: Any, _loop: Any = None
+    ) -> asyncio.BaseProtocol:
+        loop = _loop or asyncio.get_running_loop()
+        inner = http(config, server_state, app_state, loop)
+        return TlsDoor(loop, inner, limiting, sockets)
+
+    return behind_tls, websocket

@@ -13,7 +13,14 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from pydantic import BaseModel
 
 from dreamrelay import __version__
@@ -22,20 +29,14 @@ from dreamrelay.hub import Hub, Peer, Stream
 from dreamrelay.packet import Packet, Track
 from dreamrelay.protocol.messages import Notice
 from dreamrelay.protocol.native import error_fields
-from dreamrelay.relay.auth import COOKIE, Gate
 from dreamrelay.relay.bodies import BodyError, read_body
-from dreamrelay.relay.connections import Slots
+from dreamrelay.relay.guard import grant_of
+from dreamrelay.relay.limits import Slots
 from dreamrelay.relay.metrics import render
 
 MAX_PATCH_BYTES = 64 * 1024
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
-    "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; "
-    "frame-ancestors 'self'"
-)
-
-_BOUNDARY = "dreamrelay"
+BOUNDARY = "frame"
 _numbers = itertools.count(1)
 
 StreamName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="A stream's name")]
@@ -79,7 +80,7 @@ def part(packet: Packet) -> bytes:
     The *next* boundary is already in it: browsers show a part when they have seen its end.
     """
     head = f"Content-Type: {packet.codec.mime}\r\nContent-Length: {len(packet.data)}\r\n\r\n"
-    return b"".join((head.encode(), packet.data, f"\r\n--{_BOUNDARY}\r\n".encode()))
+    return b"".join((head.encode(), packet.data, f"\r\n--{BOUNDARY}\r\n".encode()))
 
 
 async def parts(stream: Stream, track: Track, closing: asyncio.Event) -> AsyncIterator[bytes]:
@@ -87,7 +88,7 @@ async def parts(stream: Stream, track: Track, closing: asyncio.Event) -> AsyncIt
     client = PictureClient()
     stream.join(client, (track,))
     try:
-        yield f"--{_BOUNDARY}\r\n".encode()
+        yield f"--{BOUNDARY}\r\n".encode()
         while not closing.is_set():
             await client.something.wait()
             client.something.clear()
@@ -121,7 +122,7 @@ def _not_there(what: str) -> JSONResponse:
     return error_response(404, ProtocolError(what))
 
 
-def make_router(hub: Hub, gate: Gate, slots: Slots, closing: asyncio.Event) -> APIRouter:
+def make_router(hub: Hub, slots: Slots, closing: asyncio.Event) -> APIRouter:
     """Build the routes over one hub.
 
     Args:
@@ -129,7 +130,7 @@ def make_router(hub: Hub, gate: Gate, slots: Slots, closing: asyncio.Event) -> A
         closing: set when the relay stops; endless answers end then.
     """
     router = APIRouter(responses={"4XX": {"model": Refusal, "description": "Why not"}})
-    _add_pages(router, hub, gate)
+    _add_pages(router, hub)
     _add_status(router, hub)
     _add_pictures(router, hub, slots, closing)
     _add_parameters(router, hub)
@@ -139,32 +140,28 @@ def make_router(hub: Hub, gate: Gate, slots: Slots, closing: asyncio.Event) -> A
 def _status(hub: Hub) -> dict[str, Any]:
     return {
         "status": "ok",
-        "service": "dreamrelay",
+        "service": "livestream-processor-websocket",  # as DreamStream's pages know it
+        "server": "dreamrelay",
         "version": __version__,
         "streams": [stream.status() for stream in hub.streams.values()],
     }
 
 
-def _add_pages(router: APIRouter, hub: Hub, gate: Gate) -> None:
+def _add_pages(router: APIRouter, hub: Hub) -> None:
     static = load_static()
 
-    def page(name: str, request: Request) -> Response:
+    def page(name: str) -> Response:
         if name not in static:
             return _not_there(f"{name} is not installed")
         content, kind = static[name]
         response = Response(content, media_type=kind)
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Cache-Control"] = "no-cache"
-        shown = request.query_params.get("token")
-        if shown and gate.is_token(shown):
-            response.set_cookie(COOKIE, shown, httponly=True, samesite="strict")
         return response
 
     @router.get("/", summary="The studio, or the relay's status as JSON")
     async def index(request: Request) -> Response:
         html = "text/html" in request.headers.get("accept", "")
-        response = page("index.html", request) if html else JSONResponse(_status(hub))
+        response = page("index.html") if html else JSONResponse(_status(hub))
         response.headers["Vary"] = "Accept"
         return response
 
@@ -173,16 +170,19 @@ def _add_pages(router: APIRouter, hub: Hub, gate: Gate) -> None:
         if name not in static:
             return _not_there(f"there is no {name[:60]}")
         content, kind = static[name]
-        headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-        return Response(content, media_type=kind, headers=headers)
+        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
 
     @router.get("/favicon.ico", include_in_schema=False)
     async def favicon() -> Response:
         return RedirectResponse("/static/favicon.svg")
 
-    @router.get("/streams/{name}/view", summary="Output only, full window, transparent: for OBS")
-    async def view(name: StreamName, request: Request) -> Response:
-        return page("view.html", request)
+    @router.get(
+        "/streams/{name}/view",
+        summary="Output only, full window, transparent: for OBS",
+        response_class=HTMLResponse,
+    )
+    async def view(name: StreamName) -> Response:
+        return page("view.html")
 
 
 def _add_status(router: APIRouter, hub: Hub) -> None:
@@ -190,13 +190,9 @@ def _add_status(router: APIRouter, hub: Hub) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "version": __version__}
 
-    @router.get("/metrics", summary="Prometheus metrics")
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(render(hub), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @router.get("/streams", summary="All streams")
-    async def streams() -> dict[str, Any]:
-        return {"streams": _status(hub)["streams"]}
 
     @router.get("/streams/{name}", summary="One stream: status and parameters")
     async def stream_status(name: StreamName) -> Response:
@@ -209,21 +205,19 @@ def _add_status(router: APIRouter, hub: Hub) -> None:
 
 def _add_pictures(router: APIRouter, hub: Hub, slots: Slots, closing: asyncio.Event) -> None:
     @router.get("/streams/{name}/mjpeg", summary="A track as MJPEG, under a stable URL")
-    async def mjpeg(name: StreamName, track: TrackName = "output") -> Response:
-        try:
-            slots.check()
-        except ProtocolError as error:
-            return error_response(503, error)
-        hub.stream(name)  # may refuse; what comes after the head of the answer may not
+    async def mjpeg(name: StreamName, request: Request, track: TrackName = "output") -> Response:
+        address = grant_of(request.scope).address
+        slots.check(address)
+        hub.stream(name, address)  # may refuse; what comes after the head of the answer may not
 
         async def counted() -> AsyncIterator[bytes]:
-            with slots.taking():
-                async for piece in parts(hub.stream(name), track, closing):
+            with slots.taking(address):
+                async for piece in parts(hub.stream(name, address), track, closing):
                     yield piece
 
         return StreamingResponse(
             counted(),
-            media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}",
+            media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
@@ -237,7 +231,6 @@ def _add_pictures(router: APIRouter, hub: Hub, slots: Slots, closing: asyncio.Ev
             "Cache-Control": "no-store",
             "X-Sequence": str(packet.seq),
             "X-Revision": str(packet.revision),
-            "X-Content-Type-Options": "nosniff",
         }
         return Response(packet.data, media_type=packet.codec.mime, headers=headers)
 
@@ -273,7 +266,7 @@ def _add_parameters(router: APIRouter, hub: Hub) -> None:
         if not isinstance(patch, dict):
             return error_response(400, ProtocolError("expected a JSON object of parameters"))
         try:
-            stream = hub.stream(name)
+            stream = hub.stream(name, grant_of(request.scope).address)
             notice = stream.update_parameters(patch, "rest")
         except ParameterError as error:
             return error_response(422, error)

@@ -9,6 +9,7 @@ from dreamrelay.errors import EngineError, ProtocolError
 from dreamrelay.hub import Hub
 from dreamrelay.packet import Packet
 from dreamrelay.relay.bodies import BodyError, read_body
+from dreamrelay.relay.guard import grant_of
 from dreamrelay.relay.http import StreamName, error_response
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -29,12 +30,14 @@ def add_reference(router: APIRouter, hub: Hub) -> None:
 
     @router.put("/streams/{name}/reference", summary="Have the worker imitate a picture")
     async def put(name: StreamName, request: Request, other: Other = None) -> Response:
+        grant = grant_of(request.scope)
         try:
             if other is None:
                 packet = uploaded(await read_body(request, MAX_BYTES, "a picture"))
             else:
+                grant.check("view", other)
                 packet = _last_result(hub, other)
-            hub.stream(name).refer(packet)
+            hub.stream(name, grant.address).refer(packet)
         except BodyError as error:
             return error_response(error.status, error)
         except ProtocolError as error:

@@ -11,15 +11,17 @@ import asyncio
 import itertools
 import logging
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
+from dreamrelay.errors import AuthError, DreamRelayError, ParameterError, ProtocolError
 from dreamrelay.hub import PRODUCER_CREDIT, Peer, Stream
 from dreamrelay.packet import TRACKS, Track
 from dreamrelay.protocol.messages import (
+    Acknowledged,
     AudienceChanged,
     CreditGiven,
     Delivery,
@@ -28,6 +30,7 @@ from dreamrelay.protocol.messages import (
     FailureReceived,
     Fault,
     Joined,
+    Left,
     Limits,
     Notice,
     PacketReceived,
@@ -42,8 +45,11 @@ from dreamrelay.protocol.messages import (
     SourceReported,
     StatusChanged,
     StatusReceived,
+    Unanswered,
     Welcome,
 )
+from dreamrelay.relay.auth import Grant, Permission
+from dreamrelay.relay.limits import Bucket
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +61,15 @@ MAX_OUTBOX_MESSAGES = 4
 
 FULL_OUTBOX = 64
 """Messages from which on we do not read what else the peer wants."""
+
+ROLE_NEEDS: Mapping[Role, Permission] = {
+    "producer": "publish",
+    "worker": "work",
+    "viewer": "view",
+}
+
+_FOR_VIEWERS = (SchemaChanged, ParametersChanged)
+"""What a peer that may only publish is not told."""
 
 _numbers = itertools.count(1)
 
@@ -81,7 +96,14 @@ class WebSocketPeer(Peer):
     """One connection."""
 
     def __init__(
-        self, websocket: WebSocket, dialect: Dialect, stream: Stream, role: Role, limits: Limits
+        self,
+        websocket: WebSocket,
+        dialect: Dialect,
+        stream: Stream,
+        role: Role,
+        limits: Limits,
+        grant: Grant,
+        bucket: Bucket,
     ) -> None:
         self.id = f"ws-{next(_numbers)}"
         self.role = role
@@ -90,6 +112,9 @@ class WebSocketPeer(Peer):
         self._dialect = dialect
         self._stream = stream
         self._limits = limits
+        self._grant = grant
+        self._bucket = bucket
+        self._sees = grant.allows("view", stream.name)
         self._joined = False
         self._outbox: deque[str | bytes | _Latest] = deque()
         self._latest: dict[type[Notice], _Latest] = {}
@@ -100,6 +125,8 @@ class WebSocketPeer(Peer):
     # -- what the hub calls -----------------------------------------------------------------------
 
     def notify(self, notice: Notice) -> None:
+        if not self._sees and isinstance(notice, _FOR_VIEWERS):
+            return
         match notice:
             case (
                 SchemaChanged()
@@ -154,6 +181,12 @@ class WebSocketPeer(Peer):
                 transport.abort()
         self._something.set()
 
+    def _post_after(self, seconds: float, message: str | bytes) -> None:
+        if seconds > 0:
+            asyncio.get_running_loop().call_later(seconds, self._post, message)
+        else:
+            self._post(message)
+
     # -- the connection ---------------------------------------------------------------------------
 
     async def run(self, tracks: tuple[Track, ...] = (), credit: int | None = None) -> None:
@@ -171,9 +204,10 @@ class WebSocketPeer(Peer):
             PRODUCER_CREDIT if role == "producer" else None,
             self._limits,
         )
-        refusal = ""
+        refusal: BaseException | None = None
         try:
-            await self._websocket.accept()
+            if self._websocket.application_state is WebSocketState.CONNECTING:
+                await self._websocket.accept()
             first = await self._greet(welcome)
             if self._dialect.joins_at_once and role != "worker":
                 self._join(tracks, credit)
@@ -181,13 +215,14 @@ class WebSocketPeer(Peer):
                 tasks.create_task(self._send_all())
                 tasks.create_task(self._receive_all(first))
         except* _Refused as refused:
-            refusal = str(refused.exceptions[0])
+            refusal = refused.exceptions[0]
         except* (_Done, WebSocketDisconnect):
             pass
         finally:
             self._stream.leave(self)
-        if refusal:
-            await self._part(refusal)
+        if refusal is not None:
+            code = 1008 if isinstance(refusal.args[0], AuthError) else 1002
+            await self._part(str(refusal), code)
 
     async def _greet(self, welcome: Welcome) -> str | bytes | None:
         """Say welcome, unless the peer speaks first within the grace of its dialect."""
@@ -215,6 +250,8 @@ class WebSocketPeer(Peer):
             self._handle(first)
         while True:
             self._handle(await self._receive())
+            if (pause := self._bucket.take()) > 0:
+                await asyncio.sleep(pause)  # meanwhile nothing is read from the socket either
             while len(self._outbox) > FULL_OUTBOX:
                 self._drained.clear()
                 await self._drained.wait()
@@ -251,12 +288,12 @@ class WebSocketPeer(Peer):
         except (WebSocketDisconnect, RuntimeError):  # closed under our hands
             raise _Done from None
 
-    async def _part(self, reason: str) -> None:
+    async def _part(self, reason: str, code: int) -> None:
         """Say what is left to say, and close with a code that tells programs why."""
         try:
             await self._send_outbox()
             # 123 bytes is what a close frame has room for.
-            await self._websocket.close(1002, reason.encode()[:123].decode(errors="ignore"))
+            await self._websocket.close(code, reason.encode()[:123].decode(errors="ignore"))
         except (_Done, WebSocketDisconnect, RuntimeError):
             return  # it did not wait for that
 
@@ -270,7 +307,11 @@ class WebSocketPeer(Peer):
 
     def _handle(self, message: str | bytes) -> None:
         for event in self._dialect.receive(message):
-            self._take(event)
+            permission = needed(event)
+            if permission is None or self._grant.allows(permission, self._stream.name):
+                self._take(event)
+            else:
+                self._forbid(event, permission)
 
     def _take(self, event: Event) -> None:
         match event:
@@ -299,8 +340,10 @@ class WebSocketPeer(Peer):
                 self._stream.report_source(self, event)
             case FailureReceived(seq, text):
                 self._stream.fail(seq, text, self)
-            case ReplyDue(reply):
-                self._post(reply)
+            case ReplyDue(reply, after):
+                self._post_after(after, reply)
+            case Left():
+                self._stream.leave(self)
             case Fault(error, close):
                 self._fault(error, close)
 
@@ -308,7 +351,37 @@ class WebSocketPeer(Peer):
         logger.info("%s (%s): %s", self.id, self.role, error)
         self.notify(Refused(error))
         if close:
-            raise _Refused(str(error))
+            raise _Refused(error)
+
+    def _forbid(self, event: Event, permission: Permission) -> None:
+        """Answer what the peer may not do, in the form that its dialect waits for."""
+        error = AuthError(f"this needs the permission {permission!r}: ask for a token")
+        match event:
+            case PacketReceived(packet):
+                self.notify(Acknowledged(packet.seq, str(error)))
+            case PatchReceived(id=id_):
+                self.notify(Refused(error, id_))
+            case RequestReceived(ticket=ticket):
+                self.notify(Unanswered(ticket, error))
+            case _:
+                self._fault(error, True)
+
+
+def needed(event: Event) -> Permission | None:
+    """What a peer must be allowed to for this to be done."""
+    match event:
+        case PacketReceived(_, track):
+            return "publish" if track == "input" else "work"
+        case RequestReceived():
+            return "publish"
+        case PatchReceived():
+            return "control"
+        case Joined(role):
+            return ROLE_NEEDS[role]
+        case StatusReceived() | FailureReceived():
+            return "work"
+        case _:
+            return None
 
 
 def parse_tracks(value: str) -> tuple[Track, ...]:

@@ -35,16 +35,18 @@ class TestPages:
         status, headers, body = answer(relay, "/", Accept=accept)
         assert (status, headers["content-type"]) == (200, "application/json")
         fields = json.loads(body)
-        assert (fields["status"], fields["service"], fields["streams"]) == ("ok", "dreamrelay", [])
+        assert (fields["status"], fields["server"], fields["streams"]) == ("ok", "dreamrelay", [])
 
-    @pytest.mark.parametrize("path", ["/", "/streams/default/view"])
-    def test_pages_load_from_here_only(self, relay: RunningRelay, path: str) -> None:
+    @pytest.mark.parametrize(
+        ("path", "framed"), [("/", "'none'"), ("/streams/default/view", "'self'")]
+    )
+    def test_pages_load_from_here_only(self, relay: RunningRelay, path: str, framed: str) -> None:
         _, headers, _ = answer(relay, path, Accept=HTML)
         policy = headers["content-security-policy"]
         rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
         assert rules["default-src"] == "'self'"
         assert rules["object-src"] == "'none'"
-        assert rules["frame-ancestors"] == "'self'"
+        assert rules["frame-ancestors"] == framed
         assert "unsafe" not in policy
         assert "http" not in policy
         assert headers["referrer-policy"] == "no-referrer"
@@ -227,7 +229,7 @@ class TestPictures:
             until(lambda: relay.hub.streams["default"].status()["viewers"] == 1)
             producer.publish()
             lines = b""
-            while lines.count(b"--dreamrelay\r\n") < 2:
+            while lines.count(b"--frame\r\n") < 2:
                 lines += reply.readline()
 
     def test_who_comes_later_sees_the_last_picture_at_once(self, relay: RunningRelay) -> None:
@@ -235,7 +237,7 @@ class TestPictures:
             producer.publish()
             until(lambda: relay.hub.streams["default"].tracks["output"].last)
             with mjpeg(relay) as reply:
-                kind, data = next_part(reply, b"dreamrelay")
+                kind, data = next_part(reply, b"frame")
                 assert kind == "image/jpeg"
                 assert mean_colour(data)[2] > 200
 

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 from dreamrelay.config import RelaySettings
 from dreamrelay.packet import Hop
 from dreamrelay.protocol.native import encode_packet
-from dreamrelay.relay import app, connections
+from dreamrelay.relay import app
 from dreamrelay.relay.websocket import WebSocketPeer
 from tests.protocol.samples import PACKETS, PIXEL
 from tests.relay.clients import (
@@ -511,17 +511,15 @@ class TestHostile:
 
 class TestIdle:
     @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: loc"])
-    def test_who_connects_and_does_not_say_what_for(
-        self, relay: RunningRelay, monkeypatch: pytest.MonkeyPatch, said: bytes
-    ) -> None:
-        monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
-        bare = raw(relay)
-        bare.sendall(said)
-        assert closed(bare) == b""
-        bare.close()
+    def test_who_connects_and_does_not_say_what_for(self, said: bytes) -> None:
+        with start_relay(RelaySettings(port=0, request_seconds=0.3)) as relay:
+            bare = raw(relay)
+            bare.sendall(said)
+            assert closed(bare) == b""
+            bare.close()
 
     def test_there_are_not_too_many_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(connections, "SPARE_CONNECTIONS", 5)
+        monkeypatch.setattr(app, "SPARE_CONNECTIONS", 5)
         with (
             start_relay(RelaySettings(port=0, max_connections=2)) as relay,
             native(relay, "producer") as producer,
@@ -533,11 +531,11 @@ class TestIdle:
             assert closed(idle[-1]) == b""
             assert producer.publish()["accepted"]
 
-    def test_who_has_said_it_is_left_alone(
-        self, relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.2)
-        with native(relay, "viewer") as viewer:
+    def test_who_has_said_it_is_left_alone(self) -> None:
+        with (
+            start_relay(RelaySettings(port=0, request_seconds=0.2)) as relay,
+            native(relay, "viewer") as viewer,
+        ):
             assert viewer.nothing_for(0.5)
             viewer.send("ping", id=1)
             assert viewer.text("pong")["id"] == 1
@@ -548,9 +546,8 @@ class TestKeepAlive:
         with native(relay, "viewer") as viewer:
             assert viewer.websocket.ping().wait(10)
 
-    def test_who_does_not_answer_pings_is_let_go(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(app, "PING_SECONDS", 0.2)
-        with start_relay(RelaySettings(port=0)) as relay:
+    def test_who_does_not_answer_pings_is_let_go(self) -> None:
+        with start_relay(RelaySettings(port=0, ping_seconds=0.2)) as relay:
             bare = raw_websocket(relay, "/streams/default/viewer")
             with native(relay, "viewer") as alive:
                 assert b"keepalive" in closed(bare)

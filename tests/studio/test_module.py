@@ -30,7 +30,7 @@ pytestmark = pytest.mark.xdist_group("studio")
 def page(browser: Browser, relay: RunningRelay) -> Iterator[Page]:
     """A page of the relay that runs none of our code yet."""
     with quiet_page(browser) as made:
-        made.goto(f"{relay.url}healthz")
+        made.goto(f"{relay.url}static/card.js")
         yield made
 
 
@@ -38,7 +38,7 @@ def page(browser: Browser, relay: RunningRelay) -> Iterator[Page]:
 def pure(browser: Browser, relay: RunningRelay) -> Iterator[Page]:
     """One page for all calls that leave nothing behind."""
     with quiet_page(browser) as made:
-        made.goto(f"{relay.url}healthz")
+        made.goto(f"{relay.url}static/card.js")
         yield made
 
 
@@ -323,7 +323,7 @@ def test_the_address_is_that_of_the_module(page: Page, relay: RunningRelay) -> N
 
 def read_schema(page: Page, schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
     fields = page.evaluate(
-        'async (schema) => (await import("/static/form.js")).readSchema(schema)', schema
+        'async (schema) => (await import("/static/schema.js")).readSchema(schema)', schema
     )
     return {field["name"]: field for field in fields}
 
@@ -391,7 +391,7 @@ def test_words_are_put_in_and_taken_out(pure: Page, before: str, word: str, afte
     group = None if word in styles else ["red", "blue"]
     got = pure.evaluate(
         """async ([text, word, group, styles]) =>
-            (await import("/static/prompt.js")).toggleWord(text, word, group ?? styles, styles)""",
+            (await import("/static/words.js")).toggleWord(text, word, group ?? styles, styles)""",
         [before, word, group, styles],
     )
     assert got == after

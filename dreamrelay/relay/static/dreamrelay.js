@@ -7,158 +7,26 @@
  *     const parameters = new Parameters(viewer);
  *     parameters.set({ prompt: "watercolor" });
  *
- * The relay is the one this module was loaded from, unless `relay` says another. docs/protocol.md has the
- * protocol byte by byte. The studio uses nothing but this file, so your page can do what the studio can.
+ * The relay is the one this module was loaded from, unless `relay` says another. Without a DOM (Node 22 and newer)
+ * there are Connection, Parameters, Relay and the packets. docs/embedding.md shows how, docs/protocol.md has the
+ * protocol byte by byte. The studio uses nothing but this, so your page can do what the studio can.
  *
  * @module dreamrelay
  */
 
-/** @typedef {"input" | "output"} Track */
+import { PROTOCOL_VERSION, Told, decodePacket, encodePacket, nowMs } from "./packet.js";
+import { RelayError, relayAddress } from "./rest.js";
 
-/** @typedef {{ hop: number, ns: bigint }} Stamp A hop of {@link HOPS} and when it was passed. */
+export { CODECS, HOPS, PROTOCOL_VERSION, TRACKS, decodePacket, encodePacket, nowMs, nowNs } from "./packet.js";
+export { Relay, RelayError } from "./rest.js";
+export { FlashGuard } from "./flash.js";
+export { Fallback, Painter } from "./painter.js";
+export { Publisher } from "./publisher.js";
 
-/**
- * @typedef {object} Packet One encoded picture with its header.
- * @property {Uint8Array<ArrayBuffer>} data the encoded picture
- * @property {string} type its MIME type; empty when the codec is not known here
- * @property {Track} track
- * @property {boolean} private answers a request, not for the public
- * @property {number} seq number of the picture in its stream
- * @property {bigint} capturedNs UNIX time at which it was taken, on the producer's clock
- * @property {number} revision of the parameters it was made under; 0 for inputs
- * @property {number} width pixels
- * @property {number} height pixels
- * @property {Stamp[]} stamps
- */
-
-export const PROTOCOL_VERSION = 1;
-
-/** @type {readonly Track[]} */
-export const TRACKS = ["input", "output"];
-
-/** MIME types by their number on the wire. @type {Readonly<Record<number, string>>} */
-export const CODECS = { 1: "image/jpeg", 2: "image/png", 3: "image/webp", 4: "image/gif", 5: "image/bmp" };
-
-/** What a stamp's `hop` means. */
-export const HOPS = {
-  ENCODED: 1, RELAYED: 2, RECEIVED: 3, DECODED: 4, INFER: 5, INFERRED: 6, REENCODED: 7, RETURNED: 8,
-};
-
-const HEADER = 36;
-const STAMP = 12;
-const MAX_STAMPS = 16;
-const MAGIC = 0x5244; // "DR", read as a little-endian number
-
-/**
- * Read a binary message.
- * @param {ArrayBuffer | Uint8Array<ArrayBuffer>} message
- * @returns {Packet} its `data` is a view into the message, not a copy
- * @throws {TypeError} it is no packet of this version
- */
-export function decodePacket(message) {
-  const bytes = message instanceof Uint8Array ? message : new Uint8Array(message);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < HEADER || view.getUint16(0, true) !== MAGIC) {
-    throw new TypeError("expected a packet, got bytes that do not begin with DR and a header");
-  }
-  const version = view.getUint8(2);
-  if (version !== PROTOCOL_VERSION) {
-    throw new TypeError(`expected a packet of version ${PROTOCOL_VERSION}, got version ${version}`);
-  }
-  const begin = view.getUint16(4, true);
-  const count = view.getUint8(32);
-  if (count > MAX_STAMPS || begin < HEADER + STAMP * count || begin > bytes.length) {
-    throw new TypeError(`the packet's header is broken: ${count} stamps, picture at ${begin} of ${bytes.length}`);
-  }
-  const track = TRACKS[view.getUint8(6)];
-  if (track === undefined) throw new TypeError(`expected track 0 or 1, got ${view.getUint8(6)}`);
-  const stamps = [];
-  for (let at = HEADER; at < HEADER + STAMP * count; at += STAMP) {
-    stamps.push({ hop: view.getUint8(at), ns: view.getBigUint64(at + 4, true) });
-  }
-  return {
-    data: bytes.subarray(begin),
-    type: CODECS[view.getUint8(3)] ?? "",
-    track,
-    private: (view.getUint8(7) & 1) === 1,
-    seq: Number(view.getBigUint64(8, true)),
-    capturedNs: view.getBigUint64(16, true),
-    revision: view.getUint32(24, true),
-    width: view.getUint16(28, true),
-    height: view.getUint16(30, true),
-    stamps,
-  };
-}
-
-/** @typedef {Partial<Packet> & { data: Uint8Array, width: number, height: number }} Outgoing What is not said gets a default. */
-
-/**
- * Write a binary message.
- * @param {Outgoing} packet
- * @returns {Uint8Array}
- */
-export function encodePacket(packet) {
-  const stamps = (packet.stamps ?? []).slice(0, MAX_STAMPS);
-  const begin = HEADER + STAMP * stamps.length;
-  const bytes = new Uint8Array(begin + packet.data.length);
-  const view = new DataView(bytes.buffer);
-  const type = packet.type ?? "image/jpeg";
-  const codec = Object.entries(CODECS).find(([, mime]) => mime === type);
-  if (codec === undefined) throw new TypeError(`expected one of ${Object.values(CODECS).join(", ")}, got ${type}`);
-  view.setUint16(0, MAGIC, true);
-  view.setUint8(2, PROTOCOL_VERSION);
-  view.setUint8(3, Number(codec[0]));
-  view.setUint16(4, begin, true);
-  view.setUint8(6, packet.track === "output" ? 1 : 0);
-  view.setUint8(7, packet.private ? 1 : 0);
-  view.setBigUint64(8, BigInt(packet.seq ?? 0), true);
-  view.setBigUint64(16, packet.capturedNs ?? nowNs(), true);
-  view.setUint32(24, packet.revision ?? 0, true);
-  view.setUint16(28, packet.width, true);
-  view.setUint16(30, packet.height, true);
-  view.setUint8(32, stamps.length);
-  stamps.forEach((stamp, index) => {
-    view.setUint8(HEADER + STAMP * index, stamp.hop);
-    view.setBigUint64(HEADER + STAMP * index + 4, stamp.ns, true);
-  });
-  bytes.set(packet.data, begin);
-  return bytes;
-}
-
-let origin = performance.timeOrigin;
-
-/** UNIX time in milliseconds with a fraction. The page's clock stops while a laptop sleeps; this one does not. */
-export function nowMs() {
-  const now = origin + performance.now();
-  const drift = Date.now() - now;
-  if (Math.abs(drift) < 20) return now;
-  origin += drift;
-  return now + drift;
-}
-
-/** UNIX time in nanoseconds. */
-export function nowNs() {
-  return BigInt(Math.round(nowMs() * 1000)) * 1000n;
-}
-
-/** An event with its facts as `detail`. @template T @extends {CustomEvent<T>} */
-class Told extends CustomEvent {
-  /** @param {string} type @param {T} detail */
-  constructor(type, detail) {
-    super(type, { detail });
-  }
-}
-
-/** What the relay refused, or that the connection went before it answered (`code` is then "closed"). */
-export class RelayError extends Error {
-  /** @param {string} code @param {string} message @param {Record<string, string>} [problems] */
-  constructor(code, message, problems = {}) {
-    super(message);
-    this.name = "RelayError";
-    this.code = code;
-    this.problems = problems;
-  }
-}
+/** @typedef {import("./packet.js").Packet} Packet */
+/** @typedef {import("./packet.js").Outgoing} Outgoing */
+/** @typedef {import("./packet.js").Stamp} Stamp */
+/** @typedef {import("./packet.js").Track} Track */
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8000;
@@ -184,11 +52,12 @@ export class Connection extends EventTarget {
   credits = 0;
   /** The relay's first words. @type {Record<string, any> | null} */
   welcome = null;
+  /** Attempts that failed since it last was open. */
+  failures = 0;
 
   #options;
   /** @type {WebSocket | null} */
   #socket = null;
-  #attempts = 0;
   #heard = 0;
   #ticked = 0;
   #nextId = 1;
@@ -234,7 +103,7 @@ export class Connection extends EventTarget {
   /** Where the WebSocket goes. */
   get address() {
     const { stream, role, relay, track, credit, token } = this.#options;
-    const address = new URL(`streams/${encodeURIComponent(stream)}/${role}`, relay ?? new URL("../", import.meta.url));
+    const address = relayAddress(`streams/${encodeURIComponent(stream)}/${role}`, relay);
     address.protocol = address.protocol.replace("http", "ws");
     if (role === "viewer" && track) address.searchParams.set("track", track);
     if (role === "viewer" && credit !== undefined) address.searchParams.set("credit", String(credit));
@@ -259,7 +128,7 @@ export class Connection extends EventTarget {
 
   /** A socket that is closing is no longer written to, though its `close` has not come yet. */
   get #writable() {
-    return this.state === "open" && this.#socket?.readyState === WebSocket.OPEN;
+    return this.state === "open" && this.#socket?.readyState === 1;
   }
 
   /**
@@ -340,7 +209,7 @@ export class Connection extends EventTarget {
   /** @param {number} code @param {string} reason */
   #lost(code, reason) {
     this.#drop();
-    const pause = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#attempts++);
+    const pause = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.failures++);
     const wait = pause * (0.5 + Math.random() / 2);
     this.retryAt = nowMs() + wait;
     this.#retry = setTimeout(() => this.#connect(), wait);
@@ -376,7 +245,7 @@ export class Connection extends EventTarget {
     this.#heard = nowMs();
     try {
       if (typeof data === "string") this.#hear(JSON.parse(data));
-      else this.dispatchEvent(new Told("packet", decodePacket(data)));
+      else this.dispatchEvent(new Told("packet", { ...decodePacket(data), arrivedMs: this.#heard }));
     } catch (error) {
       console.error("dreamrelay: a message was left out:", error); // it costs itself, not the connection
     }
@@ -398,7 +267,7 @@ export class Connection extends EventTarget {
 
   /** @param {Record<string, any>} message */
   #welcomed(message) {
-    this.#attempts = 0;
+    this.failures = 0;
     this.welcome = message;
     this.credits = message.credit ?? 0;
     this.#clock = [];
@@ -416,88 +285,6 @@ export class Connection extends EventTarget {
     const best = this.#clock.reduce((a, b) => (b.trip < a.trip ? b : a));
     this.clockOffset = best.offset;
     this.roundTrip = best.trip;
-  }
-}
-
-/** Resolves when the browser is about to paint; while the tab is hidden it does not. @returns {Promise<number>} */
-const nextPaint = () => new Promise((resolve) => requestAnimationFrame(resolve));
-
-/**
- * Paints packets on a canvas, newest wins, and gives the credit back after the paint. In a hidden tab nothing is
- * painted, so no credit is given and no picture is sent.
- *
- * Events: `paint` (detail: the Packet that is now to be seen), `broken` (detail: {packet, error}).
- */
-export class Painter extends EventTarget {
-  /** What is on the canvas. @type {Packet | null} */
-  packet = null;
-  /** @type {{ packet: Packet, done: () => void } | null} */
-  #next = null;
-  #working = false;
-  #context;
-
-  /** @param {HTMLCanvasElement} canvas takes the size of the pictures; lay it out with CSS `object-fit` */
-  constructor(canvas) {
-    super();
-    this.canvas = canvas;
-    this.#context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  }
-
-  /**
-   * Paint what a viewer is sent.
-   * @param {Connection} viewer
-   * @param {Track} [track]
-   * @returns {this}
-   */
-  follow(viewer, track = "output") {
-    viewer.addEventListener("packet", (event) => {
-      const packet = /** @type {CustomEvent<Packet>} */ (event).detail;
-      if (packet.track === track) this.offer(packet, () => viewer.give(track));
-    });
-    return this;
-  }
-
-  /**
-   * Paint this unless a newer one comes first.
-   * @param {Packet} packet
-   * @param {() => void} done called once: it was painted, replaced or broken
-   */
-  offer(packet, done = () => {}) {
-    this.#next?.done();
-    this.#next = { packet, done };
-    if (!this.#working) this.#work();
-  }
-
-  async #work() {
-    this.#working = true;
-    while (this.#next) {
-      const { packet, done } = this.#next;
-      this.#next = null;
-      try {
-        const bitmap = await createImageBitmap(new Blob([packet.data], { type: packet.type }));
-        await nextPaint();
-        this.#paint(bitmap, packet);
-      } catch (error) {
-        this.dispatchEvent(new Told("broken", { packet, error }));
-      }
-      done();
-    }
-    this.#working = false;
-  }
-
-  /** @param {ImageBitmap} bitmap @param {Packet} packet */
-  #paint(bitmap, packet) {
-    const { canvas } = this;
-    if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
-      canvas.width = bitmap.width;
-      canvas.height = bitmap.height;
-    } else {
-      this.#context.clearRect(0, 0, canvas.width, canvas.height);
-    }
-    this.#context.drawImage(bitmap, 0, 0);
-    bitmap.close();
-    this.packet = packet;
-    this.dispatchEvent(new Told("paint", packet));
   }
 }
 

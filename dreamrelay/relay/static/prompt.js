@@ -1,40 +1,10 @@
-/** The prompt: typed, applied with Enter, remembered; and the words that the model knows. */
+/** The prompt: typed, applied with Enter, weighted, blended with the one before, remembered. */
 
-import { make, readSchema } from "./form.js";
-import { memory } from "./stage.js";
+import { announce, memory } from "./dom.js";
+import { nudgeWeight } from "./weights.js";
+import { Words } from "./words.js";
 
 const REMEMBERED = 50;
-const SHOWN_EXAMPLES = 4;
-
-/** @param {string} word */
-const pattern = (word) => new RegExp(`(^|[\\s,])${word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}(?=$|[\\s,])`, "i");
-
-/** @param {string} text @param {string} word @param {string[]} group in which "oil painting" is not "oil" */
-export const hasWord = (text, word, group) =>
-  pattern(word).test(without(text, group.filter((other) => other.length > word.length && other.includes(word))));
-
-/** @param {string} text @param {string[]} words */
-function without(text, words) {
-  const longestFirst = [...words].sort((a, b) => b.length - a.length);
-  const rest = longestFirst.reduce((left, word) => left.replace(pattern(word), "$1"), text);
-  return rest.replace(/\s*,(\s*,)+/g, ",").replace(/\s+/g, " ").replace(/ ,/g, ",").replace(/^[\s,]+|[\s,]+$/g, "");
-}
-
-/**
- * Put a word of a group in, in place of the others of its group; or take it out if it is there. A style goes last, as
- * it reads: "blue neon".
- * @param {string} text
- * @param {string} word
- * @param {string[]} group
- * @param {string[]} styles
- */
-export function toggleWord(text, word, group, styles) {
-  const rest = without(text, group);
-  if (hasWord(text, word, group)) return rest;
-  const style = styles.find((s) => s !== word && new RegExp(`${pattern(s).source}\\s*$`, "i").test(rest));
-  const parts = style && group !== styles ? [rest.slice(0, -style.length).trim(), word, style] : [rest, word];
-  return parts.filter(Boolean).join(" ");
-}
 
 export class PromptBar {
   /** What the field showed when it last agreed with the stream. */
@@ -43,23 +13,22 @@ export class PromptBar {
   #history;
   #walk = -1; // how far back in the history we are; -1: not in it
   #draft = "";
-  /** @type {any} */
-  #schema = null;
-  /** @type {{ button: HTMLElement, word: string, group: string[] }[]} */
-  #buttons = [];
 
   /**
    * @param {{ form: HTMLFormElement, input: HTMLTextAreaElement, apply: HTMLElement, meter: HTMLElement,
    *   problem: HTMLElement, words: HTMLElement, all: HTMLElement, bar: HTMLElement }} parts
    * @param {import("./dreamrelay.js").Parameters} parameters
+   * @param {import("./blend.js").Blend} blend
    * @param {string} stream
    */
-  constructor(parts, parameters, stream) {
+  constructor(parts, parameters, blend, stream) {
     this.parts = parts;
     this.parameters = parameters;
+    this.blend = blend;
     this.#history = readHistory();
     this.draftKey = `dreamrelay.draft.${stream}`;
-    const { form, input, words, all, bar } = parts;
+    const { form, input } = parts;
+    this.words = new Words(parts, () => this.apply());
     try {
       input.value = sessionStorage.getItem(this.draftKey) ?? "";
     } catch {
@@ -74,17 +43,6 @@ export class PromptBar {
       this.#walk = -1;
       this.#edited();
     });
-    input.addEventListener("focus", () => this.#showWords());
-    bar.addEventListener("focusout", (event) => {
-      const to = /** @type {Node | null} */ (event.relatedTarget);
-      if (to !== input && to !== all && !words.contains(to)) this.#hideWords();
-    });
-    all.addEventListener("click", () => this.toggleAll());
-    words.addEventListener("keydown", (event) => this.#walkWords(event));
-    words.addEventListener("wheel", (event) => {
-      const row = /** @type {HTMLElement} */ (event.target).closest("span");
-      if (row && row.scrollWidth > row.clientWidth && event.deltaX === 0) row.scrollLeft += event.deltaY;
-    }, { passive: true });
     parameters.addEventListener("change", () => this.show());
     this.show();
     this.#edited();
@@ -94,7 +52,31 @@ export class PromptBar {
     return this.parts.input.value.trim() !== this.#shown;
   }
 
+  /** Have what is typed hold, at once and alone. */
   apply() {
+    const text = this.#take();
+    this.parameters.set({ prompt: text, ...(this.blend.open && { prompts: null }) });
+    this.#edited();
+  }
+
+  /** Put words in (said, or out of a list) and have them hold. @param {string} text */
+  say(text) {
+    this.parts.input.value = text;
+    this.apply();
+  }
+
+  /** Keep what holds as B, and bring in what is typed as A by hand. */
+  applyAsBlend() {
+    const old = this.parameters.value("prompt");
+    if (!this.blend.possible || typeof old !== "string" || this.parts.input.value.trim() === old) {
+      if (!this.blend.possible) announce("This model takes one prompt at a time");
+      return this.apply();
+    }
+    this.blend.begin(this.#take(), old);
+    this.#edited();
+  }
+
+  #take() {
     const text = this.parts.input.value.trim();
     this.#shown = text;
     this.#walk = -1;
@@ -102,8 +84,7 @@ export class PromptBar {
       this.#history = [text, ...this.#history.filter((old) => old !== text)].slice(0, REMEMBERED);
       memory.set("history", JSON.stringify(this.#history));
     }
-    this.parameters.set({ prompt: text });
-    this.#edited();
+    return text;
   }
 
   show() {
@@ -119,10 +100,10 @@ export class PromptBar {
     if (problem.textContent !== refused) problem.textContent = refused;
     input.setAttribute("aria-invalid", String(refused !== ""));
     meter.dataset.stage = this.parameters.pending.get("prompt")?.stage ?? "";
-    if (this.parameters.schema !== this.#schema) {
-      this.#schema = this.parameters.schema;
-      this.#makeWords();
-    }
+    const limit = this.parameters.schema?.properties?.prompt?.maxLength;
+    if (limit !== undefined) input.maxLength = limit;
+    else input.removeAttribute("maxlength");
+    this.words.know(this.parameters.schema);
   }
 
   /** @param {KeyboardEvent} event */
@@ -131,7 +112,8 @@ export class PromptBar {
     if (event.isComposing) return;
     if (event.key === "Enter" && !event.ctrlKey && !event.altKey) {
       event.preventDefault();
-      this.apply();
+      if (event.shiftKey) this.applyAsBlend();
+      else this.apply();
     } else if (event.key === "Escape") {
       if (this.parameters.problems.has("prompt")) this.parameters.forget("prompt");
       const value = this.parameters.value("prompt");
@@ -139,11 +121,26 @@ export class PromptBar {
       this.#edited();
       input.blur();
     } else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+      const way = event.key === "ArrowUp" ? 1 : -1;
+      if (event.ctrlKey || event.metaKey) {
+        event.preventDefault();
+        return this.#weigh(way);
+      }
       const lines = input.clientHeight > 56 && input.selectionStart !== 0 && this.#walk < 0;
-      if (lines || event.ctrlKey || event.shiftKey) return; // in a text of several lines the arrows move the cursor
+      if (lines || event.shiftKey) return; // in a text of several lines the arrows move the cursor
       event.preventDefault();
-      this.#step(event.key === "ArrowUp" ? 1 : -1);
+      this.#step(way);
     }
+  }
+
+  /** @param {1 | -1} way */
+  #weigh(way) {
+    const { input } = this.parts;
+    const { text, start, end } = nudgeWeight(input.value, input.selectionStart, input.selectionEnd, way);
+    if (text.length > input.maxLength && input.maxLength >= 0) return;
+    input.value = text;
+    input.setSelectionRange(start, end);
+    this.#edited();
   }
 
   /** @param {number} by */
@@ -164,9 +161,7 @@ export class PromptBar {
     apply.hidden = !this.dirty;
     input.style.height = "auto";
     if (input.scrollHeight > 0) input.style.height = `${Math.min(input.scrollHeight, 96)}px`;
-    for (const { button, word, group } of this.#buttons) {
-      button.setAttribute("aria-pressed", String(hasWord(input.value, word, group)));
-    }
+    this.words.mark();
     try {
       if (this.dirty) sessionStorage.setItem(this.draftKey, input.value);
       else sessionStorage.removeItem(this.draftKey);
@@ -174,104 +169,6 @@ export class PromptBar {
       // As above.
     }
   }
-
-  #showWords() {
-    this.parts.words.hidden = this.parts.words.childElementCount === 0;
-  }
-
-  #hideWords() {
-    const { words, all } = this.parts;
-    words.hidden = true;
-    words.classList.remove("all");
-    all.setAttribute("aria-expanded", "false");
-  }
-
-  /** Every word that the model knows, by kind; and back. */
-  toggleAll() {
-    const { words, all, input } = this.parts;
-    if (this.#buttons.length === 0) return;
-    const open = !words.classList.contains("all") || words.hidden;
-    const within = words.contains(document.activeElement);
-    this.#hideWords();
-    if (!open) {
-      if (within) input.focus();
-      return;
-    }
-    words.hidden = false;
-    words.classList.add("all");
-    all.setAttribute("aria-expanded", "true");
-    const pressed = this.#buttons.find(({ button }) => button.getAttribute("aria-pressed") === "true");
-    (pressed ?? this.#buttons[0]).button.focus();
-  }
-
-  /** Arrows go from word to word, Escape back to the text. @param {KeyboardEvent} event */
-  #walkWords(event) {
-    const buttons = /** @type {HTMLElement[]} */ ([...this.parts.words.querySelectorAll("button")]);
-    const at = buttons.indexOf(/** @type {HTMLElement} */ (document.activeElement));
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1, ArrowDown: below(buttons, at, 1), ArrowUp: below(buttons, at, -1) }[event.key];
-    if (event.key === "Escape") {
-      this.parts.input.focus();
-      this.#hideWords();
-    } else if (to !== undefined && at >= 0) buttons[to]?.focus();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
-
-  #makeWords() {
-    const { words, all, input } = this.parts;
-    const known = this.#schema?.["x-vocabulary"] ?? {};
-    const styles = known.styles ?? [];
-    const examples = this.#schema?.properties?.prompt?.examples ?? [];
-    const limit = readSchema(this.#schema).find((field) => field.name === "prompt")?.maxLength;
-    if (limit !== undefined) input.maxLength = limit;
-    else input.removeAttribute("maxlength");
-    const button = (/** @type {string} */ text, /** @type {() => string} */ next) => {
-      const made = make("button", { type: "button", className: "word" }, [text]);
-      // A word is put in and applied with one touch; the cursor (and a phone's keyboard) stays where it is.
-      for (const press of ["pointerdown", "mousedown"]) {
-        made.addEventListener(press, (/** @type {Event} */ event) => event.preventDefault());
-      }
-      made.addEventListener("click", () => {
-        input.value = next();
-        this.apply();
-      });
-      return made;
-    };
-    this.#buttons = [];
-    // Whatever kinds of words there are: a model may know others than ours.
-    const kinds = Object.entries(known).filter(([, group]) => Array.isArray(group) && group.length > 0);
-    const rows = kinds.map(([kind, group]) => {
-      const made = group.map((/** @type {string} */ word) => {
-        const pressed = button(word, () => toggleWord(input.value, word, group, styles));
-        this.#buttons.push({ button: pressed, word, group });
-        return pressed;
-      });
-      const name = kind[0].toUpperCase() + kind.slice(1).replaceAll("_", " ");
-      return make("span", { role: "group", "aria-label": name }, [make("h3", { "aria-hidden": "true" }, [name]), ...made]);
-    });
-    if (rows.length === 0 && examples.length > 0) {
-      rows.push(make("span", {}, examples.slice(0, SHOWN_EXAMPLES).map((/** @type {string} */ text) => button(text, () => text))));
-    }
-    words.replaceChildren(...rows);
-    all.hidden = this.#buttons.length === 0;
-    this.#hideWords();
-    if (document.activeElement === input) this.#showWords();
-    this.#edited();
-  }
-}
-
-/**
- * The button in the next row that lies nearest under (1) or over (-1) this one.
- * @param {HTMLElement[]} buttons @param {number} at @param {1 | -1} way
- */
-function below(buttons, at, way) {
-  if (at < 0) return undefined;
-  const boxes = buttons.map((button) => button.getBoundingClientRect());
-  const here = boxes[at];
-  const further = boxes.map((box, i) => ({ i, away: (box.top - here.top) * way, aside: Math.abs(box.left + box.width / 2 - here.left - here.width / 2) })).filter(({ away }) => away > 4);
-  const row = Math.min(...further.map(({ away }) => away));
-  return further.filter(({ away }) => away < row + 4).sort((a, b) => a.aside - b.aside)[0]?.i;
 }
 
 /** @returns {string[]} */

@@ -1,16 +1,12 @@
 /** Pictures of this browser, sent to the stream: camera, screen, a file, or the test card. */
 
-import { HOPS, nowMs, nowNs } from "./dreamrelay.js";
+import { Publisher } from "./dreamrelay.js";
 import { drawCard } from "./card.js";
-import { cover } from "./encoder.js";
 
 /** @typedef {"camera" | "screen" | "file" | "card"} Kind */
-/** @typedef {"insecure" | "denied" | "none" | "busy" | "unplugged" | "unreadable" | "refused" | "off-air"} Trouble */
+/** @typedef {"insecure" | "denied" | "none" | "busy" | "unplugged" | "unreadable" | "refused" | "off-air" | "forbidden"} Trouble */
 
-const LONGEST = 512; // pixels of the longer side while no engine says what it wants
-const STILL_MS = 80;
-const MOVING_MS = 33;
-const QUALITY = 0.85;
+const LONGEST = 512; // pixels, while no engine says what it wants
 
 /** @type {Record<string, Trouble>} */
 const TROUBLES = {
@@ -18,68 +14,8 @@ const TROUBLES = {
   NotReadableError: "busy", AbortError: "busy",
 };
 
-/** JPEG off the main thread; where workers cannot draw, on it. */
-class Encoder {
-  /** @type {Worker | null} */
-  #worker = null;
-  /** @type {HTMLCanvasElement | null} */
-  #canvas = null;
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  #clock;
-  /** @type {(() => void) | null} */
-  ontick = null;
-  /** @type {((answer: any) => void) | null} */
-  #answered = null;
-
-  constructor() {
-    if (typeof OffscreenCanvas === "undefined") {
-      this.#canvas = document.createElement("canvas");
-      return;
-    }
-    this.#worker = new Worker(new URL("encoder.js", import.meta.url), { type: "module" });
-    this.#worker.onmessage = ({ data }) => {
-      if (data.tick) this.ontick?.();
-      else this.#answered?.(data);
-    };
-  }
-
-  /** Call `ontick` so often, also in a hidden tab; 0 stops. @param {number} every milliseconds */
-  tick(every) {
-    if (this.#worker) this.#worker.postMessage({ every });
-    else {
-      clearInterval(this.#clock);
-      if (every > 0) this.#clock = setInterval(() => this.ontick?.(), every);
-    }
-  }
-
-  /**
-   * @param {ImageBitmap} bitmap is closed
-   * @param {number} width @param {number} height @param {boolean} mirror
-   * @returns {Promise<Uint8Array<ArrayBuffer>>}
-   */
-  async encode(bitmap, width, height, mirror) {
-    if (this.#canvas) {
-      Object.assign(this.#canvas, { width, height });
-      cover(/** @type {CanvasRenderingContext2D} */ (this.#canvas.getContext("2d")), bitmap, width, height, mirror);
-      bitmap.close();
-      const canvas = this.#canvas;
-      /** @type {Blob | null} */
-      const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
-      if (!blob) throw new Error("the browser could not encode the picture");
-      return new Uint8Array(await blob.arrayBuffer());
-    }
-    const { jpeg, error } = await new Promise((resolve) => {
-      this.#answered = resolve;
-      this.#worker?.postMessage({ bitmap, width, height, mirror, quality: QUALITY }, [bitmap]);
-    });
-    if (error) throw new Error(error);
-    return new Uint8Array(jpeg);
-  }
-}
-
 /**
- * What is being sent. One at a time; a picture leaves only while the relay has credit for it, and a newer one
- * takes the place of one that waits. Events: `change` (kind, trouble or device changed).
+ * What is being sent, one at a time. Events: `change` (kind, trouble or device changed).
  */
 export class Source extends EventTarget {
   /** @type {Kind | null} */
@@ -89,7 +25,7 @@ export class Source extends EventTarget {
   /** For people: the camera's or file's name. */
   label = "";
   deviceId = "";
-  mirror = false;
+  #mirror = false;
   /** False while another producer has the stream. */
   onAir = true;
 
@@ -97,20 +33,12 @@ export class Source extends EventTarget {
   #size;
   /** @type {import("./dreamrelay.js").Connection | null} */
   #connection = null;
-  /** @type {Encoder | null} */
-  #encoder = null;
   /** @type {HTMLVideoElement | HTMLCanvasElement | ImageBitmap | null} */
   #eye = null;
   /** @type {() => void} */
   #release = () => {};
-  /** When the newest picture was taken that has not been sent. @type {bigint | null} */
-  #fresh = null;
-  #encoding = false;
   #turn = 0; // counts starts and stops, so that a slow permission dialogue cannot undo a later choice
-  #paced = 0;
-  #count = 0;
-  /** @type {Set<bigint>} */
-  #sent = new Set();
+  #publisher;
 
   /**
    * @param {() => import("./dreamrelay.js").Connection} connect makes the producer's connection
@@ -120,12 +48,21 @@ export class Source extends EventTarget {
     super();
     this.#connect = connect;
     this.#size = size;
-    document.addEventListener("visibilitychange", () => this.#pace());
+    this.#publisher = new Publisher({ size });
   }
 
-  /** Whether a picture taken at that time came from this page: then its age needs no clock but ours. @param {bigint} capturedNs */
-  sentAt(capturedNs) {
-    return this.#sent.has(capturedNs);
+  get mirror() {
+    return this.#mirror;
+  }
+
+  set mirror(on) {
+    this.#mirror = on;
+    this.#publisher.mirror = on && this.kind === "camera";
+  }
+
+  /** When this page got a picture of its own; undefined: it is somebody else's. @param {bigint} capturedNs of the picture */
+  seenAt(capturedNs) {
+    return this.#publisher.seenAt(capturedNs);
   }
 
   /** @param {string} [deviceId] */
@@ -243,10 +180,10 @@ export class Source extends EventTarget {
     Object.assign(this, { kind, label, trouble: null });
     this.#eye = eye;
     this.#release = release;
-    this.#encoder ??= new Encoder();
-    this.#encoder.ontick = () => this.#see(nowNs());
+    this.#publisher.ondraw = eye instanceof HTMLCanvasElement ? (capturedNs) => this.#drawCard(eye, capturedNs) : null;
+    this.mirror = this.#mirror;
     this.#join();
-    this.#pace();
+    this.#publisher.watch(eye);
     this.#changed();
   }
 
@@ -254,12 +191,17 @@ export class Source extends EventTarget {
     this.#connection?.close();
     this.onAir = true;
     const connection = (this.#connection = this.#connect());
-    connection.addEventListener("welcome", () => this.#pump());
+    connection.addEventListener("state", () => {
+      // A door that stays shut, though the relay is there, is one for others.
+      if (connection.state === "waiting" && connection.welcome === null && connection.failures === 2) this.#tell("forbidden", this.kind ?? "file", this.#turn);
+    });
+    this.#publisher.join(connection);
     connection.addEventListener("ack", (event) => this.#acked(/** @type {CustomEvent} */ (event).detail));
   }
 
   #end() {
-    this.#encoder?.tick(0);
+    this.#publisher.watch(null);
+    this.#publisher.join(null);
     this.#connection?.close();
     if (this.#eye instanceof HTMLVideoElement) {
       this.#eye.pause();
@@ -267,52 +209,8 @@ export class Source extends EventTarget {
     }
     this.#release();
     this.#release = () => {};
-    this.#connection = this.#eye = this.#fresh = this.kind = null;
+    this.#connection = this.#eye = this.kind = null;
     this.label = "";
-  }
-
-  /** Follow the video's own pictures while the tab is seen, and a clock where there are none. */
-  #pace() {
-    const eye = this.#eye;
-    if (!eye || !this.#encoder) return;
-    const follows = eye instanceof HTMLVideoElement && "requestVideoFrameCallback" in eye && !document.hidden;
-    this.#encoder.tick(follows ? 0 : eye instanceof ImageBitmap ? STILL_MS : MOVING_MS);
-    if (!follows) return;
-    const pace = ++this.#paced;
-    const next = (/** @type {number} */ now, /** @type {VideoFrameCallbackMetadata} */ { captureTime }) => {
-      if (this.#eye !== eye || pace !== this.#paced || document.hidden) return;
-      eye.requestVideoFrameCallback(next);
-      const ago = captureTime === undefined ? 0 : performance.now() - captureTime;
-      this.#see(BigInt(Math.round((nowMs() - (ago > 0 && ago < 1000 ? ago : 0)) * 1000)) * 1000n);
-    };
-    eye.requestVideoFrameCallback(next);
-  }
-
-  /** @param {bigint} capturedNs */
-  #see(capturedNs) {
-    this.#fresh = capturedNs;
-    this.#pump();
-  }
-
-  async #pump() {
-    const [eye, connection, capturedNs] = [this.#eye, this.#connection, this.#fresh];
-    if (!eye || !connection || !this.#encoder || capturedNs === null || this.#encoding || connection.credits < 1) return;
-    this.#fresh = null;
-    this.#encoding = true;
-    try {
-      if (eye instanceof HTMLCanvasElement) this.#drawCard(eye, capturedNs);
-      const bitmap = await createImageBitmap(eye);
-      const { width, height } = this.#size() ?? within(bitmap.width, bitmap.height);
-      const data = await this.#encoder.encode(bitmap, width, height, this.mirror && this.kind === "camera");
-      const stamps = [{ hop: HOPS.ENCODED, ns: nowNs() }];
-      if (connection.send({ data, width, height, capturedNs, stamps, seq: this.#count++ })) this.#remember(capturedNs);
-    } catch (error) {
-      // A camera between two sizes, or a source that has just ended: the next picture will do.
-      if (this.#eye === eye) console.debug("dreamrelay: a picture was left out:", error);
-    } finally {
-      this.#encoding = false;
-    }
-    this.#pump();
   }
 
   /** @param {HTMLCanvasElement} canvas @param {bigint} capturedNs */
@@ -320,15 +218,6 @@ export class Source extends EventTarget {
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     const seconds = Number(capturedNs / 1000000n) / 1000;
     drawCard(context, Math.floor(seconds * 30) % 100000, seconds % 1e6);
-  }
-
-  /** @param {bigint} capturedNs */
-  #remember(capturedNs) {
-    this.#sent.add(capturedNs);
-    for (const oldest of this.#sent) {
-      if (this.#sent.size <= 300) break;
-      this.#sent.delete(oldest);
-    }
   }
 
   /** @param {{ accepted: boolean, message?: string, on_air?: boolean }} ack */
@@ -341,8 +230,7 @@ export class Source extends EventTarget {
       this.#changed();
     }
     if (ack.accepted === false) this.#tell("refused", this.kind ?? "file", this.#turn, ack.message);
-    else if (this.trouble?.code === "refused") this.dismiss();
-    this.#pump();
+    else if (this.trouble?.code === "refused" || this.trouble?.code === "forbidden") this.dismiss();
   }
 
   /** @param {Kind} kind @param {number} turn @param {unknown} error */
@@ -362,13 +250,6 @@ export class Source extends EventTarget {
   #changed() {
     this.dispatchEvent(new Event("change"));
   }
-}
-
-/** @param {number} width @param {number} height the size to send at when nobody asks for one */
-function within(width, height) {
-  const scale = Math.min(1, LONGEST / Math.max(width, height));
-  const even = (/** @type {number} */ n) => Math.max(2, 2 * Math.round((n * scale) / 2));
-  return { width: even(width), height: even(height) };
 }
 
 function newVideo() {

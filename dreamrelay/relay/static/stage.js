@@ -1,40 +1,31 @@
-/** Where the pictures are: side by side, the input as an inset, or the output alone; and full screen. */
+/** Where the pictures are: the input as an inset, side by side, under a wipe, or not at all; and full screen. */
 
-const LAYOUTS = ["side", "inset", "output"];
+import { memory } from "./dom.js";
+
+const NAMES = { inset: "inset", side: "side by side", wipe: "wipe", output: "output only" };
+const LAYOUTS = Object.keys(NAMES);
+const WIPE_STEP = 0.02;
 const CORNERS = ["top-left", "top-right", "bottom-right", "bottom-left"];
 const IDLE_MS = 3000;
 
-/** Small choices that outlive the page; a browser that forbids storage just forgets them. */
-export const memory = {
-  /** @param {string} key @returns {string | null} */
-  get(key) {
-    try {
-      return localStorage.getItem(`dreamrelay.${key}`);
-    } catch {
-      return null;
-    }
-  },
-  /** @param {string} key @param {string} value */
-  set(key, value) {
-    try {
-      localStorage.setItem(`dreamrelay.${key}`, value);
-    } catch {
-      // Nothing to do: it is a convenience.
-    }
-  },
-};
-
 /** Events: `layout` (the input may be shown or hidden now). */
 export class Stage extends EventTarget {
-  /** @param {HTMLElement} root @param {HTMLElement} input @param {HTMLElement} output the two panes */
-  constructor(root, input, output) {
+  /**
+   * @param {HTMLElement} root
+   * @param {HTMLElement} input @param {HTMLElement} output the two panes
+   * @param {HTMLElement} handle of the wipe
+   */
+  constructor(root, input, output, handle) {
     super();
     this.root = root;
+    this.handle = handle;
     this.panes = { input, output };
-    this.layout = memory.get("layout") ?? (matchMedia("(min-width: 720px)").matches ? "side" : "inset");
+    this.layout = memory.get("layout") ?? "inset";
     this.corner = memory.get("corner") ?? "top-right";
     this.swapped = false;
     for (const pane of [input, output]) this.#insetControls(pane);
+    this.#wipeControls();
+    this.#wipe(0.5);
     this.#show();
   }
 
@@ -48,7 +39,7 @@ export class Stage extends EventTarget {
     this.swapped = false;
     memory.set("layout", this.layout);
     this.#show();
-    return { side: "side by side", inset: "inset", output: "output only" }[this.layout] ?? "";
+    return NAMES[/** @type {keyof NAMES} */ (this.layout)];
   }
 
   swap() {
@@ -57,10 +48,12 @@ export class Stage extends EventTarget {
   }
 
   #show() {
-    if (!LAYOUTS.includes(this.layout)) this.layout = "side";
+    if (!LAYOUTS.includes(this.layout)) this.layout = "inset";
     if (!CORNERS.includes(this.corner)) this.corner = "top-right";
     const { root, panes, layout } = this;
     Object.assign(root.dataset, { layout, corner: this.corner });
+    root.classList.toggle("swapped", this.swapped);
+    this.handle.hidden = layout !== "wipe";
     const small = layout === "inset" ? (this.swapped ? panes.output : panes.input) : null;
     for (const pane of [panes.input, panes.output]) {
       const isSmall = pane === small;
@@ -109,6 +102,37 @@ export class Stage extends EventTarget {
       else return;
       event.preventDefault();
     });
+  }
+
+  /** Input to the left of it, output to the right; the pointer, the arrows, Home and End move it. */
+  #wipeControls() {
+    const { handle, root } = this;
+    const to = (/** @type {PointerEvent} */ event) => {
+      const box = handle.parentElement?.getBoundingClientRect() ?? root.getBoundingClientRect();
+      this.#wipe((event.clientX - box.left) / box.width);
+    };
+    handle.addEventListener("pointerdown", (event) => handle.setPointerCapture(event.pointerId));
+    handle.addEventListener("pointermove", (event) => {
+      if (handle.hasPointerCapture(event.pointerId)) to(event);
+    });
+    handle.addEventListener("keydown", (event) => {
+      const far = event.shiftKey ? 5 : 1;
+      const step = { ArrowLeft: -far, ArrowDown: -far, ArrowRight: far, ArrowUp: far, Home: -Infinity, End: Infinity }[event.key];
+      if (step === undefined) return;
+      event.preventDefault();
+      this.#wipe(this.#at + step * WIPE_STEP);
+    });
+  }
+
+  #at = 0.5;
+
+  /** @param {number} at 0 is left */
+  #wipe(at) {
+    this.#at = Math.min(1, Math.max(0, at));
+    this.root.style.setProperty("--wipe", String(this.#at));
+    const percent = Math.round(this.#at * 100);
+    this.handle.setAttribute("aria-valuenow", String(percent));
+    this.handle.setAttribute("aria-valuetext", `${percent} % input`);
   }
 
   /** @param {boolean} left @param {boolean} top */

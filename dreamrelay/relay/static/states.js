@@ -8,8 +8,10 @@
  * @property {boolean} hasInput an input picture is on the stage
  * @property {boolean} hasOutput an output picture is on the stage
  * @property {boolean} sending this page sends pictures
+ * @property {boolean} plain the pictures come as MJPEG, nothing else does
+ * @property {string | null} refusal why the relay does not let this page in
  * @property {number | null} secondsLeft of loading, where it can be guessed
- * @property {{ server: string, worker: string, producer: string }} commands
+ * @property {{ server: string, worker: string, producer: string, speech: string }} commands
  */
 
 /**
@@ -20,6 +22,7 @@
  * @property {number | null} [fraction] of a progress bar; null: nobody can say
  * @property {string} [details] on request
  * @property {boolean} [invite] offer the sources
+ * @property {boolean} [token] offer to type one
  * @property {boolean} [aside] one quiet line under the picture
  */
 
@@ -34,6 +37,24 @@
  */
 
 const AWAY = "The source gives no picture";
+
+/**
+ * What to type in a terminal, for this relay and stream.
+ * @param {{ protocol: string, hostname: string, port: string }} page @param {URL} relay @param {string} stream
+ */
+export function makeCommands(page, relay, stream) {
+  const port = page.port || (page.protocol === "https:" ? "443" : "80");
+  const usual = ["localhost", "127.0.0.1", "[::1]"].includes(page.hostname) && port === "8765";
+  const address = relay.href.replace(/^http/, "ws").replace(/\/$/, "");
+  const to = (usual ? "" : ` --websocket_uri=${address}`) + (stream === "default" ? "" : ` --stream=${stream}`);
+  const server = "python server.py" + (port === "8765" ? "" : ` --port=${port}`);
+  return {
+    server,
+    worker: `python main.py${to}`,
+    producer: `python client.py --mode=webcam${to}`,
+    speech: `${server} --speech=auto`,
+  };
+}
 
 /** @param {number} seconds */
 export function duration(seconds) {
@@ -100,7 +121,7 @@ function live(facts, say) {
     const title = status.producers ? "The source is silent" : "No source yet";
     return say({
       state: "dreaming", chip: "from the prompt", tone: "accent",
-      output: { title, text: "painted from the prompt alone", aside: true },
+      output: { title, text: "painted from the prompt alone", invite: true, aside: true },
     });
   }
   if (!status?.producers && !sending) {
@@ -118,8 +139,16 @@ function inviteOf({ sending, status, commands }) {
 }
 
 /** @param {Facts} facts @returns {Said} */
-function unconnected({ link, retryIn, status, hasOutput, commands }) {
+function unconnected({ link, retryIn, status, hasOutput, commands, plain, refusal }) {
   const first = status === null;
+  if (refusal !== null) {
+    const output = { title: "Not allowed", text: `${refusal}. Open the link that the relay printed, or type its token:`, token: true };
+    return { state: "not-allowed", chip: "not allowed", tone: "wrong", dim: hasOutput, output, input: null };
+  }
+  if (plain) {
+    const output = { title: "Pictures only", text: "WebSockets do not get through here, so this is MJPEG", aside: true };
+    return { state: "plain", chip: "MJPEG", tone: "quiet", dim: false, output, input: null };
+  }
   if (link === "connecting" && first) {
     return { state: "connecting", chip: "connecting", tone: "quiet", dim: false, output: null, input: null };
   }
@@ -137,7 +166,8 @@ function unconnected({ link, retryIn, status, hasOutput, commands }) {
  * @param {{ local: string, secure: string }} addresses of this page
  */
 export function describeTrouble({ code, kind, text }, addresses) {
-  const what = kind === "screen" ? "screen" : "camera";
+  const what = kind === "screen" || kind === "microphone" ? kind : "camera";
+  const other = what === "microphone" ? "" : "Plug one in, or take the screen, a file or the test card.";
   const retry = true;
   switch (code) {
     case "insecure":
@@ -149,13 +179,17 @@ export function describeTrouble({ code, kind, text }, addresses) {
     case "denied":
       return { title: `The ${what} is not allowed here`, text: "Allow it at the left end of the browser's address bar.", retry };
     case "none":
-      return { title: "No camera found", text: "Plug one in, or take the screen, a file or the test card.", retry };
+      return { title: `No ${what} found`, text: other || "Plug one in.", retry };
     case "busy":
       return { title: `The ${what} does not start`, text: "Another program may hold it. Close that one.", retry };
     case "unplugged":
       return { title: "The camera is gone", text, retry };
     case "unreadable":
       return { title: "This file cannot be shown", text: `${text}: the browser reads JPEG, PNG, WebP, GIF, AVIF, and MP4 or WebM video.`, retry: false };
+    case "forbidden":
+      return { title: "This page may not send pictures", text: "The relay wants a token with the permission to publish. Open the page with the link it printed.", retry };
+    case "unable":
+      return { title: "This browser records no sound", text: "Chromium, Firefox and Safari from 14.1 do.", retry: false };
     case "off-air":
       return { title: "Another source has the stream", text: "Yours waits, and goes in when that one ends.", retry: false };
     default:

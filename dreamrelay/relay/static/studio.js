@@ -1,101 +1,79 @@
-/** The studio: wires the relay's stream to the stage, the prompt, the drawer and the source. */
+/** The studio: wires a stream of the relay to the rooms of the page. */
 
-import { Connection, Painter, Parameters, nowMs } from "./dreamrelay.js";
-import { Form, icon, make } from "./form.js";
+import { Blend } from "./blend.js";
+import { $, announce, make, memory } from "./dom.js";
+import { Connection, Parameters, Relay, RelayError, nowMs } from "./dreamrelay.js";
+import { Form } from "./form.js";
+import { Keys } from "./keys.js";
+import { Budget } from "./latency.js";
+import { Notes, Notice } from "./notices.js";
+import { Pictures } from "./pictures.js";
+import { Presets } from "./presets.js";
 import { PromptBar } from "./prompt.js";
+import { Recorder } from "./recorder.js";
+import { Reference, takeFiles } from "./reference.js";
 import { Source } from "./source.js";
-import { FullScreen, Stage, memory } from "./stage.js";
-import { describe, describeTrouble, duration } from "./states.js";
-
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
+import { SourceMenu } from "./sources.js";
+import { FullScreen, Stage } from "./stage.js";
+import { describe, duration, makeCommands } from "./states.js";
+import { StreamsList } from "./streams.js";
+import { Voice } from "./voice.js";
 
 const asked = new URLSearchParams(location.search);
 const stream = asked.get("stream") ?? "default";
 const token = asked.get("token") ?? undefined;
 const REFRESH_MS = 250;
 
+/** The relay's last `status`. @type {Record<string, any> | null} */
+let status = null;
+/** Why the relay does not let this page in. @type {string | null} */
+let refusal = null;
+
+const commands = makeCommands(location, new URL("../", import.meta.url), stream);
+const relay = new Relay({ token });
 const viewer = new Connection({ stream, role: "viewer", track: "both", credit: 1, token, name: "studio" });
 const parameters = new Parameters(viewer);
-const stage = new Stage($("stage"), $("input-pane"), $("output-pane"));
+const stage = new Stage($("stage"), $("input-pane"), $("output-pane"), $("wipe"));
 const full = new FullScreen();
+const notes = new Notes($("notes"));
 const form = new Form($("fields"), parameters, $("hint"), (field) => field.name === "prompt");
+const blend = new Blend($("blend"), $("meter"), parameters);
 const prompt = new PromptBar(
   { form: $("prompt-form"), input: $("prompt"), apply: $("apply"), meter: $("meter"), problem: $("prompt-problem"), words: $("words"), all: $("all-words"), bar: $("bar") },
-  parameters,
-  stream,
+  parameters, blend, stream,
 );
 const source = new Source(
   () => new Connection({ stream, role: "producer", token, name: "studio" }),
   () => (status && status.width > 0 && status.height > 0 ? { width: status.width, height: status.height } : null),
 );
+const pictures = new Pictures(viewer, stage, (capturedNs) => source.seenAt(capturedNs), { stream, token });
+const voice = new Voice($("voice"), relay, heard, commands.speech);
+const sources = new SourceMenu(source, voice, notes);
+const reference = new Reference($("reference"), relay, stream);
+const presets = new Presets($("presets"), parameters, $("output"), stream);
+const recorder = new Recorder($("output"), stream);
+const budget = new Budget($("budget"));
+const notices = { input: new Notice($("input-notice"), (kind) => sources.choose(kind)), output: new Notice($("output-notice"), (kind) => sources.choose(kind)) };
 
-/** The relay's last `status`. @type {Record<string, any> | null} */
-let status = null;
-
-// ---- pictures ------------------------------------------------------------------------------------------------
-
-const painters = { input: new Painter($("input")), output: new Painter($("output")) };
-/** Credit for the input that waits while the input is not to be seen. @type {(() => void) | null} */
-let owed = null;
-/** Ages of the last pictures when they were painted. @type {number[]} */
-const ages = [];
-
-viewer.addEventListener("packet", (event) => {
-  const packet = /** @type {CustomEvent<import("./dreamrelay.js").Packet>} */ (event).detail;
-  const done = () => viewer.give(packet.track);
-  if (packet.track === "input" && !stage.showsInput) owed = done;
-  else painters[packet.track].offer(packet, done);
-});
-
-stage.addEventListener("layout", () => {
-  if (!stage.showsInput || !owed) return;
-  owed();
-  owed = null;
-});
-
-for (const [track, painter] of Object.entries(painters)) {
-  painter.addEventListener("paint", () => {
-    const pane = painter.canvas.parentElement;
-    if (pane?.classList.contains("empty")) {
-      pane.classList.remove("empty");
-      show();
-    }
-    const { width, height } = painter.canvas;
-    pane?.style.setProperty("--ratio", String(width / height));
-    if (track !== "output" || !painter.packet) return;
-    parameters.seen(painter.packet.revision);
-    if (status?.dreaming) {
-      ages.length = 0;
-      return;
-    }
-    ages.push(ageOf(painter.packet));
-    if (ages.length > 30) ages.shift();
-  });
+new StreamsList($("streams"), relay, stream);
+takeFiles(reference, (file) => source.file(file));
+for (const room of Object.entries({ voice, reference, presets, recorder })) {
+  room[1].addEventListener("note", (event) => notes.say(room[0], /** @type {CustomEvent} */ (event).detail));
 }
 
-/** Milliseconds since the picture was taken. @param {import("./dreamrelay.js").Packet} packet */
-function ageOf(packet) {
-  const captured = Number(packet.capturedNs) / 1e6;
-  const offset = source.sentAt(packet.capturedNs) ? 0 : (viewer.clockOffset ?? 0);
-  return Math.max(0, nowMs() + offset - captured);
+/** @param {string} text @param {boolean} sure */
+function heard(text, sure) {
+  if (sure) {
+    prompt.say(text);
+    announce(`Prompt: ${text}`);
+    return;
+  }
+  $("prompt").value = text;
+  $("prompt").dispatchEvent(new Event("input"));
+  announce(`Not sure: ${text}. Enter applies it`);
 }
 
 // ---- states --------------------------------------------------------------------------------------------------
-
-const commands = (() => {
-  const local = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
-  const port = location.port || (location.protocol === "https:" ? "443" : "80");
-  const address = new URL("../", import.meta.url);
-  address.protocol = address.protocol.replace("http", "ws");
-  const usual = local && port === "8765";
-  const to = (usual ? "" : ` --websocket_uri=${address.href.replace(/\/$/, "")}`) + (stream === "default" ? "" : ` --stream=${stream}`);
-  return {
-    server: "python server.py" + (port === "8765" ? "" : ` --port=${port}`),
-    worker: `python main.py${to}`,
-    producer: `python client.py --mode=webcam${to}`,
-  };
-})();
 
 /** When loading began to say a fraction, to guess the rest. @type {{ at: number, fraction: number } | null} */
 let began = null;
@@ -111,116 +89,59 @@ function secondsLeft() {
   return seconds > 2 && done > 0.02 ? ((1 - fraction) * seconds) / done : null;
 }
 
-const hasPicture = (/** @type {string} */ track) => !$(`${track}-pane`).classList.contains("empty");
 let saidState = "";
-/** What the notices were made of, to leave them alone while it is the same. */
-const drawn = { input: "", output: "" };
 
 function show() {
-  // What the last camera left is no input any more.
-  if (status?.dreaming && source.kind === null) $("input-pane").classList.add("empty");
+  if (status?.dreaming && source.kind === null && !pictures.mapShown) pictures.forgetInput();
   const said = describe({
     link: viewer.state,
     retryIn: (viewer.retryAt - nowMs()) / 1000,
     status,
-    hasInput: hasPicture("input"),
-    hasOutput: hasPicture("output"),
+    hasInput: pictures.has("input"),
+    hasOutput: pictures.has("output"),
     sending: source.kind !== null,
+    plain: pictures.fallback.shown,
+    refusal,
     secondsLeft: secondsLeft(),
     commands,
   });
   $("chip").dataset.tone = said.tone;
   $("chip-text").textContent = said.chip;
-  $("retry").hidden = viewer.state !== "waiting";
+  $("retry").hidden = viewer.state !== "waiting" || refusal !== null;
   document.body.dataset.state = said.state;
   $("stage").classList.toggle("dim", said.dim);
   // With the input hidden or small, its invitation takes the output's place, unless that has something more urgent.
   const beside = stage.layout !== "side" && said.input && (said.output === null || said.state === "waiting" || said.state === "live");
-  showNotice("input", stage.layout === "side" ? said.input : null);
+  const aside = stage.layout === "side" && said.output?.invite ? { ...said.output, invite: false } : said.output;
+  notices.input.show(stage.layout === "side" ? said.input : null);
   const redundant = stage.layout === "side" && ["waiting", "away"].includes(said.state) && said.input; // the input's words are enough
-  showNotice("output", beside && !hasPicture("output") ? said.input : redundant ? null : said.output);
+  notices.output.show(beside && !pictures.has("output") ? said.input : redundant ? null : aside);
   if (said.state !== "live" && said.state !== "dreaming") parameters.settle();
   if (said.state !== saidState) {
     saidState = said.state;
-    $("say").textContent = said.state === "reconnecting" ? "The relay is gone, trying again" : [said.chip, said.output?.title].filter(Boolean).join(". ");
+    announce(said.state === "reconnecting" ? "The relay is gone, trying again" : [said.chip, said.output?.title].filter(Boolean).join(". "));
   }
-}
-
-/** @param {"input" | "output"} track @param {import("./states.js").Notice | null} notice */
-function showNotice(track, notice) {
-  const box = $(`${track}-notice`);
-  const text = JSON.stringify(notice);
-  if (text === drawn[track]) return;
-  const before = JSON.parse(drawn[track] || "null");
-  drawn[track] = text;
-  box.hidden = notice === null;
-  if (notice && before && before.title === notice.title && before.command === notice.command && !notice.details) {
-    box.querySelector("p").textContent = notice.text ?? "";
-    const bar = box.querySelector("progress");
-    if (bar && typeof notice.fraction === "number") bar.value = notice.fraction;
-    if ((bar !== null) === (notice.fraction !== undefined) && (!bar || bar.hasAttribute("value") === (notice.fraction !== null))) return;
-  }
-  if (!notice) return box.replaceChildren();
-  const { title, text: words, command, fraction, details, invite } = notice;
-  box.classList.toggle("whisper", notice.aside === true);
-  box.replaceChildren(
-    make("h2", {}, [title]),
-    ...(invite ? [inviteButtons()] : []),
-    make("p", { className: invite ? "aside" : "" }, [words ?? ""]),
-    ...(fraction === undefined ? [] : [make("progress", { ...(fraction !== null && { value: fraction }), max: 1, "aria-label": title })]),
-    ...(command ? [commandLine(command)] : []),
-    ...(details ? [make("details", {}, [make("summary", {}, ["Details"]), make("pre", {}, [details])])] : []),
-  );
-}
-
-function inviteButtons() {
-  const offers = [["camera", "Camera"], ["screen", "Screen"], ["file", "File"], ["card", "Test card"]];
-  return make("div", { className: "invite" }, offers.map(([kind, label]) => {
-    const button = make("button", { type: "button" }, [icon(kind), label]);
-    button.addEventListener("click", () => choose(kind));
-    return button;
-  }));
-}
-
-/** @param {string} command */
-function commandLine(command) {
-  const code = make("code", {}, [command]);
-  const label = make("span", { className: "sr" }, [`Copy ${command}`]);
-  const copy = make("button", { type: "button", className: "quiet", title: "Copy" }, [icon("copy"), label]);
-  copy.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(command);
-    } catch {
-      // Without a secure page there is no clipboard to write to; selected, it is one key away.
-      getSelection()?.selectAllChildren(code);
-      document.execCommand("copy");
-    }
-    copy.classList.add("done");
-    label.textContent = "Copied";
-    setTimeout(() => copy.classList.remove("done"), 1500);
-  });
-  return make("div", { className: "command" }, [code, copy]);
 }
 
 const number = (/** @type {number} */ n) => (n >= 9.95 ? n.toFixed(0) : n.toFixed(1).replace(/\.0$/, ""));
 const count = (/** @type {number} */ n, /** @type {string} */ what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 
+/** @type {string | null} */
+let ageShown = null;
+
 function showFigures() {
-  const packet = painters.output.packet;
   const known = (viewer.state === "open" && status) || {};
   const moving = known.fps_in > 0 || known.fps_out > 0;
   const into = known.dreaming ? "" : `${number(known.fps_in ?? 0)} in · `;
   $("rates").textContent = moving ? `${into}${number(known.fps_out)} ${into && "out "}fps` : "";
   const people = ["producer", "worker", "viewer"].filter((role) => known[`${role}s`] > 0);
   $("people").textContent = people.map((role) => count(known[`${role}s`], role)).join(" · ");
-  let age = "";
-  if (packet && !known.dreaming) { // no camera took what the prompt alone made
-    const now = ageOf(packet);
-    const usual = [...ages].sort((a, b) => a - b)[ages.length >> 1] ?? now;
-    age = now > usual + 1000 ? `${duration(now / 1000)} old` : `${Math.round(usual)} ms old`;
-  }
-  $("age").textContent = age;
-  $("age").title = age && "Age of the picture: since the camera took it";
+  const age = known.dreaming ? null : pictures.age; // no camera took what the prompt alone made
+  const old = age && (age.now > age.usual + 1000 ? duration(age.now / 1000) : `${Math.round(age.usual)} ms`);
+  if (old !== ageShown) $("age").replaceChildren(old ?? "", make("span", { className: "word-old" }, [" old"]));
+  ageShown = old;
+  $("age").hidden = age === null;
+  budget.show(nowMs());
 }
 
 function showAbout() {
@@ -234,11 +155,45 @@ function showAbout() {
   $("about").textContent = [honest || facts, honest && facts, server].filter(Boolean).join("\n");
 }
 
-viewer.addEventListener("state", show);
+viewer.addEventListener("state", async (event) => {
+  const { code, reason } = /** @type {CustomEvent} */ (event).detail;
+  if (viewer.state === "open") refusal = null;
+  else if (code === 1008) refusal = reason || "The relay closed the door";
+  else if (viewer.state === "waiting" && viewer.welcome === null && refusal === null) await askWhy();
+  show();
+});
+
+/** A browser does not tell why a WebSocket was refused; the same question by HTTP is answered. */
+async function askWhy() {
+  try {
+    await relay.stream(stream);
+  } catch (error) {
+    if (error instanceof RelayError && (error.status === 401 || error.status === 403)) refusal = error.message;
+  }
+}
+
+viewer.addEventListener("error", (event) => {
+  const { code, message } = /** @type {CustomEvent} */ (event).detail;
+  if (code === "auth") notes.say("allowed", { title: "Not allowed", text: message });
+});
 viewer.addEventListener("status", (event) => {
   status = /** @type {CustomEvent} */ (event).detail;
+  reference.know(status);
   show();
   showAbout();
+});
+pictures.addEventListener("first", show);
+pictures.addEventListener("change", () => {
+  $("map-chip").hidden = !pictures.mapShown;
+  $("map-button").setAttribute("aria-pressed", String(pictures.mapShown));
+  show();
+});
+pictures.addEventListener("output", (event) => {
+  const packet = /** @type {CustomEvent<import("./dreamrelay.js").Packet>} */ (event).detail;
+  parameters.seen(packet.revision);
+  if (!status?.dreaming) return budget.add(pictures.spans(packet), nowMs());
+  pictures.forgetAges();
+  budget.clear();
 });
 setInterval(() => {
   if (document.hidden) return;
@@ -249,10 +204,10 @@ setInterval(() => {
 $("stream").textContent = stream;
 document.title = `${stream} · dreamrelay`;
 const viewAddress = new URL(`../streams/${encodeURIComponent(stream)}/view`, import.meta.url);
-$("view-link").append("For OBS: ", make("a", { href: viewAddress.href, target: "_blank", rel: "noopener" }, ["the picture alone"]));
+$("view-link").append("For OBS and other pages: ", make("a", { href: viewAddress.href, target: "_blank", rel: "noopener" }, ["the picture alone"]));
 $("retry").addEventListener("click", () => viewer.retryNow());
 
-// ---- drawer --------------------------------------------------------------------------------------------------
+// ---- drawer and tray -----------------------------------------------------------------------------------------
 
 /** @param {boolean} open */
 function setDrawer(open) {
@@ -261,7 +216,15 @@ function setDrawer(open) {
   memory.set("drawer", open ? "open" : "");
 }
 
+/** @param {boolean} open */
+function setPresets(open) {
+  $("presets").hidden = !open;
+  $("presets-button").setAttribute("aria-expanded", String(open));
+  memory.set("presets-open", open ? "open" : "");
+}
+
 const toggleDrawer = () => setDrawer($("drawer").hidden);
+const togglePresets = () => setPresets($("presets").hidden);
 $("drawer-button").addEventListener("click", toggleDrawer);
 $("drawer-close").addEventListener("click", () => {
   setDrawer(false);
@@ -271,128 +234,75 @@ $("reset-all").addEventListener("click", () => form.resetAll());
 parameters.addEventListener("change", () => {
   $("reset-all").hidden = form.changed < 2;
   $("no-fields").hidden = form.controls.length > 0;
+  presets.offer();
 });
+viewer.addEventListener("schema", () => lookForMap());
 if (matchMedia("(min-width: 1000px)").matches) setDrawer(memory.get("drawer") === "open");
+setPresets(memory.get("presets-open") === "open");
 
-// ---- source --------------------------------------------------------------------------------------------------
-
-const menu = $("source-menu");
-
-/** @param {string} kind */
-function choose(kind) {
-  menu.hidePopover?.();
-  if (kind === "camera") source.camera(memory.get("camera") ?? undefined);
-  else if (kind === "screen") source.screen();
-  else if (kind === "file") $("file").click();
-  else if (kind === "card") source.card();
-  else source.stop();
+/** A map that steers the picture there is only where the relay has such a track and the engine such parameters. */
+async function lookForMap() {
+  const steered = Object.values(parameters.schema?.properties ?? {}).some((property) => property.ui?.group === "control");
+  let there = steered;
+  if (steered) await relay.snapshot(stream, "control").catch((/** @type {RelayError} */ error) => (there = error.status === 404));
+  $("map-button").hidden = !there;
 }
 
-for (const button of menu.querySelectorAll("[data-source]")) button.addEventListener("click", () => choose(button.dataset.source));
-$("file").addEventListener("change", () => {
-  const [file] = $("file").files;
-  if (file) source.file(file);
-  $("file").value = "";
-});
-$("cameras").addEventListener("change", () => {
-  memory.set("camera", $("cameras").value);
-  source.camera($("cameras").value);
-});
-source.mirror = $("mirror").checked = memory.get("mirror") === "yes";
-$("mirror").addEventListener("change", () => {
-  source.mirror = $("mirror").checked;
-  memory.set("mirror", source.mirror ? "yes" : "");
-});
+// On a phone the tools that are not for every minute are in the sheet.
+const narrow = matchMedia("(max-width: 719px)");
+const placeTools = () => (narrow.matches ? $("drawer-tools") : $("tools")).prepend($("more-tools"));
+narrow.addEventListener("change", placeTools);
+placeTools();
 
-async function showCameras() {
-  const cameras = await source.cameras();
-  $("cameras").replaceChildren(...cameras.map((device) => make("option", { value: device.deviceId }, [device.label])));
-  if (source.kind === "camera") $("cameras").value = source.deviceId;
-  $("cameras").hidden = cameras.length < 2;
-  $("camera-options").hidden = source.kind !== "camera" && cameras.length < 2;
+/** @param {string} id @param {string} key of the memory @param {(on: boolean) => void} act */
+function choice(id, key, act) {
+  $(id).checked = memory.get(key) === "yes";
+  act($(id).checked);
+  $(id).addEventListener("change", () => {
+    memory.set(key, $(id).checked ? "yes" : "");
+    act($(id).checked);
+  });
 }
-menu.addEventListener("toggle", showCameras);
-navigator.mediaDevices?.addEventListener("devicechange", showCameras);
-
-const ICONS = { camera: "camera", screen: "screen", file: "file", card: "card" };
-const NAMES = { camera: "Camera", screen: "Screen", file: "File", card: "Test card" };
-
-source.addEventListener("change", () => {
-  const { kind } = source;
-  $("sending").hidden = kind === null;
-  $("sending").classList.toggle("waiting", !source.onAir);
-  $("source-label").textContent = kind ? NAMES[kind] : "Source";
-  $("source-button").setAttribute("aria-label", kind ? `Source: ${NAMES[kind]}, sending` : "Source");
-  $("source-button").title = kind ? `Sending: ${source.label}` : "Source (S)";
-  $("source-icon").setAttribute("href", `#i-${kind ? ICONS[kind] : "camera"}`);
-  menu.querySelector("[data-source=stop]").hidden = kind === null;
-  for (const button of menu.querySelectorAll("[data-source]")) button.setAttribute("aria-current", String(button.dataset.source === kind));
-  showTrouble();
-  show();
-});
-
-function showTrouble() {
-  const box = $("trouble");
-  const { trouble } = source;
-  box.hidden = trouble === null;
-  if (!trouble) return box.replaceChildren();
-  const local = `http://localhost:${location.port || 80}${location.pathname}${location.search}`;
-  const { title, text, links = [], retry } = describeTrouble(trouble, { local, secure: location.href.replace(/^http:/, "https:") });
-  const again = make("button", { type: "button" }, ["Try again"]);
-  again.addEventListener("click", () => choose(trouble.kind));
-  const take = make("button", { type: "button" }, ["Take over"]);
-  take.addEventListener("click", () => source.takeAir());
-  const card = make("button", { type: "button" }, ["Test card"]);
-  card.addEventListener("click", () => choose("card"));
-  const close = make("button", { type: "button", className: "quiet", title: "Close" }, [icon("close", "Close")]);
-  close.addEventListener("click", () => source.dismiss());
-  box.replaceChildren(
-    make("div", {}, [
-      make("strong", {}, [title]),
-      make("p", {}, [text]),
-      ...links.map((href) => make("p", {}, [make("a", { href }, [href])])),
-    ]),
-    make("div", { className: "actions" }, [...(retry ? [again] : []), ...(trouble.code === "off-air" ? [take] : []), ...(source.kind === null ? [card] : []), close]),
-  );
-}
-
-document.addEventListener("dragover", (event) => event.preventDefault());
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  const file = event.dataTransfer?.files[0];
-  if (file) source.file(file);
-});
+choice("guard", "guard", (on) => pictures.guard(on));
+choice("aloud", "aloud", () => {});
 
 // ---- keys ----------------------------------------------------------------------------------------------------
 
-$("full-button").addEventListener("click", () => full.toggle());
-$("layout-button").addEventListener("click", () => nextLayout());
-
 function nextLayout() {
-  $("say").textContent = `Layout: ${stage.next()}`;
+  announce(`Layout: ${stage.next()}`);
   show();
 }
 
-/** @type {Record<string, () => void>} */
-const KEYS = {
-  "/": () => prompt.parts.input.select(),
-  w: () => prompt.toggleAll(),
-  p: toggleDrawer,
-  f: () => full.toggle(),
-  l: nextLayout,
-  s: () => menu.togglePopover?.(),
-  "?": () => $("help").togglePopover?.(),
-};
+recorder.addEventListener("change", () => {
+  $("record-button").setAttribute("aria-pressed", String(recorder.recording));
+  $("record-time").textContent = recorder.recording ? duration(recorder.seconds + 0.5) : "";
+});
+
+const keys = new Keys([
+  { keys: "/", does: "write a prompt: Enter applies, ↑ brings back old ones", act: () => prompt.parts.input.select() },
+  { shown: "Shift+Enter", does: "keep the old prompt as B and blend by hand" },
+  { shown: "Ctrl+↑ ↓", does: "weight of the selected words" },
+  { keys: "w", does: "all words that the model knows", act: () => prompt.words.toggleAll() },
+  { keys: "s", does: "source", act: () => sources.toggle() },
+  { keys: "v", does: "talk while held; short: listen on or stop", act: () => voice.press(), released: () => voice.release() },
+  { keys: "p", does: "parameters, double-click resets one", act: toggleDrawer },
+  { keys: "b", does: "presets", act: togglePresets },
+  { keys: "123456789", shown: "1 – 9", does: "recall a preset, with Shift save it", act: (digit) => presets.recall(digit), shifted: (digit) => presets.save(digit) },
+  { keys: "l", does: "inset, side by side, wipe, output only", act: nextLayout, button: "layout-button" },
+  { keys: "x", does: "swap input and output", act: () => stage.swap(), button: "swap-button" },
+  { keys: "m", does: "the control map in place of the input", act: () => $("map-button").hidden || pictures.toggleMap(), button: "map-button" },
+  { keys: "g", does: "save a snapshot", act: () => recorder.snapshot(), button: "snapshot-button" },
+  { keys: "r", does: "record, and stop", act: () => recorder.toggle(), button: "record-button" },
+  { keys: "i", does: "where the time goes", act: () => $("age").hidden || $("budget").togglePopover?.() },
+  { keys: "f", does: "full screen", act: () => full.toggle(), button: "full-button" },
+  { keys: "?", does: "this list", act: () => $("help").togglePopover?.() },
+]);
+keys.list($("keys"));
+$("presets-button").addEventListener("click", togglePresets);
+stage.addEventListener("layout", show);
 
 document.addEventListener("keydown", (event) => {
-  const target = /** @type {HTMLElement} */ (event.target);
-  const typing = target.closest("textarea, select, input:not([type=range], [type=checkbox])") !== null;
-  if (event.key === "Escape" && !$("drawer").hidden && $("drawer").contains(target)) $("drawer-close").click();
-  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  const key = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
-  if (!key) return;
-  event.preventDefault();
-  key();
+  if (event.key === "Escape" && !$("drawer").hidden && $("drawer").contains(/** @type {Node} */ (event.target))) $("drawer-close").click();
 });
 
 show();

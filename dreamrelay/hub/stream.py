@@ -1,9 +1,9 @@
-"""The hub: streams, and who gets what of them. No sockets, no waiting, no pixels.
+"""A stream: its tracks, its peers, its parameters.
 
-A stream has two tracks and one set of parameters. Producers publish to ``input``; each packet goes
-to one worker that has credit and to whoever watches that track. Workers publish to ``output``.
-Everybody who receives has a :class:`Subscription`: a mailbox and a credit, so that nobody's
-slowness reaches anybody else.
+A stream has tracks and one set of parameters. Producers publish to ``input``; each packet goes to
+one worker that has credit (:mod:`dispatch`) and to whoever watches that track. Workers publish to
+``output``. Everybody who receives has a :class:`Subscription`: a mailbox and a credit, so that
+nobody's slowness reaches anybody else.
 
 All of it lives in one event loop's thread; nothing here awaits. The peers behind it are reached
 through :class:`Peer`, whose methods return at once.
@@ -11,27 +11,22 @@ through :class:`Peer`, whose methods return at once.
 
 import re
 import time
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dreamrelay.errors import EngineError, ParameterError, ProtocolError
-from dreamrelay.mailbox import Mailbox
+from dreamrelay.errors import DreamRelayError, EngineError, ParameterError, ProtocolError
+from dreamrelay.hub.dispatch import Dispatch, Request
+from dreamrelay.hub.peers import Peer, Subscription
 from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
-    Answered,
     AudienceChanged,
-    Delivery,
     Limits,
     Notice,
     ParametersChanged,
     ReferenceChanged,
     Refused,
-    RequestOffered,
-    Role,
     SchemaChanged,
     SourceReported,
     StatusChanged,
@@ -43,12 +38,7 @@ from dreamrelay.protocol.messages import (
 from dreamrelay.schema import ParameterSchema
 from dreamrelay.telemetry import HopTimes, RateMeter
 
-MAX_STREAMS = 64
-MAX_REQUESTS = 16
-REQUEST_TIMEOUT_NS = 60_000_000_000
 MAX_PARAMETERS = 64
-MAX_TRIES = 2
-"""Workers that may be lost over one request before it is the request's fault."""
 ON_AIR_NS = 3_000_000_000
 """A producer that has been silent for so long leaves the stream to another."""
 IDLE_NS = 2_000_000_000
@@ -56,6 +46,8 @@ IDLE_NS = 2_000_000_000
 PATIENCE = 3
 """A producer that is on air but slow is waited for this many of its intervals."""
 LONGEST_INTERVAL_NS = 10_000_000_000
+CROWD_NS = 100_000_000
+"""How many look is told no more often than this, unless it is the first or the last of them."""
 PRODUCER_CREDIT = 2
 """Packets a producer may have on the wire: one under way while the ack of the other returns."""
 
@@ -65,102 +57,6 @@ _NOTICED = (
 """Of a status: what a person would notice."""
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
-_STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
-
-
-class Peer(ABC):
-    """Somebody at the other end of a connection, as the hub sees it."""
-
-    id: str
-    name: str = ""
-    role: Role
-    reply_limit: int | None = None
-    """Bytes of a picture that this peer accepts as an answer."""
-
-    @abstractmethod
-    def notify(self, notice: Notice) -> None:
-        """Have ``notice`` sent, in order and without loss. Returns at once."""
-
-    @abstractmethod
-    def wake(self) -> None:
-        """Some subscription of this peer has a packet to send. Returns at once."""
-
-
-class Subscription:
-    """One peer's part of one track: the newest packet waits here until credit allows sending it.
-
-    ``credit`` None means that the peer gives none back: then only its reading slows us down.
-    The place is a plain attribute, not a mailbox, because all of this happens in one thread and
-    once for each viewer of each picture.
-    """
-
-    def __init__(self, peer: Peer, track: Track, credit: int | None) -> None:
-        self.peer = peer
-        self.track: Track = track
-        self.credit = credit
-        self.replaced = 0
-        """How many packets were never sent because a newer one came."""
-        self.stalled = False
-        """Nobody looks: one waits and none was taken (a hidden tab asks for no pictures)."""
-        self._waiting: Packet | None = None
-        self._taken = self._taken_before = 0
-
-    def offer(self, packet: Packet) -> None:
-        """Leave the packet, over one that was not sent yet."""
-        if self._waiting is not None:
-            self.replaced += 1
-        self._waiting = packet
-        if self.credit != 0:
-            self.peer.wake()
-
-    def grant(self, count: int) -> None:
-        """The peer took ``count`` packets and may be sent as many more."""
-        if self.credit is not None:
-            self.credit = min(self.credit + count, 1024)
-            if self._waiting is not None:
-                self.peer.wake()
-
-    def take(self) -> Packet | None:
-        """The packet to send now, if there is one and credit for it."""
-        packet = self._waiting
-        if packet is None or self.credit == 0:
-            return None
-        self._waiting = None
-        self._taken += 1
-        if self.credit is not None:
-            self.credit -= 1
-        return packet
-
-    def look(self) -> None:
-        """Once a second: see whether anybody takes what is offered."""
-        none_taken = self._taken == self._taken_before
-        self.stalled = none_taken and self.credit == 0 and self._waiting is not None
-        self._taken_before = self._taken
-
-
-@dataclass(slots=True)
-class _Seat:
-    """A worker at a stream."""
-
-    peer: Peer
-    credit: int
-    hello: WorkerHello
-    status: StatusReceived
-    served: int = 0
-    told: AudienceChanged | None = None
-
-
-@dataclass(slots=True)
-class _Request:
-    """A picture to be made alone, and who asked for it."""
-
-    peer: Peer
-    packet: Packet
-    patch: Mapping[str, Any]
-    ticket: int
-    asked_ns: int
-    worker: Peer | None = None
-    tries: int = 0
 
 
 @dataclass(slots=True)
@@ -196,14 +92,8 @@ class Stream:
         }
         self.peers: dict[str, Peer] = {}
         self._subscribed: dict[str, tuple[Subscription, ...]] = {}
-        self._seats: list[_Seat] = []
-        self._waiting: Mailbox[Packet] = Mailbox()
-        self._requests: deque[_Request] = deque()
-        self._inflight: dict[int, _Request] = {}
-        self._private: deque[int] = deque(maxlen=256)
+        self._workers = Dispatch(self._next_number)
         self._seq = 0
-        self._served = 0
-        self._request_was_last = False
         self._heard: set[str] = set()
         self._away: dict[str, str] = {}
         """Producers whose source gives no pictures, and why; who spoke last comes last."""
@@ -222,12 +112,15 @@ class Stream:
         self.revision = 0
         self.reference: Packet | None = None
         """A picture that the workers are to imitate."""
+        self.owner = ""
+        """The address that made it; empty for peers on this machine."""
         self.connections = 0
         """Who may still join: a stream that somebody is at is not forgotten."""
         self._rules: ParameterSchema | None = None
         self._had_worker = False
         self._last_words = ""
         self._told_status: dict[str, Any] = {}
+        self._told_ns = 0
 
     # -- peers ------------------------------------------------------------------------------------
 
@@ -264,7 +157,7 @@ class Stream:
         if newcomer and not told:
             peer.notify(SchemaChanged(self.schema))
             peer.notify(ParametersChanged(dict(self.values), self.revision))
-        self._dispatch()
+        self._workers.hand_out()
         self._tell_audience()
         self._tell_status()
         if newcomer:
@@ -280,34 +173,15 @@ class Stream:
             self._on_air = None
         for state in self.tracks.values():
             state.subscriptions = [s for s in state.subscriptions if s.peer is not peer]
-        seats = [seat for seat in self._seats if seat.peer is peer]
-        self._seats = [seat for seat in self._seats if seat.peer is not peer]
-        for seat in seats:
-            self._last_words = seat.status.text if seat.status.state == "error" else ""
-        if not self._seats:
-            self._waiting.try_take()  # the next worker shall not begin with an old picture
-        self._requests = deque(r for r in self._requests if r.peer is not peer)
-        begun = [(n, r) for n, r in self._inflight.items() if peer in (r.peer, r.worker)]
-        for seq, _ in begun:
-            del self._inflight[seq]
-        # Nothing of these was shown yet, so another worker may begin them anew, in their order.
-        orphans = [r for _, r in begun if r.peer is not peer]
-        for request in orphans:
-            if request.tries >= MAX_TRIES:
-                error = EngineError(f"{request.tries} workers were lost while they made it")
-                request.peer.notify(Unanswered(request.ticket, error))
-        self._requests.extendleft(r for r in reversed(orphans) if r.tries < MAX_TRIES)
-        self._dispatch()
+        left = self._workers.leave(peer)
+        if left is not None:
+            self._last_words = left.status.text if left.status.state == "error" else ""
         self._tell_audience()
         self._tell_status()
 
     def _seat(self, peer: Peer, credit: int, hello: WorkerHello) -> bool:
         """Give a worker its place; True if everybody was told new parameters."""
-        before = self._seat_of(peer)
-        status = before.status if before else StatusReceived("loading")
-        served = before.served if before else 0
-        self._seats = [seat for seat in self._seats if seat.peer is not peer]
-        self._seats.append(_Seat(peer, credit, hello, status, served))
+        self._workers.seat(peer, credit, hello)
         self._last_words = ""
         if hello.schema is None:
             return False
@@ -341,6 +215,10 @@ class Stream:
         else:
             self._publish_control(packet)
 
+    def _next_number(self) -> int:
+        self._seq += 1
+        return self._seq
+
     def _publish_input(self, packet: Packet, peer: Peer) -> None:
         sent_seq = packet.seq
         on_air = self._takes_air(peer)
@@ -359,9 +237,7 @@ class Stream:
         stamps = (*packet.stamps, Stamp(Hop.RELAYED, self._unix_ns()))
         packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False, preview=False)
         self._hand_out(packet, "input")
-        if self._seats:
-            self._waiting.put(packet)
-            self._dispatch()
+        self._workers.offer(packet)
 
     def _takes_air(self, peer: Peer) -> bool:
         """Whether this producer's picture is shown.
@@ -380,14 +256,9 @@ class Stream:
 
     def _publish_output(self, packet: Packet, peer: Peer) -> None:
         packet = packet.stamped(Hop.RETURNED, self._unix_ns())
-        seat = self._seat_of(peer)
-        request = self._inflight.get(packet.seq)
-        if packet.private or request is not None or packet.seq in self._private:
-            if request is not None and request.worker is peer and not packet.preview:
-                del self._inflight[packet.seq]
-                prompt = request.patch.get("prompt") or self.values.get("prompt") or ""
-                request.peer.notify(Answered(request.ticket, packet, str(prompt)))
+        if self._workers.answer(packet, peer, str(self.values.get("prompt") or "")):
             return
+        seat = self._workers.seat_of(peer)
         painted = packet.seq == 0  # made from no input
         if painted:
             # A worker that was stopped sends one on request (a trigger), also over an input.
@@ -433,89 +304,29 @@ class Stream:
 
     def grant(self, peer: Peer, count: int, track: Track | None = None) -> None:
         """A peer took ``count`` packets; a worker wants as many more inputs."""
-        seat = self._seat_of(peer)
+        seat = self._workers.seat_of(peer)
         if seat is not None:
-            seat.credit = min(seat.credit + count, 1024)
-            self._dispatch()
+            self._workers.grant(seat, count)
             return
         for subscription in self.subscriptions(peer):
             if track is None or subscription.track == track:
                 subscription.grant(count)
 
-    def _seat_of(self, peer: Peer) -> _Seat | None:
-        return next((seat for seat in self._seats if seat.peer is peer), None)
-
-    def _dispatch(self) -> None:
-        """Give what waits to workers with credit, each packet to one worker.
-
-        Requests go first, but no two of them while a picture of the stream waits: who asks a lot
-        shall not stop it.
-        """
-        while True:
-            ready = [s for s in self._seats if s.credit > 0 and s.status.state != "error"]
-            if not ready:
-                return
-            seat = min(ready, key=lambda s: s.served)  # whoever waits longest
-            picture_waits = self._waiting.statistics().waiting > 0
-            if self._requests and not (picture_waits and self._request_was_last):
-                self._request_was_last = True
-                request = self._requests.popleft()
-                self._seq += 1
-                request.worker = seat.peer
-                request.tries += 1
-                request.packet = request.packet.but(seq=self._seq, private=True)
-                self._inflight[self._seq] = request
-                self._private.append(self._seq)
-                notice: Notice = RequestOffered(
-                    request.packet, request.patch, request.peer.reply_limit
-                )
-            else:
-                packet = self._waiting.try_take()
-                if packet is None:
-                    return
-                self._request_was_last = False
-                notice = Delivery(packet, "input")
-            seat.credit -= 1
-            self._served += 1
-            seat.served = self._served
-            seat.peer.notify(notice)
-
     # -- requests ---------------------------------------------------------------------------------
 
     def request(self, packet: Packet, patch: Mapping[str, Any], ticket: int, peer: Peer) -> None:
         """Have a picture made alone under ``patch``; ``peer`` hears Answered or Unanswered."""
-        problem: EngineError | ProtocolError | ParameterError | None = None
-        broken = [s.status.text for s in self._seats if s.status.state == "error"]
-        if not self._seats:
-            problem = EngineError("no worker is connected: start one with `python main.py`")
-        elif len(broken) == len(self._seats):
-            problem = EngineError(f"the worker cannot compute: {broken[0] or 'it says error'}")
-        elif len(self._requests) >= MAX_REQUESTS:
-            problem = ProtocolError(f"{MAX_REQUESTS} requests wait already: try again later")
-        elif problems := self._problems(patch):
+        problem: DreamRelayError | None = self._workers.refusal()
+        if problem is None and (problems := self._problems(patch)):
             problem = ParameterError(problems)
         if problem is not None:
             peer.notify(Unanswered(ticket, problem))
             return
-        self._requests.append(_Request(peer, packet, patch, ticket, self._clock_ns()))
-        self._dispatch()
+        self._workers.ask(Request(peer, packet, patch, ticket, self._clock_ns()))
 
     def fail(self, seq: int, message: str, peer: Peer | None = None) -> None:
         """The worker ``peer`` (anyone, if None) could not answer the request with this number."""
-        request = self._inflight.get(seq)
-        if request is not None and peer in (None, request.worker):
-            del self._inflight[seq]
-            request.peer.notify(Unanswered(request.ticket, EngineError(message or "it failed")))
-
-    def _expire_requests(self) -> None:
-        oldest = self._clock_ns() - REQUEST_TIMEOUT_NS
-        for seq, request in list(self._inflight.items()):
-            if request.asked_ns < oldest:
-                self.fail(seq, "no worker answered within 60 s")
-        while self._requests and self._requests[0].asked_ns < oldest:
-            request = self._requests.popleft()
-            error = EngineError("no worker was free within 60 s")
-            request.peer.notify(Unanswered(request.ticket, error))
+        self._workers.fail(seq, message, peer)
 
     # -- parameters -------------------------------------------------------------------------------
 
@@ -572,7 +383,7 @@ class Stream:
         Raises:
             EngineError: the workers that are here cannot; what was in force stays.
         """
-        loaded = [seat for seat in self._seats if seat.hello.schema is not None]
+        loaded = [seat for seat in self._workers if seat.hello.schema is not None]
         if packet is not None and loaded and not any(seat.hello.reference for seat in loaded):
             raise EngineError(
                 "the worker imitates no pictures: start it with --ip_adapter and a model for it"
@@ -594,15 +405,15 @@ class Stream:
 
     def _tell_audience(self) -> None:
         """Tell each worker who looks, and one of them that it may paint without an input."""
-        if not self._seats:
+        if not self._workers:
             return
         watching, control = (
             sum(not s.stalled for s in state.subscriptions)
             for state in (self.tracks["output"], self.tracks["control"])
         )
-        live = (seat for seat in self._seats if seat.status.state == "live")
+        live = (seat for seat in self._workers if seat.status.state == "live")
         painter = next(live, None) if self._idle else None
-        for seat in self._seats:
+        for seat in self._workers:
             told = AudienceChanged(watching, seat is painter, control)
             if told != seat.told:
                 seat.told = told
@@ -612,17 +423,17 @@ class Stream:
 
     def counters(self) -> Iterator[tuple[str, str, float]]:
         """The totals of each worker's engine: the worker, the total's name, the total."""
-        for seat in self._seats:
+        for seat in self._workers:
             for name, total in seat.status.counters.items():
                 yield seat.peer.id, name, total
 
     def report(self, peer: Peer, status: StatusReceived) -> None:
         """A worker says how it is."""
-        seat = self._seat_of(peer)
+        seat = self._workers.seat_of(peer)
         if seat is not None:
             was, seat.status = seat.status.state, status
             if was == "error" and status.state != "error":
-                self._dispatch()
+                self._workers.hand_out()
             self._tell_audience()
             self._tell_status()
 
@@ -642,10 +453,16 @@ class Stream:
         return "" if sends else next(reversed(self._away.values()), "")
 
     @property
+    def worker(self) -> WorkerHello | None:
+        """What the best of its workers says of itself; None without one that takes requests."""
+        state = self.state
+        return next((seat.hello for seat in self._workers if seat.status.state == state), None)
+
+    @property
     def state(self) -> StreamState:
         """What the stream is doing: the best that any of its workers is doing."""
         order = ("live", "paused", "warming", "loading", "error")
-        states = {seat.status.state for seat in self._seats}
+        states = {seat.status.state for seat in self._workers}
         for state in order:
             if state in states:
                 return state
@@ -655,7 +472,7 @@ class Stream:
 
     def status(self) -> dict[str, Any]:
         """The fields of a ``status`` message (``docs/protocol.md``)."""
-        best = next((s for s in self._seats if s.status.state == self.state), None)
+        best = next((s for s in self._workers if s.status.state == self.state), None)
         hello = best.hello if best else WorkerHello()
         output = self.tracks["output"]
         roles = [peer.role for peer in self.peers.values()]
@@ -686,12 +503,12 @@ class Stream:
             "height": hello.height,
             "seq_in": self._seq,
             "seq_out": output.last.seq if output.last else 0,
-            "dropped": self._waiting.statistics().replaced,
+            "dropped": self._workers.dropped,
         }
 
     def tick(self) -> None:
         """Once a second: say how it goes, see who is there, end requests that waited too long."""
-        self._expire_requests()
+        self._workers.expire(self._clock_ns())
         self._idle = self._is_idle()
         for state in (self.tracks["output"], self.tracks["control"]):
             for subscription in state.subscriptions:
@@ -703,9 +520,15 @@ class Stream:
         """Tell the status when something of it that is noticed has changed."""
         status = self.status()
         told = {key: status[key] for key in _NOTICED}
-        if always or told != self._told_status:
-            self._told_status = told
-            self._tell(StatusChanged(status))
+        if not always:
+            if told == self._told_status:
+                return
+            before = self._told_status.get("viewers", 0)
+            crowd = {**told, "viewers": before} == self._told_status and before and told["viewers"]
+            if crowd and self._clock_ns() - self._told_ns < CROWD_NS:
+                return  # a page that comes and goes all the time is not told to everybody each time
+        self._told_status, self._told_ns = told, self._clock_ns()
+        self._tell(StatusChanged(status))
 
     def _tell(self, notice: Notice, besides: Peer | None = None) -> None:
         for peer in list(self.peers.values()):
@@ -716,53 +539,3 @@ class Stream:
 def _follows(packet: Packet, last: Packet) -> bool:
     """Whether a result may be shown after ``last``: of a newer input, or better of the same."""
     return packet.seq > last.seq or (packet.seq == last.seq and last.preview)
-
-
-class Hub:
-    """All streams of one relay."""
-
-    def __init__(
-        self,
-        limits: Limits | None = None,
-        *,
-        clock_ns: Callable[[], int] = time.monotonic_ns,
-        unix_ns: Callable[[], int] = time.time_ns,
-    ) -> None:
-        self.limits = limits or Limits()
-        self._clock_ns = clock_ns
-        self._unix_ns = unix_ns
-        self.streams: dict[str, Stream] = {}
-
-    def stream(self, name: str) -> Stream:
-        """Return the stream of that name; it is made if nobody named it before.
-
-        Raises:
-            ProtocolError: not a stream's name, or too many streams.
-        """
-        stream = self.streams.get(name)
-        if stream is None:
-            if not _STREAM_NAME.match(name):
-                raise ProtocolError(
-                    f"expected a stream's name of 1-64 letters, digits, _ . -, got {name[:64]!r}"
-                )
-            self._forget_idle()
-            if len(self.streams) >= MAX_STREAMS:
-                raise ProtocolError(f"there are {MAX_STREAMS} streams already: leave one first")
-            stream = Stream(name, self.limits, clock_ns=self._clock_ns, unix_ns=self._unix_ns)
-            self.streams[name] = stream
-        return stream
-
-    def find(self, name: str) -> Stream | None:
-        """Return the stream of that name if there is one."""
-        return self.streams.get(name)
-
-    def tick(self) -> None:
-        """Once a second."""
-        for stream in self.streams.values():
-            stream.tick()
-
-    def _forget_idle(self) -> None:
-        """Streams that nobody is at make room for a new one when the house is full."""
-        if len(self.streams) >= MAX_STREAMS:
-            held = {n: s for n, s in self.streams.items() if s.peers or s.connections}
-            self.streams = held

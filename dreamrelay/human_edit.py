@@ -1,0 +1,135 @@
+"""The human-only edit round an engine: two more parameters, and a mask for each frame.
+
+The mask is made where frames are taken up, beside the engine's thread; the engine keeps it with its
+frame, so that a picture that comes out later is laid over the frame that it was made from.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from dreamrelay.codec import Frame
+from dreamrelay.engines import Engine, Report, Result
+from dreamrelay.engines.parameters import validate_patch
+from dreamrelay.engines.ports import Mask, Token
+from dreamrelay.preprocess import HumanOnly, HumanParameters, Matting
+
+
+class HumanEdit(Engine):
+    """An engine whose pictures may be shown on people alone, or on all but people.
+
+    Args:
+        engine: what computes; it lays its pictures over the frames by their masks.
+        open_matting: makes the matting when it is first wanted.
+    """
+
+    def __init__(self, engine: Engine, open_matting: Callable[[], Matting]) -> None:
+        self.inner = engine
+        self._human = HumanOnly(open_matting)
+        self._values = HumanParameters()
+        self._one_at_a_time = threading.Lock()
+
+    def mask(self, frame: Frame) -> Mask | None:
+        """Where the picture of this frame of the stream may be seen; None: everywhere.
+
+        Raises:
+            EngineError, MissingExtra: no mask can be made; the frame must not be computed then.
+        """
+        return self._mask(frame, self._values, alone=False)
+
+    def _mask(self, frame: Frame, values: HumanParameters, *, alone: bool) -> Mask | None:
+        with self._one_at_a_time:
+            cutout = self._human.before(frame, values, alone=alone)
+        return None if cutout is None else cutout.shown
+
+    # What is ours --------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {**self.inner.parameters, **self._own()}
+
+    def _own(self) -> dict[str, Any]:
+        return self._values.model_dump(mode="json", include=_OWN)
+
+    def apply(self, patch: Mapping[str, Any]) -> None:
+        own, rest = _parted(patch)
+        changed = validate_patch(self._values, own) if own else self._values
+        if rest:
+            self.inner.apply(rest)
+        self._values = changed
+
+    def schema(self) -> dict[str, Any]:
+        schema = self.inner.schema()
+        properties = HumanParameters.model_json_schema()["properties"]
+        own = {name: {**properties[name], "default": value} for name, value in self._own().items()}
+        return {**schema, "properties": {**schema["properties"], **own}}
+
+    # What is the engine's ------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # of the class elsewhere
+        return self.inner.name
+
+    @property
+    def parameters_type(self) -> type[BaseModel]:  # type: ignore[override]
+        return self.inner.parameters_type
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.inner.width
+
+    @property
+    def height(self) -> int:  # type: ignore[override]
+        return self.inner.height
+
+    @property
+    def model_name(self) -> str:  # type: ignore[override]
+        return self.inner.model_name
+
+    @property
+    def device_name(self) -> str:  # type: ignore[override]
+        return self.inner.device_name
+
+    @property
+    def imitates(self) -> bool:
+        return self.inner.imitates
+
+    def load(self, report: Report) -> None:
+        self.inner.load(report)
+
+    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
+        return self.inner.infer(frame, token, mask)
+
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
+        own, rest = _parted(patch)
+        if mask is None:
+            values = validate_patch(self._values, own) if own else self._values
+            mask = self._mask(frame, values, alone=True)
+        return self.inner.infer_once(frame, rest, mask)
+
+    def refer(self, picture: Frame | None) -> None:
+        self.inner.refer(picture)
+
+    def attend(self, newer: Callable[[], bool], show: Callable[[Frame, Any], None]) -> None:
+        self.inner.attend(newer, show)
+
+    def control_map(self) -> Frame | None:
+        return self.inner.control_map()
+
+    def counters(self) -> dict[str, float]:
+        return self.inner.counters()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+_OWN = {"mode", "keep"}
+"""The engine itself softens the edge (``mask_feather``)."""
+
+
+def _parted(patch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What of a patch is ours, and what is the engine's."""
+    own = {name: value for name, value in patch.items() if name in _OWN}
+    return own, {name: value for name, value in patch.items() if name not in own}

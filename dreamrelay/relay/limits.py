@@ -1,0 +1,155 @@
+"""What one peer, and one address, may cost: rates, connections, streams.
+
+Peers on this machine are not counted: who can start programs here needs no relay to do harm, and a
+benchmark may be quick.
+"""
+
+import contextlib
+import ipaddress
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from dreamrelay.errors import LimitError
+
+BURST_SECONDS = 2.0
+"""What a peer may save up while it is silent."""
+
+MOST_ACCOUNTS = 4096
+"""Addresses that are remembered; beyond that those that have nothing open are forgotten."""
+
+
+class Bucket:
+    """A token bucket: ``rate`` a second, and what was saved up in ``BURST_SECONDS``.
+
+    Args:
+        rate: 0 is no limit.
+    """
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._left = rate * BURST_SECONDS
+        self._then = clock()
+
+    def take(self) -> float:
+        """Take one; return the seconds to wait before the next, 0 while there is some left."""
+        if self._rate <= 0:
+            return 0.0
+        now = self._clock()
+        most = self._rate * BURST_SECONDS
+        self._left = min(most, self._left + (now - self._then) * self._rate) - 1.0
+        self._then = now
+        return max(0.0, -self._left / self._rate)
+
+    def try_take(self) -> bool:
+        """Take one if there is one."""
+        if self.take() > 0:
+            self._left += 1.0
+            return False
+        return True
+
+
+@dataclass(slots=True)
+class Account:
+    """What an address has open, and how often it asks."""
+
+    requests: Bucket
+    lasting: int = 0
+    sockets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """The limits, as data; 0 is none.
+
+    Attributes:
+        connections: WebSockets and MJPEG clients at once, in all.
+        connections_each: of one address.
+        messages: a second of one peer, and requests a second of one address.
+    """
+
+    connections: int = 256
+    connections_each: int = 32
+    messages: float = 240.0
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+
+
+class Slots:
+    """Everybody who is connected, by address. The address of peers on this machine is ``""``."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self.allowance = allowance
+        self.taken = 0
+        """Connections that last: WebSockets and MJPEG together."""
+        self._accounts: dict[str, Account] = {}
+
+    def account(self, address: str) -> Account:
+        account = self._accounts.get(address)
+        if account is None:
+            if len(self._accounts) >= MOST_ACCOUNTS:
+                kept = {a: c for a, c in self._accounts.items() if c.lasting or c.sockets}
+                self._accounts = kept
+            limit = self.allowance
+            account = Account(Bucket(limit.messages, limit.clock))
+            self._accounts[address] = account
+        return account
+
+    def check(self, address: str = "") -> None:
+        """Raise unless there is room for one more connection that lasts.
+
+        Raises:
+            LimitError: there is none, here or for this address.
+        """
+        if self.taken >= self.allowance.connections:
+            raise LimitError(f"{self.taken} connections are open: that is the limit", status=503)
+        each = self.allowance.connections_each
+        if address and each and self.account(address).lasting >= each:
+            raise LimitError(f"{each} connections of your address are open: that is the limit")
+
+    @contextlib.contextmanager
+    def taking(self, address: str = "") -> Iterator[None]:
+        """Hold a place while the ``with`` lasts."""
+        account = self.account(address)
+        self.taken += 1
+        account.lasting += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+            account.lasting -= 1
+
+    def check_request(self, address: str) -> None:
+        """Count a request.
+
+        Raises:
+            LimitError: this address asks too often.
+        """
+        if address and not self.account(address).requests.try_take():
+            raise LimitError(f"expected at most {self.allowance.messages:.0f} requests a second")
+
+    def bucket(self, address: str) -> Bucket:
+        """What a peer's messages are counted with."""
+        rate = self.allowance.messages if address else 0.0
+        return Bucket(rate, self.allowance.clock)
+
+
+def address_key(host: str) -> str:
+    """The address that is counted: of IPv6 the network of 64 bits that one customer has."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host[:100] or "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False).network_address)
+    return str(address)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name can only mean this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"

@@ -1,0 +1,97 @@
+/** What a relay says and takes over plain HTTP; and what it refuses. */
+
+/** What the relay refused, or that the connection went before it answered (`code` is then "closed"). */
+export class RelayError extends Error {
+  /**
+   * @param {string} code @param {string} message @param {Record<string, string>} [problems]
+   * @param {number} [status] of the HTTP answer; 0: there was none
+   */
+  constructor(code, message, problems = {}, status = 0) {
+    super(message);
+    this.name = "RelayError";
+    this.code = code;
+    this.problems = problems;
+    this.status = status;
+  }
+}
+
+/** Where something of the relay is. @param {string} path @param {string | URL} [relay] where this module came from, if not given */
+export function relayAddress(path, relay) {
+  const base = relay ?? new URL("../", import.meta.url);
+  if (!relay && !/^https?:/.test(String(base))) throw new TypeError("expected the option `relay`: this module came from no relay");
+  return new URL(path, base);
+}
+
+/** The relay's HTTP side. */
+export class Relay {
+  #token;
+  #relay;
+
+  /** @param {{ relay?: string | URL, token?: string }} [options] as for a Connection */
+  constructor({ relay, token } = {}) {
+    this.#relay = relay && String(relay).replace(/^ws/, "http");
+    this.#token = token;
+  }
+
+  /** @param {string} path below the relay's address; the token is not in it @returns {URL} */
+  address(path) {
+    return relayAddress(path, this.#relay);
+  }
+
+  /** All streams, each with its `status`. @returns {Promise<Record<string, any>[]>} */
+  async streams() {
+    return (await this.#ask("streams")).streams;
+  }
+
+  /** One stream: its `status`, `parameters` and `revision`. @param {string} stream @returns {Promise<Record<string, any>>} */
+  async stream(stream) {
+    return this.#ask(`streams/${encodeURIComponent(stream)}`);
+  }
+
+  /** The last picture of a track. @param {string} stream @param {import("./packet.js").Track} [track] @returns {Promise<Blob>} */
+  async snapshot(stream, track = "output") {
+    const reply = await this.#fetch(`streams/${encodeURIComponent(stream)}/snapshot.jpg?track=${track}`);
+    return reply.blob();
+  }
+
+  /** The picture that another one is to look like. @param {string} stream @returns {Promise<Blob>} */
+  async reference(stream) {
+    return (await this.#fetch(`streams/${encodeURIComponent(stream)}/reference`)).blob();
+  }
+
+  /** Have what is made look like this picture. @param {string} stream @param {Blob} picture */
+  async setReference(stream, picture) {
+    const headers = { "Content-Type": picture.type || "application/octet-stream" };
+    await this.#fetch(`streams/${encodeURIComponent(stream)}/reference`, { method: "PUT", body: picture, headers });
+  }
+
+  /** @param {string} stream */
+  async clearReference(stream) {
+    await this.#fetch(`streams/${encodeURIComponent(stream)}/reference`, { method: "DELETE" });
+  }
+
+  /** What was said. @param {Blob} recording WebM/Opus, Ogg or WAV @returns {Promise<{ text: string, confidence: number }>} */
+  async transcribe(recording) {
+    return this.#ask("speech", { method: "POST", body: recording, headers: { "Content-Type": recording.type } });
+  }
+
+  /** @param {string} path @param {RequestInit} [request] @returns {Promise<any>} */
+  async #ask(path, request) {
+    return (await this.#fetch(path, { ...request, headers: { Accept: "application/json", ...request?.headers } })).json();
+  }
+
+  /** @param {string} path @param {RequestInit} [request] @returns {Promise<Response>} */
+  async #fetch(path, request = {}) {
+    const headers = new Headers(request.headers);
+    if (this.#token) headers.set("Authorization", `Bearer ${this.#token}`);
+    let reply;
+    try {
+      reply = await fetch(this.address(path), { ...request, headers });
+    } catch {
+      throw new RelayError("closed", "the relay does not answer");
+    }
+    if (reply.ok) return reply;
+    const { code, message, problems } = (await reply.json().catch(() => ({}))).error ?? {};
+    throw new RelayError(code ?? "http", message ?? `the relay answered ${reply.status}`, problems, reply.status);
+  }
+}
