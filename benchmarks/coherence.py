@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamrelay.codec import Frame
-from dreamrelay.engines import EngineSettings, open_engine
+from dreamrelay.engines import Engine, EngineSettings, open_engine
 from training import scenes
 from training.measure import Say
 
@@ -77,13 +77,15 @@ def measure(
     clip = [(frame * 255 + 0.5).astype(np.uint8) for frame in scenes.moving_clip(side, frames)]
     steps = [_step(before, now) for before, now in pairwise(clip)]
     own = _change(clip)
+    engine = open_engine(EngineSettings(model=model, offline=True, width=side, height=side))
+    engine.load(lambda progress: None)
     found: dict[str, Any] = {}
     plain: dict[str, float] = {}
     for name, patch in settings.items():
         say(f"coherence: {name}")
         flickers, changes, sharpness, seconds = [], [], [], []
         for style in styles:
-            pictures, took = _paint(model, clip, {"prompt": style, "strength": STRENGTH, **patch})
+            pictures, took = _paint(engine, clip, {"prompt": style, "strength": STRENGTH, **patch})
             plain.setdefault(style, _sharpness(pictures))
             flickers.append(_flicker(pictures, steps))
             changes.append(_change(pictures) / own)
@@ -96,6 +98,7 @@ def measure(
             "ms": round(1000 * min(seconds), 2),
             "flicker_by_style": dict(zip(styles, (round(f, 3) for f in flickers), strict=True)),
         }
+    engine.close()
     return {
         "side": side,
         "frames": frames,
@@ -125,26 +128,20 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def _paint(
-    model: str, clip: Sequence[Frame], parameters: Mapping[str, Any]
+    engine: Engine, clip: Sequence[Frame], parameters: Mapping[str, Any]
 ) -> tuple[list[Frame], float]:
     """The pictures of a clip, and the seconds of the quickest."""
-    height, width = clip[0].shape[:2]
-    engine = open_engine(
-        EngineSettings(
-            model=model, offline=True, width=width, height=height, parameters=dict(parameters)
-        )
-    )
-    engine.load(lambda progress: None)
+    before = engine.parameters
+    engine.apply(parameters)
+    engine.forget()
     pictures, seconds = [], []
-    try:
-        for at, frame in enumerate(clip):
-            began = time.perf_counter()
-            result = engine.infer(frame, at)
-            seconds.append(time.perf_counter() - began)
-            assert result is not None
-            pictures.append(result.frame)
-    finally:
-        engine.close()
+    for at, frame in enumerate(clip):
+        began = time.perf_counter()
+        result = engine.infer(frame, at)
+        seconds.append(time.perf_counter() - began)
+        assert result is not None
+        pictures.append(result.frame)
+    engine.apply(before)
     return pictures, min(seconds)
 
 

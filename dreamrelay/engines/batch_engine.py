@@ -133,6 +133,10 @@ class BatchEngine(Engine, Generic[Model]):
         Called before every use of the model, for single pictures too; cheap when nothing changed.
         """
 
+    def _tuning(self, parameters: StreamBatchParameters) -> Hashable:
+        """The state that :meth:`_tune` brings about; streams in one call must agree in it."""
+        return ()
+
     def _encoder_state(self) -> Hashable:
         """All that an embedding depends on beside its text; see :meth:`_tune`."""
         return ()
@@ -651,6 +655,8 @@ def infer_together(
         engine._check_frame(frame, mask)
     if len({(e.width, e.height, id(e.model)) for e, *_ in turns}) > 1:
         raise EngineError("expected engines over one model and of one size: see beside()")
+    if len({e._tuning(e._parameters) for e, *_ in turns}) > 1:
+        raise EngineError("expected the same LoRAs and scales in all streams of a call")
     made: dict[int, Result[Any] | None] = {}
     calls: list[tuple[int, list[Frame], list[Flight]]] = []
     for at, (engine, frame, token, mask) in enumerate(turns):
