@@ -351,8 +351,8 @@ def _prepared(frame: Frame, side: int) -> NDArray[np.float32]:  # (1, 3, side, s
     image = Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC)
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     pixels = np.asarray(image.crop((left, top, left + side, top + side)), np.float32) / 255
-    seen = (pixels - np.float32(OPENAI_CLIP_MEAN)) / np.float32(OPENAI_CLIP_STD)
-    return seen.transpose(2, 0, 1)[None]
+    seen = (pixels - np.array(OPENAI_CLIP_MEAN)) / np.array(OPENAI_CLIP_STD)
+    return np.asarray(seen.transpose(2, 0, 1)[None], dtype=np.float32)
 
 
 def _salt(frame: Frame) -> bytes:

@@ -134,9 +134,9 @@ def test_each_frame_is_held_to_its_own_map(place: Path, kind: Kind, size: int) -
     frames = [shapes_frame(5 * at) for at in range(9)]
     for at, frame in enumerate(frames):
         result = engine.infer(frame, at)
-        if result is not None:
-            alone = engine.infer_once(frames[result.token], {})
-            assert far(result.frame, alone) <= 1
+        assert result is not None
+        assert far(result.frame, engine.infer_once(frames[result.token], {})) <= 1
+    assert result is not None
     assert far(result.frame, engine.infer_once(frames[0], {})) > 2
 
 
@@ -403,7 +403,7 @@ def test_a_picture_named_at_the_start_that_is_broken(place: Path) -> None:
 def test_the_pocket_model_has_no_guides(place: Path) -> None:
     for wanted in ({"controlnets": ("depth",)}, {"ip_adapter": "base"}):
         with pytest.raises(ConfigError, match="the pocket engine takes none"):
-            PocketEngine(EngineSettings(**wanted))  # type: ignore[arg-type]
+            PocketEngine(EngineSettings(**wanted))
     engine = open_engine(EngineSettings(controlnets=("canny",), offline=True))
     assert isinstance(engine, StreamBatchEngine)
     with pytest.raises(EngineError, match="there is no usual ControlNet for this model"):

@@ -119,6 +119,24 @@ def test_downloads_settings_and_safetensors_in_one_precision(hub: Hub, half: boo
     assert {report.stage for report in reports} == {"loading"}
 
 
+def test_a_depth_model_comes_with_the_settings_of_its_pictures(hub: Hub) -> None:
+    hub.names = [
+        ".gitattributes",
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "pytorch_model.bin",
+    ]
+    model_hub.model_folder("a/depth", offline=False, half=False, report=lambda progress: None)
+    assert sorted(hub.downloaded) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    ]
+
+
 def test_sharded_weights_come_with_their_index(hub: Hub) -> None:
     stem = "unet/diffusion_pytorch_model"
     shards = [f"{stem}-0000{at}-of-00002.safetensors" for at in (1, 2)]
