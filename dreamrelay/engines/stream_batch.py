@@ -79,7 +79,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         model = load_model(self._settings, self._device, report, fuse_at_once=fused)
         steps = len(model.alphas)
         model.guides = Guides(self._settings, model.unet, steps, self._device, report)
-        model.forward = Forward(model, chosen, self._builder(), by_hand=wanted != "auto")
+        model.forward = Forward(model, chosen, self._builder())
         return model
 
     def _builder(self) -> Builder | None:
@@ -178,7 +178,6 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
 
     def _tune(self, parameters: StreamBatchParameters) -> None:
         self.model.loras.use(self._scales(parameters))
-        self._calls.acceleration.take_up()
 
     def _tuning(self, parameters: StreamBatchParameters) -> Hashable:
         return tuple(sorted(self._scales(parameters).items()))
