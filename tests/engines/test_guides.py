@@ -11,6 +11,8 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
 from dreamrelay.codec import Frame
+from dreamrelay.config import WorkerSettings
+from dreamrelay.engine_flags import engine_settings
 from dreamrelay.engines import EngineSettings, open_engine
 from dreamrelay.engines.batch_engine import infer_together
 from dreamrelay.engines.pocket_engine import PocketEngine
@@ -361,6 +363,28 @@ def test_a_patch_that_is_refused(place: Path, patch: dict[str, Any], text: str) 
     with pytest.raises(ParameterError, match=text):
         engine.apply({"seed": 5, **patch})
     assert engine.parameters == before
+
+
+def test_by_the_flags_of_the_worker(place: Path) -> None:
+    flags = {
+        "model": str(place / "sd15"),
+        "controlnet": f"depth={place / 'sd15_depth'}, canny={place / 'sd15_canny'}",
+        "depth_model": str(place / "depth_model"),
+        "ip_adapter": str(place / "sd15_adapter"),
+        "prompt_pictures": str(place / "pictures"),
+        "device": "cpu",
+        "acceleration": "none",
+        "offline": True,
+    }
+    engine = open_engine(engine_settings(WorkerSettings.load(flags, environ={})))
+    engine.load(lambda progress: None)
+    engine.apply({"image_prompt": "disc.png", "depth_scale": 0.5, "canny_low": 20.0})
+    result = engine.infer(shapes_frame(), 0)
+    assert result is not None
+    assert result.frame.shape == (64, 64, 3)
+    assert engine.control_map() is not None
+    assert engine.imitates
+    engine.close()
 
 
 def test_without_an_adapter_no_picture_is_taken(place: Path) -> None:
