@@ -122,6 +122,7 @@ class Controls:
             name = model or _usual(kind, unet)
             report(Progress("loading", f"ControlNet {name}", at / len(wanted)))
             self._nets[kind] = load_controlnet(name, unet, device, settings.offline, report)
+        self._zeros: tuple[torch.Size, Residuals] | None = None
         self._estimator: DepthEstimator | None = None
         if "depth" in wanted:
             name = settings.depth_model or DEFAULT_MODEL
@@ -171,6 +172,23 @@ class Controls:
                 middle = total[1] + middle
             total = down, middle
         return total
+
+    def nothing(
+        self,
+        noisy: torch.Tensor,
+        at: torch.Tensor,
+        context: torch.Tensor,
+        added: Mapping[str, torch.Tensor] | None,
+    ) -> Residuals:
+        """What ControlNets that do not act add: zeros, in the form of :meth:`residuals`."""
+        if self._zeros is None or self._zeros[0] != noisy.shape:
+            net = next(iter(self._nets.values()))
+            scale = torch.zeros(1, 1, 1, 1, device=noisy.device, dtype=noisy.dtype)
+            hints = net.no_hints(noisy)
+            down, middle = net.run(noisy, at, context, hints, scale, added)
+            zeros = [torch.zeros_like(level) for level in down], torch.zeros_like(middle)
+            self._zeros = noisy.shape, zeros
+        return self._zeros[1]
 
     def _scale(
         self, kind: ControlKind, at: torch.Tensor, sights: Sequence[Sight | None]
@@ -381,6 +399,13 @@ class ControlNet:
         hint: torch.Tensor = self._taking_in(rows.contiguous(memory_format=torch.channels_last))
         # It turns round what it is given: to get it as it is, it is turned before.
         return hint.flip(1) if self._turned else hint
+
+    def no_hints(self, noisy: torch.Tensor) -> torch.Tensor:
+        """The hints of no map at all, for latents (B, C, h, w)."""
+        rows, _, height, width = noisy.shape
+        channels = self._net.config.block_out_channels[0]
+        zeros = torch.zeros(rows, channels, height, width, device=noisy.device, dtype=noisy.dtype)
+        return zeros.contiguous(memory_format=torch.channels_last)
 
     def _run(
         self,

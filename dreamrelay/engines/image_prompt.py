@@ -180,7 +180,12 @@ class ImagePrompt:
     # One call of the U-Net -----------------------------------------------------------------------
 
     def context(
-        self, words: torch.Tensor, acting: Sequence[Acting | None], unwanted: Sequence[bool]
+        self,
+        words: torch.Tensor,
+        acting: Sequence[Acting | None],
+        unwanted: Sequence[bool],
+        *,
+        always: bool = False,
     ) -> Any:
         """What the U-Net is told: the words, and beside them the pictures if one acts.
 
@@ -189,10 +194,12 @@ class ImagePrompt:
             acting: on each row.
             unwanted: which rows are under the negative prompt: these are told of an empty picture.
 
+            always: tell of pictures even if none acts: of empty ones, whose share is nothing.
+
         Returns:
             ``words`` themselves, or them and the pictures' tokens, as the attention takes them.
         """
-        if not any(one is not None and one.on for one in acting):
+        if not always and not any(one is not None and one.on for one in acting):
             return words
         self._put_in()
         rows = []

@@ -78,8 +78,12 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         fused = chosen in BUILT
         model = load_model(self._settings, self._device, report, fuse_at_once=fused)
         steps = len(model.alphas)
-        model.guides = Guides(self._settings, model.unet, steps, self._device, report)
+        model.guides = Guides(
+            self._settings, model.unet, steps, self._device, report, steady=chosen in BUILT
+        )
         model.forward = Forward(model, chosen, self._builder())
+        if chosen == "compile" and model.guides.controls is not None:
+            model.guides.controls.accelerate(model.forward.acceleration.over)
         return model
 
     def _builder(self) -> Builder | None:

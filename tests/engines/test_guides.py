@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from torch.utils._pytree import tree_flatten
 
 from dreamrelay.codec import Frame
 from dreamrelay.config import WorkerSettings
 from dreamrelay.engine_flags import engine_settings
-from dreamrelay.engines import EngineSettings, open_engine
+from dreamrelay.engines import EngineSettings, open_engine, stream_batch
 from dreamrelay.engines.batch_engine import infer_together
 from dreamrelay.engines.pocket_engine import PocketEngine
 from dreamrelay.engines.stream_batch import StreamBatchEngine
@@ -126,6 +127,36 @@ def test_what_is_off_changes_nothing_and_costs_nothing(
     for one, other in zip(pictures(engine, frames), plain, strict=True):
         np.testing.assert_array_equal(one, other)
     assert engine.control_map() is None
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_a_compiled_network_is_called_in_one_form_whatever_acts(
+    place: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch = {"num_inference_steps": 1, "controlnet_scale": 0.0}
+    usual = load(place, "canny", kind=kind, pictures=True, patch=patch)
+    monkeypatch.setattr(stream_batch, "BUILT", ("none",))
+    steady = load(place, "canny", kind=kind, pictures=True, patch=patch)
+    forms = set()
+
+    def note(_: Any, args: Any, options: Any) -> None:
+        leaves, structure = tree_flatten((args, options))
+        shapes = [tuple(leaf.shape) for leaf in leaves if torch.is_tensor(leaf)]
+        forms.add((repr(structure), *shapes))
+
+    steady.model.unet.register_forward_pre_hook(note, with_kwargs=True)
+    for change in (
+        {},
+        {"image_prompt": "disc.png"},
+        {"controlnet_scale": 2.0},
+        {"ip_adapter_scale": 0.0},
+        {"controlnet_mode": "none"},
+    ):
+        usual.apply(change)
+        steady.apply(change)
+        one, other = (pictures(engine, [shapes_frame()])[0] for engine in (usual, steady))
+        assert far(one, other) <= 1
+    assert len(forms) == 1
 
 
 @pytest.mark.parametrize(("kind", "size"), [("sd15", 1), ("sdxl", 2)])
