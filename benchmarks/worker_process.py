@@ -57,9 +57,7 @@ class ScriptedEngine(Engine):
         time.sleep(STEP)
         return Result(frame, token)
 
-    def infer_once(
-        self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None
-    ) -> Frame:
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         return frame
 
 

@@ -293,7 +293,8 @@ class RelaySettings(Settings):
         False, description="All peers come through a proxy: none is local, it says who they are."
     )
     allow_host: Texts = Field(
-        default_factory=list, description="Names under which the relay is reached."
+        default_factory=list,
+        description="Names under which the relay is reached; * behind a proxy that knows them.",
     )
     allowed_origins: Origins = Field(
         default_factory=list, description="Other web pages (scheme://host:port) that may connect."

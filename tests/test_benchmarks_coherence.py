@@ -17,14 +17,14 @@ def silent(_: str) -> None:
 
 
 def test_a_small_run_has_all_figures() -> None:
-    settings = {"plain": {}, "smoothing": {"smoothing": 0.9}}
+    settings = {"plain": {}, "smoothing": {"smoothing": 0.9, "follow_motion": "flow"}}
     found = coherence.measure(
         styles=["oil painting"], settings=settings, side=64, frames=10, say=silent
     )
     json.dumps(found)
     plain, smooth = found["settings"].values()
     assert plain["sharpness"] == 1.0
-    assert smooth["flicker"] < plain["flicker"]
+    assert smooth["change"] < plain["change"]
     assert smooth["sharpness"] < 1.0
     text = coherence.table(found)
     assert len(text.splitlines()) == 5

@@ -1,9 +1,13 @@
-"""What makes a model faster: chosen by name, built in the background, taken up between two frames.
+"""What makes a model faster: chosen by name, built at the start for the shapes it starts with.
 
 A part of a model (U-Net, encoder, decoder) is a function of tensors. An :class:`Acceleration` lays
-a :class:`Part` over it, which calls the function as it is until a faster form of it is ready *for
-these shapes*; a change of size or steps goes back to the plain form at once, and another form is
-built. Nobody waits for a compiler while frames come in.
+a :class:`Part` over it, which takes a faster form of it where there is one *for these shapes*, and
+else calls the function as it is: after a change of size or steps at once, without waiting for a
+compiler.
+
+Nothing is built while frames are computed: torch's tracers replace ``nn.Module.__call__`` for the
+whole process while they look at a model, and a frame that is computed meanwhile fails (it was
+tried).
 """
 
 import copy
@@ -13,7 +17,6 @@ import shutil
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -35,6 +38,9 @@ BUILT = ("compile", "tensorrt", "openvino")
 
 BAKED = ("tensorrt", "openvino")
 """Those whose form holds the weights as they were: no LoRA changes them any more."""
+
+CLOSE_SECONDS = 20.0
+"""A form that is being built has so long to be done once nobody wants it any more."""
 
 Run = Callable[..., Any]
 Flat = Callable[[Sequence[Any]], Any]
@@ -73,8 +79,7 @@ def choose(wanted: str, device: torch.device) -> str:
         names = ", ".join((*NAMES, *ALIASES))
         raise ConfigError(f"acceleration: expected one of {names}, got {wanted!r}")
     if name == "auto":
-        works = device.type == "cuda" and _lacks("compile", device) is None
-        return "compile" if works else "sdpa"
+        return "sdpa"  # what is built takes minutes at the start: by name only
     missing = _lacks(name, device)
     if missing is not None:
         raise ConfigError(f"acceleration: {wanted} {missing}; auto takes the best there is")
@@ -120,97 +125,81 @@ class Acceleration:
     Args:
         name: of those above, chosen.
         build: makes a form; None: all parts are called as they are.
-        by_hand: it was asked for by name, so that a failure is an error; else a warning.
     """
 
-    def __init__(self, name: str, build: Builder | None = None, *, by_hand: bool = False) -> None:
+    def __init__(self, name: str, build: Builder | None = None) -> None:
         self.name = name
         self._build = build
-        self._by_hand = by_hand
-        self._lock = threading.Condition()
-        self._wanted: deque[tuple[Part, Hashable, Call]] = deque()
-        self._done: list[tuple[Part, Hashable, Flat]] = []
-        self._failure: Exception | None = None
-        self._building: str | None = None
+        self._open = True
+        self._wanted: list[tuple[Part, Hashable, Call]] = []
+        self._thread: threading.Thread | None = None
 
     def over(self, name: str, run: Run) -> Run:
         """A part that is called in place of ``run``."""
         return run if self._build is None else Part(name, run, self)
 
-    def take_up(self) -> None:
-        """Use from now on what was built: between two frames, so that no frame is of two forms.
-
-        Raises:
-            EngineError: what was asked for by name cannot be built. Once; the engine goes on.
-        """
-        with self._lock:
-            done, self._done = self._done, []
-            failure, self._failure = self._failure, None
-        for part, key, form in done:
-            part.ready[key] = form
-            logger.info("acceleration: %s in the form of %s from now on", part.name, self.name)
-        if failure is None:
-            return
-        text = f"{self.name} could not be built ({' '.join(str(failure).split())[:300]})"
-        if self._by_hand:
-            raise EngineError(f"acceleration: {text}: choose another, or auto") from failure
-        logger.warning("acceleration: %s: going on without", text)
-
-    def finish(self, report: Report) -> None:
-        """Wait until all that is wanted was built, and take it up.
-
-        Raises:
-            EngineError: as :meth:`take_up`.
-            ClosedError: ``report`` stopped the work; what is being built ends by itself.
-        """
-        began = time.monotonic()
-        while True:
-            with self._lock:
-                building = self._building
-                if building is None and not self._wanted:
-                    break
-                self._lock.wait(timeout=0.5)
-            seconds = time.monotonic() - began
-            report(Progress("compiling", f"{self.name}: {building}, {seconds:.0f} s"))
-        self.take_up()
-
-    def give_up(self) -> None:
-        """Build nothing more: there is no memory for it."""
-        with self._lock:
-            self._build = None
-            self._wanted.clear()
-
     def want(self, part: "Part", key: Hashable, call: Call) -> None:
-        """Build a form, after those that are wanted already."""
-        with self._lock:
-            if self._build is None:
-                return
+        """Note a form that a call asked for; :meth:`finish` builds it."""
+        if self._open:
             # Of its own memory: the caller goes on to write to the arguments.
             leaves = [leaf.clone() if torch.is_tensor(leaf) else leaf for leaf in call.leaves]
             self._wanted.append((part, key, call._replace(leaves=leaves)))
-            if self._building is None:
-                self._building = part.name
-                threading.Thread(target=self._work, name="acceleration", daemon=True).start()
+        else:
+            logger.info("acceleration: no form of %s for these shapes: it is slower", part.name)
 
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                build = self._build
-                if build is None or not self._wanted:
-                    self._building = None
-                    self._lock.notify_all()
-                    return
-                part, key, call = self._wanted.popleft()
-                self._building = part.name
-            try:
-                with torch.inference_mode():
-                    form = build(call)
-            except Exception as error:  # noqa: BLE001 - compilers raise anything; it is told
-                with self._lock:
-                    self._failure = error
-            else:
-                with self._lock:
-                    self._done.append((part, key, form))
+    def finish(self, report: Report) -> None:
+        """Build all that the calls so far asked for; no frame may be computed meanwhile.
+
+        Raises:
+            EngineError: a form cannot be built; says what to choose.
+            ClosedError: ``report`` stopped the work; what is being built ends by itself.
+        """
+        build, began = self._build, time.monotonic()
+        self._open = False
+        while self._wanted and build is not None:
+            part, key, call = self._wanted.pop(0)
+            built = _Building(build, call)
+            self._thread = built
+            built.start()
+            while built.is_alive():
+                seconds = time.monotonic() - began
+                report(Progress("compiling", f"{self.name}: {part.name}, {seconds:.0f} s"))
+                built.join(0.5)
+            if built.error is not None:
+                text = " ".join(str(built.error).split())[:300]
+                raise EngineError(
+                    f"acceleration: {self.name} could not be built ({text}): choose another"
+                ) from built.error
+            assert built.form is not None
+            part.ready[key] = built.form
+
+    def close(self) -> None:
+        """Build nothing more, and wait for what is being built: no compiler can be stopped."""
+        self._open = False
+        self._wanted.clear()
+        if self._thread is None:
+            return
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            logger.warning("acceleration: %s is still being built", self.name)
+
+
+class _Building(threading.Thread):
+    """One form being built, so that its caller can say how long it takes."""
+
+    def __init__(self, build: Builder, call: Call) -> None:
+        super().__init__(name="acceleration", daemon=True)
+        self.form: Flat | None = None
+        self.error: Exception | None = None
+        self._build = build
+        self._call = call
+
+    def run(self) -> None:
+        try:
+            with torch.inference_mode():
+                self.form = self._build(self._call)
+        except Exception as error:  # noqa: BLE001 - compilers raise anything; finish() tells it
+            self.error = error
 
 
 class Part:
@@ -319,8 +308,7 @@ class Over:
 class Flattened(torch.nn.Module):  # type: ignore[misc]
     """A part as a module that takes its tensors one by one, as exporters want it.
 
-    It is over a copy of the model: an exporter puts placeholders into a module's weights while it
-    looks at it, and pictures are made with the model meanwhile.
+    It is over a copy of the model: what an exporter does to a module stays with the copy.
     """
 
     def __init__(self, call: Call) -> None:

@@ -73,7 +73,7 @@ class BatchEngine(Engine, Generic[Model]):
             self._parameters = self._checked(self._parameters, self._asked)
         except ParameterError as error:
             raise ConfigError(f"parameters: {error}") from error
-        self._values: dict[str, Any] | None = None
+        self._values: tuple[StreamBatchParameters | None, dict[str, Any]] = (None, {})
         self.model_name = settings.model
         self.width = settings.width or 0
         self.height = settings.height or 0
@@ -132,6 +132,10 @@ class BatchEngine(Engine, Generic[Model]):
 
         Called before every use of the model, for single pictures too; cheap when nothing changed.
         """
+
+    def _tuning(self, parameters: StreamBatchParameters) -> Hashable:
+        """The state that :meth:`_tune` brings about; streams in one call must agree in it."""
+        return ()
 
     def _encoder_state(self) -> Hashable:
         """All that an embedding depends on beside its text; see :meth:`_tune`."""
@@ -208,18 +212,18 @@ class BatchEngine(Engine, Generic[Model]):
             with self._computing("warming up"):
                 size = self._settings.frame_buffer_size
                 self._pictures([grey] * size, [Flight(None)] * size)
-        self._forget()
+        self.forget()
 
     def close(self) -> None:
         if self._model is None:
             return
         self._model = None
-        self._forget()
+        self.forget()
         self._plans.clear()
         self._prompts.clear()
         self._free_memory()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Give up all frames under way, and what is remembered of those before."""
         self.stream.clear()
         self._gathered.clear()
@@ -234,10 +238,14 @@ class BatchEngine(Engine, Generic[Model]):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        if self._values is None:
-            values, absent = self._parameters.model_dump(mode="json"), self._unusable()
-            self._values = {name: value for name, value in values.items() if name not in absent}
-        return self._values.copy()
+        # Other threads ask as well, perhaps while new values come into force.
+        of, values = self._values
+        if of is not self._parameters:
+            of, absent = self._parameters, self._unusable()
+            dumped = of.model_dump(mode="json")
+            values = {name: value for name, value in dumped.items() if name not in absent}
+            self._values = (of, values)
+        return values.copy()
 
     @property
     def morphing(self) -> bool:
@@ -274,7 +282,7 @@ class BatchEngine(Engine, Generic[Model]):
         return changed
 
     def _adopt(self, parameters: StreamBatchParameters) -> None:
-        before, self._parameters, self._values = self._parameters, parameters, None
+        before, self._parameters = self._parameters, parameters
         self._filter.threshold = parameters.similar_image_filter_threshold
         self._filter.max_skip = parameters.similar_image_filter_max_skip_frame
         # The last picture was made under the old values: no frame is alike enough to repeat it.
@@ -283,11 +291,13 @@ class BatchEngine(Engine, Generic[Model]):
             return
         size = (parameters.width, parameters.height)
         if size != (self.width, self.height):
-            self._forget()
+            self.forget()
             self.width, self.height = size
         if not parameters.transition_frames:
             self._morph = None
-        elif self._stands is not None and _differ(before, parameters, _PROMPTS):
+        elif self._stands is not None and any(
+            getattr(before, name) != getattr(parameters, name) for name in _PROMPTS
+        ):
             self._morph = Morph(
                 (self._stands.prompt, self._stands.negative), parameters.transition_frames
             )
@@ -651,6 +661,8 @@ def infer_together(
         engine._check_frame(frame, mask)
     if len({(e.width, e.height, id(e.model)) for e, *_ in turns}) > 1:
         raise EngineError("expected engines over one model and of one size: see beside()")
+    if len({e._tuning(e._parameters) for e, *_ in turns}) > 1:
+        raise EngineError("expected the same LoRAs and scales in all streams of a call")
     made: dict[int, Result[Any] | None] = {}
     calls: list[tuple[int, list[Frame], list[Flight]]] = []
     for at, (engine, frame, token, mask) in enumerate(turns):
@@ -675,10 +687,6 @@ def infer_together(
 
 def _fits(model: ModelForm, parameters: StreamBatchParameters) -> bool:
     return not (parameters.width % model.scale or parameters.height % model.scale)
-
-
-def _differ(one: StreamBatchParameters, other: StreamBatchParameters, names: Sequence[str]) -> bool:
-    return any(getattr(one, name) != getattr(other, name) for name in names)
 
 
 def check_sizes(settings: EngineSettings) -> None:

@@ -123,10 +123,12 @@ class Coherence:
         """The noise of each row, where its frame has moved to."""
         if all(flight.moved is None for flight in flights):
             return eps
-        rows = [
-            row if flight.moved is None else self._carried(row, flight.moved.drift, noise=True)
-            for row, flight in zip([eps[at : at + 1] for at in range(len(eps))], flights)
-        ]
+        rows = []
+        for at, flight in enumerate(flights):
+            row = eps[at : at + 1]
+            if flight.moved is not None:
+                row = self._carried(row, flight.moved.drift, noise=True)
+            rows.append(row)
         return self._xp.concatenate(rows)
 
     def go_out(
@@ -175,9 +177,7 @@ class Coherence:
         movement = self._movement(flight, parameters)
         return None if movement is None else movement.at(*cells)
 
-    def _smoothed(
-        self, picture: Frame, flight: Flight, parameters: StreamBatchParameters
-    ) -> Frame:
+    def _smoothed(self, picture: Frame, flight: Flight, parameters: StreamBatchParameters) -> Frame:
         share = parameters.smoothing
         if not share:
             self._smooth = None

@@ -33,7 +33,7 @@ class Flight:
 class Told(Protocol):
     """What a call of the U-Net needs beside latents and timesteps.
 
-    Both take the number of rows of the call, of which the first ``negatives`` are under the
+    All take the number of rows of the call, of which the first ``negatives`` are under the
     negative prompt, and answer for each of them.
     """
 

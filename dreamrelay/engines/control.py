@@ -122,11 +122,17 @@ class Controls:
             name = model or _usual(kind, unet)
             report(Progress("loading", f"ControlNet {name}", at / len(wanted)))
             self._nets[kind] = load_controlnet(name, unet, device, settings.offline, report)
+        self._zeros: tuple[torch.Size, Residuals] | None = None
         self._estimator: DepthEstimator | None = None
         if "depth" in wanted:
             name = settings.depth_model or DEFAULT_MODEL
             report(Progress("loading", f"depth model {name}"))
             self._estimator = DepthEstimator(name, device, offline=settings.offline, report=report)
+
+    def accelerate(self, over: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Ask each ControlNet through ``over(name, function)`` from now on."""
+        for kind, net in self._nets.items():
+            net.run = over(f"ControlNet for {kind}", net.run)
 
     def watcher(self) -> "Watcher":
         """What looks at the frames of one stream."""
@@ -159,25 +165,35 @@ class Controls:
             scale = self._scale(kind, at, sights)
             if newest is None or scale is None:
                 continue
-            down, middle = net(
-                noisy,
-                at,
-                encoder_hidden_states=context,
-                controlnet_cond=torch.cat([newest if hint is None else hint for hint in hints]),
-                conditioning_scale=scale,
-                added_cond_kwargs=added,
-                return_dict=False,
-            )
+            seen = torch.cat([newest if hint is None else hint for hint in hints])
+            down, middle = net.run(noisy, at, context, seen, scale, added)
             if total is not None:
                 down = [one + other for one, other in zip(total[0], down, strict=True)]
                 middle = total[1] + middle
             total = down, middle
         return total
 
+    def nothing(
+        self,
+        noisy: torch.Tensor,
+        at: torch.Tensor,
+        context: torch.Tensor,
+        added: Mapping[str, torch.Tensor] | None,
+    ) -> Residuals:
+        """What ControlNets that do not act add: zeros, in the form of :meth:`residuals`."""
+        if self._zeros is None or self._zeros[0] != noisy.shape:
+            net = next(iter(self._nets.values()))
+            scale = torch.zeros(1, 1, 1, 1, device=noisy.device, dtype=noisy.dtype)
+            hints = net.no_hints(noisy)
+            down, middle = net.run(noisy, at, context, hints, scale, added)
+            zeros = [torch.zeros_like(level) for level in down], torch.zeros_like(middle)
+            self._zeros = noisy.shape, zeros
+        return self._zeros[1]
+
     def _scale(
         self, kind: ControlKind, at: torch.Tensor, sights: Sequence[Sight | None]
-    ) -> float | torch.Tensor | None:
-        """How hard a ControlNet is to hold, one number or of each row; None: it is not to act."""
+    ) -> torch.Tensor | None:  # (1, 1, 1, 1) or (B, 1, 1, 1)
+        """How hard a ControlNet is to hold all rows or each of them; None: it is not to act."""
         rows = [
             (0.0, 0.0, 1.0)
             if sight is None
@@ -191,7 +207,7 @@ class Controls:
         if not any(scale for scale, _, _ in rows):
             return None
         if len(set(rows)) == 1 and rows[0][1:] == (0.0, 1.0):
-            return rows[0][0]
+            return torch.full((1, 1, 1, 1), rows[0][0], device=at.device, dtype=self._device.dtype)
         way = 1 - at.float() / (self._steps - 1)
         scale, start, end = torch.tensor(rows, device=at.device).unbind(1)
         held = torch.where((way >= start) & (way <= end), scale, 0.0)
@@ -373,6 +389,8 @@ class ControlNet:
         net.controlnet_cond_embedding = torch.nn.Identity()
         self._net = net
         self._turned = net.config.controlnet_conditioning_channel_order == "bgr"
+        self.run: Callable[..., Residuals] = self._run
+        """Asks it: noisy, at, context, hints, scale, added, as in :meth:`Controls.residuals`."""
 
     def hint(self, seen: torch.Tensor) -> torch.Tensor:  # (H, W) to (1, C, h, w)
         """What the ControlNet makes of a map of 0..1."""
@@ -382,5 +400,29 @@ class ControlNet:
         # It turns round what it is given: to get it as it is, it is turned before.
         return hint.flip(1) if self._turned else hint
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        return self._net(*args, **options)
+    def no_hints(self, noisy: torch.Tensor) -> torch.Tensor:
+        """The hints of no map at all, for latents (B, C, h, w)."""
+        rows, _, height, width = noisy.shape
+        channels = self._net.config.block_out_channels[0]
+        zeros = torch.zeros(rows, channels, height, width, device=noisy.device, dtype=noisy.dtype)
+        return zeros.contiguous(memory_format=torch.channels_last)
+
+    def _run(
+        self,
+        noisy: torch.Tensor,
+        at: torch.Tensor,
+        context: torch.Tensor,
+        hints: torch.Tensor,
+        scale: torch.Tensor,
+        added: Mapping[str, torch.Tensor] | None,
+    ) -> Residuals:
+        down, middle = self._net(
+            noisy,
+            at,
+            encoder_hidden_states=context,
+            controlnet_cond=hints,
+            conditioning_scale=scale,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return down, middle

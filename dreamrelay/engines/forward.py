@@ -25,14 +25,14 @@ class Forward:
         model: whose parts are called.
         acceleration: chosen by :func:`accelerate.choose`.
         build: makes the faster forms, where the acceleration is one that does.
-        by_hand: it was asked for by name.
     """
 
-    def __init__(
-        self, model: LoadedModel, acceleration: str, build: Builder | None, *, by_hand: bool
-    ) -> None:
+    def __init__(self, model: LoadedModel, acceleration: str, build: Builder | None) -> None:
         self._model = model
-        self.acceleration = Acceleration(acceleration, build, by_hand=by_hand)
+        self.acceleration = Acceleration(acceleration, build)
+        self.users = 0
+        """Engines that call them; see :meth:`left`."""
+
         self._row_by_row = self._tiled = False
         self._unet: Any = None
         if acceleration == "xformers":
@@ -83,13 +83,17 @@ class Forward:
         return pictures
 
     def finish(self, report: Report) -> None:
-        """Build what the calls so far asked for, if that kind is not built while frames come in."""
-        if self.acceleration.name in ("tensorrt", "openvino"):
-            self.acceleration.finish(report)
+        """Build the faster forms that the calls so far asked for."""
+        self.acceleration.finish(report)
+
+    def left(self) -> None:
+        """One engine will call them no more. With the last of them, building ends."""
+        self.users -= 1
+        if self.users <= 0:
+            self.acceleration.close()
 
     def make_do(self) -> str | None:
         """Take less memory from now on; how, in words, or None if nothing is left to try."""
-        self.acceleration.give_up()
         if not self._row_by_row:
             self._row_by_row = True
             return "the steps are computed one after the other, which takes less memory"

@@ -1,9 +1,9 @@
 """Image prompts: a picture in place of words, through an IP-Adapter.
 
 What an image encoder sees in the picture becomes a few more tokens, and an IP-Adapter gives the
-U-Net's attention a second eye for them. The adapter's attention is in the U-Net only while there is
-a picture and its share is above 0: without, the U-Net is as it was, at no cost, and not one word of
-the prompt is lost.
+U-Net's attention a second eye for them. It is asked only while there is a picture and its share is
+above 0: without, the U-Net does what it always did, at no cost, and not one word of the prompt is
+lost.
 """
 
 import hashlib
@@ -171,7 +171,7 @@ class ImagePrompt:
         for processor in self._attention.values():
             processor.to_k_ip[0] = _Keys(processor.to_k_ip[0])
             processor.to_v_ip[0] = _Values(processor.to_v_ip[0])
-        self._without: dict[str, Any] | None = None  # the attention that ours stands in for
+        self._laid = False
         self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
         self._counts = {"image_prompts_encoded": 0, "image_prompt_cache_hits": 0}
         with torch.inference_mode():
@@ -180,7 +180,12 @@ class ImagePrompt:
     # One call of the U-Net -----------------------------------------------------------------------
 
     def context(
-        self, words: torch.Tensor, acting: Sequence[Acting | None], unwanted: Sequence[bool]
+        self,
+        words: torch.Tensor,
+        acting: Sequence[Acting | None],
+        unwanted: Sequence[bool],
+        *,
+        always: bool = False,
     ) -> Any:
         """What the U-Net is told: the words, and beside them the pictures if one acts.
 
@@ -189,11 +194,12 @@ class ImagePrompt:
             acting: on each row.
             unwanted: which rows are under the negative prompt: these are told of an empty picture.
 
+            always: tell of pictures even if none acts: of empty ones, whose share is nothing.
+
         Returns:
             ``words`` themselves, or them and the pictures' tokens, as the attention takes them.
         """
-        if not any(one is not None and one.on for one in acting):
-            self._take_out()
+        if not always and not any(one is not None and one.on for one in acting):
             return words
         self._put_in()
         rows = []
@@ -205,14 +211,12 @@ class ImagePrompt:
         return words, [torch.cat(rows)]
 
     def _put_in(self) -> None:
-        if self._without is None:
-            self._without = dict(self._unet.attn_processors)
-            self._unet.set_attn_processor({**self._without, **self._attention})
-
-    def _take_out(self) -> None:
-        if self._without is not None:
-            self._unet.set_attn_processor(self._without)
-            self._without = None
+        """Lay the adapter's attention over the U-Net's, whichever that is by now."""
+        if not self._laid:
+            self._laid = True
+            now = self._unet.attn_processors
+            ours = {name: _Attention(now[name], of) for name, of in self._attention.items()}
+            self._unet.set_attn_processor({**now, **ours})
 
     # From a picture to tokens --------------------------------------------------------------------
 
@@ -270,6 +274,30 @@ class ImagePrompt:
 
     def counters(self) -> dict[str, float]:
         return dict(self._counts)
+
+
+class _Attention(torch.nn.Module):  # type: ignore[misc]
+    """Looks at the words as the U-Net always did, or with a picture among what it is told, at both.
+
+    By the call, not by a switch: a compiler may look at the network at any time.
+    """
+
+    def __init__(self, words: Any, both: torch.nn.Module) -> None:
+        super().__init__()
+        self.words = words
+        self.both = both
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: Any = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        look = self.both if isinstance(encoder_hidden_states, tuple) else self.words
+        seen: torch.Tensor = look(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        return seen
 
 
 class _Keys(torch.nn.Module):  # type: ignore[misc]
@@ -330,8 +358,8 @@ def _prepared(frame: Frame, side: int) -> NDArray[np.float32]:  # (1, 3, side, s
     image = Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC)
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     pixels = np.asarray(image.crop((left, top, left + side, top + side)), np.float32) / 255
-    seen = (pixels - np.float32(OPENAI_CLIP_MEAN)) / np.float32(OPENAI_CLIP_STD)
-    return seen.transpose(2, 0, 1)[None]
+    seen = (pixels - np.array(OPENAI_CLIP_MEAN)) / np.array(OPENAI_CLIP_STD)
+    return np.asarray(seen.transpose(2, 0, 1)[None], dtype=np.float32)
 
 
 def _salt(frame: Frame) -> bytes:

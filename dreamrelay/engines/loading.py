@@ -133,6 +133,7 @@ def load_model(
         prediction=parts.noising.prediction,
         half_share=parts.noising.half_share,
         channels=channels,
+        picture_channels=vae.cells.pixel_channels if of_cells else 0,
         scale=scale,
         # Other U-Nets are trained on ragged sizes, ours on whole ones only.
         multiple=scale * 2**halvings if of_cells else scale,

@@ -3,6 +3,7 @@
 What was downloaded once is used without asking the network again.
 """
 
+import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,9 @@ from huggingface_hub.utils import tqdm
 
 from dreamrelay.engines.ports import Progress, Report
 from dreamrelay.errors import EngineError
+
+FAILURES = (OSError, HTTPError, EntryNotFoundError, RuntimeError)
+"""What a download may end with; the hub's fast transfer tells everything as RuntimeError."""
 
 ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -61,7 +65,7 @@ def model_folder(
             report(Progress("loading", f"downloading {model}: {name}", at / len(wanted)))
             path = Path(hf_hub_download(model, name, tqdm_class=_reporting(report, model, name)))
             folder = path.parents[name.count("/")]
-    except (OSError, HTTPError, EntryNotFoundError) as error:
+    except FAILURES as error:
         raise _explained(model, error) from error
     if folder is None:
         raise EngineError(
@@ -102,7 +106,7 @@ def lora_file(model: str, *, offline: bool, report: Report) -> Path:
         report(Progress("loading", f"downloading {model}: {file}"))
         tqdm_class = _reporting(report, model, file)
         return Path(hf_hub_download(repository, file, tqdm_class=tqdm_class))
-    except (OSError, HTTPError, EntryNotFoundError) as error:
+    except FAILURES as error:
         raise _explained(model, error) from error
 
 
@@ -178,10 +182,24 @@ def _explained(model: str, error: Exception) -> EngineError:
             f"the hub has no model {model} (or it is private), and there is no such folder: check "
             "the name, or log in with `hf auth login`"
         )
-    if isinstance(error, OSError) and error.errno == 28:
-        return EngineError(f"the disk is full, {model} could not be downloaded: free some space")
+    if _is_full(error):
+        return EngineError(
+            f"the disk is full, {model} could not be downloaded: free some space in "
+            f"{constants.HF_HUB_CACHE} (or let HF_HOME name another disk) and start again; what "
+            "was downloaded is kept"
+        )
     text = " ".join(str(error).split())[:200]
     return EngineError(
         f"{model} could not be downloaded ({type(error).__name__}: {text}): check the network, or "
         "give the path of a local folder"
     )
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether there was no room on the disk, at the bottom of what was raised."""
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "no space left" in str(error).lower():
+            return True
+        error = error.__cause__
+    return False

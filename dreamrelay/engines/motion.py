@@ -70,8 +70,10 @@ class Movement:
         return field * np.array([width, height], np.float32)
 
     def applied(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """The earlier picture (H, W, 3), as it would look now; its edges stand in for what comes
-        in.
+        """The earlier picture (H, W, 3) as it would look now; its edge stands in for what comes in.
+
+        On straight lines between pixels: sharper ways make some edges stronger, and a picture that
+        is brought along again and again would come apart.
         """
         height, width = picture.shape[:2]
         if self.field.shape[:2] == (1, 1):
@@ -79,13 +81,13 @@ class Movement:
             way = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
             return _as_array(
                 cv2.warpAffine(
-                    picture, way, (width, height), flags=cv2.INTER_CUBIC, borderMode=_EDGE
+                    picture, way, (width, height), flags=cv2.INTER_LINEAR, borderMode=_EDGE
                 )
             )
         field = cv2.resize(self.field, (width, height), interpolation=cv2.INTER_LINEAR)
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         across, down = x - field[..., 0] * width, y - field[..., 1] * height
-        return _as_array(cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=_EDGE))
+        return _as_array(cv2.remap(picture, across, down, cv2.INTER_LINEAR, borderMode=_EDGE))
 
 
 _EDGE = cv2.BORDER_REPLICATE

@@ -207,6 +207,14 @@ class Engine(ABC):
             show: takes a rough picture, uint8 of the engine's size, and the token of its frame.
         """
 
+    def forget(self) -> None:  # noqa: B027 - where no picture depends on another, nothing is kept
+        """Give up the pictures under way, and what is remembered of those before: after a cut."""
+
+    @property
+    def morphing(self) -> bool:
+        """Whether a changed prompt is still on its way to take the place of the one before."""
+        return False
+
     def control_map(self) -> Frame | None:
         """What the ControlNet saw for the last picture, for people to look at; None: nothing."""
         return None

@@ -78,8 +78,12 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         fused = chosen in BUILT
         model = load_model(self._settings, self._device, report, fuse_at_once=fused)
         steps = len(model.alphas)
-        model.guides = Guides(self._settings, model.unet, steps, self._device, report)
-        model.forward = Forward(model, chosen, self._builder(), by_hand=wanted != "auto")
+        model.guides = Guides(
+            self._settings, model.unet, steps, self._device, report, steady=chosen in BUILT
+        )
+        model.forward = Forward(model, chosen, self._builder())
+        if chosen == "compile" and model.guides.controls is not None:
+            model.guides.controls.accelerate(model.forward.acceleration.over)
         return model
 
     def _builder(self) -> Builder | None:
@@ -109,18 +113,21 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     def _take(self, model: LoadedModel) -> None:
         assert model.guides is not None
         super()._take(model)
+        self._calls.users += 1
         self._guided.begin(model.guides)
         try:
             self._guided.check(self._diffusion(self._parameters))
         except ParameterError as error:
             raise EngineError(f"parameters: {error}") from error
 
-    def _forget(self) -> None:
-        super()._forget()
+    def forget(self) -> None:
+        super().forget()
         self._guided.forget()
         self._guide = None
 
     def close(self) -> None:
+        if self._model is not None:
+            self._calls.left()
         super().close()
         self._guided.close()
 
@@ -175,7 +182,9 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
 
     def _tune(self, parameters: StreamBatchParameters) -> None:
         self.model.loras.use(self._scales(parameters))
-        self._calls.acceleration.take_up()
+
+    def _tuning(self, parameters: StreamBatchParameters) -> Hashable:
+        return tuple(sorted(self._scales(parameters).items()))
 
     def _encoder_state(self) -> Hashable:
         loras = self.model.loras

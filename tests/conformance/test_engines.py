@@ -15,6 +15,7 @@ from dreamrelay.codec import Frame, resize
 from dreamrelay.engines import Engine, EngineSettings, open_engine
 from dreamrelay.errors import EngineError, ParameterError
 from tests.engines.pictures import moving_frames, noise_frame
+from tests.engines.tiny_controls import save_guides
 from tests.engines.tiny_models import pocket_folder, save_model
 
 SIDE = 64
@@ -25,7 +26,14 @@ Open = Callable[..., Engine]
 
 @pytest.fixture(
     scope="module",
-    params=["tiny-sd15", "tiny-package", "tiny-pocket", "tiny-pocket-onnx", "pocket"],
+    params=[
+        "tiny-sd15",
+        "tiny-guided",
+        "tiny-package",
+        "tiny-pocket",
+        "tiny-pocket-onnx",
+        "pocket",
+    ],
 )
 def open_loaded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -33,9 +41,12 @@ def open_loaded(
     """Open and load a fresh engine, with the given first parameters."""
     folder = tmp_path_factory.mktemp("conformance") / request.param
     model, name, acceleration = "pocket", "auto", "none"
-    if request.param in ("tiny-sd15", "tiny-package"):
+    more: dict[str, Any] = {}
+    if request.param in ("tiny-sd15", "tiny-guided", "tiny-package"):
         model = str(save_model(folder, "sd15"))
         name = "streamdiffusion" if request.param == "tiny-package" else "auto"
+        if request.param == "tiny-guided":
+            more = save_guides(folder)
     elif request.param.startswith("tiny-pocket"):
         model, name = str(pocket_folder()), "pocket"
         acceleration = "onnx" if request.param.endswith("onnx") else "none"
@@ -47,6 +58,7 @@ def open_loaded(
         width=SIDE,
         height=SIDE,
         offline=True,
+        **more,
     )
     opened: list[Engine] = []
 
@@ -114,6 +126,7 @@ HISTORY = {
     "output_feedback": 0.0,
     "image_loopback": False,
     "smoothing": 0.0,
+    "controlnet_temporal_smoothing": 1.0,
 }
 """With these a picture depends on its own frame only, not on what was before."""
 
@@ -306,10 +319,13 @@ LIVE: dict[str, dict[str, Any]] = {
 def test_a_live_change_ends_where_a_fresh_engine_begins(open_loaded: Open, change: str) -> None:
     start = {"num_inference_steps": 2, "strength": 0.7, "guidance_scale": 1.3, "cfg_type": "self"}
     frames = moving_frames(10)
-    live, fresh = open_loaded(start), open_loaded({**start, **LIVE[change]})
+    live = open_loaded(start)
+    patch = {name: value for name, value in LIVE[change].items() if name in live.parameters}
+    assert patch
+    fresh = open_loaded({**start, **patch})
     for at, frame in enumerate(frames[:3]):
         live.infer(frame, at)
-    live.apply(LIVE[change])
+    live.apply(patch)
     shown = -1
     for at, frame in enumerate(frames[3:9], start=3):
         result = live.infer(frame, at)

@@ -49,7 +49,7 @@ def having(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
         ("sdpa", MPS, "sdpa"),
         ("auto", CPU, "sdpa"),
         ("auto", MPS, "sdpa"),
-        ("auto", CUDA, "compile"),
+        ("auto", CUDA, "sdpa"),
         ("sfast", CUDA, "compile"),
         ("trt", CUDA, "tensorrt"),
         ("xformers", CUDA, "xformers"),
@@ -61,11 +61,6 @@ def test_what_a_name_stands_for(
 ) -> None:
     having(monkeypatch, "triton", "torch_tensorrt", "xformers", "openvino")
     assert choose(wanted, device) == chosen
-
-
-def test_auto_does_without_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    having(monkeypatch)
-    assert choose("auto", CUDA) == "sdpa"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +106,7 @@ class Workshop:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.open = threading.Event()
+        self.open.set()
         self.error: Exception | None = None
 
     def __call__(self, call: Call) -> Callable[[Sequence[Any]], Any]:
@@ -125,33 +121,22 @@ def silent(progress: Progress) -> None:
     assert progress.stage == "compiling"
 
 
-def test_the_plain_form_serves_until_the_faster_one_is_taken_up() -> None:
+def test_the_faster_form_is_taken_for_the_shapes_it_was_built_for() -> None:
     workshop = Workshop()
     acceleration = Acceleration("compile", workshop)
     part = acceleration.over("unet", lambda x, *, added: x * 2 + added["more"])
-    one = {"more": torch.ones(2)}
-    assert part(torch.zeros(2), added=one).tolist() == [1, 1]
-    acceleration.take_up()
-    assert part(torch.zeros(2), added=one).tolist() == [1, 1]
-    workshop.open.set()
+    one, other = {"more": torch.ones(2)}, {"more": torch.ones(3)}
+    for _ in range(2):
+        assert part(torch.zeros(2), added=one).tolist() == [1, 1]
+    assert part(torch.zeros(3), added=other).tolist() == [1, 1, 1]
+    assert workshop.calls == [], "nothing is built while frames are computed"
     acceleration.finish(silent)
     assert part(torch.ones(2), added=one).tolist() == [103, 103]
-    assert part(torch.ones(3), added={"more": torch.ones(3)}).tolist() == [3, 3, 3], "another shape"
-    acceleration.finish(silent)
-    assert part(torch.ones(3), added={"more": torch.ones(3)}).tolist() == [103, 103, 103]
-    assert part(torch.ones(2), added=one).tolist() == [103, 103]
+    assert part(torch.ones(3), added=other).tolist() == [103, 103, 103]
     assert len(workshop.calls) == 2, "each is built once"
-
-
-def test_a_form_is_not_taken_up_within_a_frame() -> None:
-    workshop = Workshop()
-    workshop.open.set()
-    acceleration = Acceleration("compile", workshop)
-    part = acceleration.over("unet", torch.neg)
-    part(torch.ones(1))
-    while not workshop.calls:
-        pass
-    assert part(torch.ones(1)).item() == -1
+    more = {"more": torch.ones(4)}
+    assert part(torch.ones(4), added=more).tolist() == [3, 3, 3, 3], "plain, at once"
+    assert part(torch.ones(2), added=one).tolist() == [103, 103]
 
 
 def test_what_is_built_has_arguments_of_its_own() -> None:
@@ -160,51 +145,38 @@ def test_what_is_built_has_arguments_of_its_own() -> None:
     memory = torch.ones(2)
     acceleration.over("unet", torch.neg)(memory)
     memory.zero_()
-    workshop.open.set()
     acceleration.finish(silent)
     assert workshop.calls[0].leaves[0].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("by_hand", [True, False])
-def test_what_cannot_be_built_is_said_once(by_hand: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_built_is_said() -> None:
     workshop = Workshop()
     workshop.error = RuntimeError("no such\nkernel")
-    workshop.open.set()
-    acceleration = Acceleration("tensorrt", workshop, by_hand=by_hand)
-    part = acceleration.over("unet", torch.neg)
-    part(torch.ones(1))
-    if by_hand:
-        with pytest.raises(EngineError, match=r"tensorrt could not be built \(no such kernel\)"):
-            acceleration.finish(silent)
-    else:
-        acceleration.finish(silent)
-        assert "going on without" in caplog.text
-    acceleration.take_up()
-    assert part(torch.ones(1)).item() == -1
-
-
-def test_waiting_can_be_stopped() -> None:
-    workshop = Workshop()
     acceleration = Acceleration("tensorrt", workshop)
     acceleration.over("unet", torch.neg)(torch.ones(1))
+    with pytest.raises(EngineError, match=r"tensorrt could not be built \(no such kernel\)"):
+        acceleration.finish(silent)
+
+
+def test_building_can_be_stopped_and_closing_waits_for_it() -> None:
+    workshop = Workshop()
+    workshop.open.clear()
+    acceleration = Acceleration("tensorrt", workshop)
+    part = acceleration.over("unet", torch.neg)
+    part(torch.ones(1))
+    part(torch.ones(2))
 
     def stop(progress: Progress) -> None:
-        assert "tensorrt: unet" in progress.text
+        assert "tensorrt: unet, 0 s" in progress.text
         raise ClosedError("stopped")
 
     with pytest.raises(ClosedError):
         acceleration.finish(stop)
-    workshop.open.set()
-
-
-def test_without_memory_nothing_more_is_built() -> None:
-    workshop = Workshop()
-    acceleration = Acceleration("compile", workshop)
-    part = acceleration.over("unet", torch.neg)
-    acceleration.give_up()
-    part(torch.ones(1))
-    acceleration.finish(silent)
-    assert workshop.calls == []
+    threading.Timer(0.05, workshop.open.set).start()
+    acceleration.close()
+    assert len(workshop.calls) == 1, "what was only wanted is not built"
+    assert not any(thread.name == "acceleration" for thread in threading.enumerate())
+    acceleration.close()
 
 
 # Builders ----------------------------------------------------------------------------------------
@@ -222,8 +194,8 @@ def test_torch_compile_says_the_same(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
-    acceleration = Acceleration("compile", compiling(CPU, backend), by_hand=True)
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    acceleration = Acceleration("compile", compiling(CPU, backend))
     part = acceleration.over("decoder", Over(small(), lambda net, x, scale: net(x) * scale))
     with torch.inference_mode():
         picture = torch.randn(1, 2, 8, 8)
@@ -236,7 +208,7 @@ def test_torch_compile_says_the_same(
 
 @OF_LIBRARIES
 def test_openvino_says_the_same() -> None:
-    acceleration = Acceleration("openvino", with_openvino(exact=True), by_hand=True)
+    acceleration = Acceleration("openvino", with_openvino(exact=True))
     net = small()
     part = acceleration.over("unet", Over(net, lambda net, x, told: net(x) + told["more"]))
     with torch.inference_mode():
@@ -279,7 +251,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
 
 def built_with_tensorrt(folder: Path, net: torch.nn.Module, pixels: int = 8) -> Any:
     build = building("a/model", {"ink": 0.5}, "a card", folder)
-    acceleration = Acceleration("tensorrt", build, by_hand=True)
+    acceleration = Acceleration("tensorrt", build)
     part = acceleration.over("decoder", Over(net, lambda net, x: net(x)))
     with torch.inference_mode():
         picture = torch.randn(1, 2, pixels, pixels)
@@ -360,33 +332,29 @@ def load(folder: Path, acceleration: str, **settings: Any) -> StreamBatchEngine:
     return engine
 
 
-def test_frames_go_on_while_forms_are_built(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    workshop = Workshop()
+def test_all_parts_are_built_at_the_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
 
     def build(call: Call) -> Any:
-        workshop(call)
         names.append(call.name)
-        return call.flat
+        return lambda leaves: call.flat(leaves)
 
     monkeypatch.setattr(stream_batch, "compiling", lambda device: build)
     monkeypatch.setattr(stream_batch, "choose", lambda name, device: name)
-    engine = load(folder, "compile", precision="float32", parameters={"num_inference_steps": 1})
-    plain = load(folder, "none", parameters={"num_inference_steps": 1})
-    acceleration = engine._calls.acceleration
-    for at in range(3):
-        frame = noise_frame(at)
+    parameters = {"num_inference_steps": 2}
+    engine = load(folder, "compile", precision="float32", parameters=parameters)
+    plain = load(folder, "none", parameters=parameters)
+    # The first frame goes through one step after the other, those after it in a batch of two.
+    assert sorted(names) == ["decoder", "encoder", "unet", "unet"]
+    for at, frame in enumerate(map(noise_frame, range(4))):
+        if at == 3:
+            engine.apply({"num_inference_steps": 3})
+            plain.apply({"num_inference_steps": 3})
         result, expected = engine.infer(frame, at), plain.infer(frame, at)
         assert result is not None
         assert expected is not None
         np.testing.assert_array_equal(result.frame, expected.frame)
-    workshop.open.set()
-    acceleration.finish(lambda progress: None)
-    assert sorted(names) == ["decoder", "encoder", "unet"]
-    result, expected = engine.infer(frame, 3), plain.infer(frame, 3)
-    assert result is not None
-    assert expected is not None
-    np.testing.assert_array_equal(result.frame, expected.frame)
+    assert len(names) == 4
 
 
 @OF_LIBRARIES

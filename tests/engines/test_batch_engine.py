@@ -300,4 +300,8 @@ def test_streams_that_cannot_share_a_call_are_refused_and_lose_nothing(open_load
         infer_together([(first, frame, 0, None), (other, noise_frame(0, 96, 64), 0, None)])
     with pytest.raises(EngineError, match="expected a frame of 64x64x3"):
         infer_together([(first, frame, 0, None), (first.beside({}), frame[:8], 0, None)])
+    other = first.beside({})
+    other._tuning = lambda parameters: "another LoRA"
+    with pytest.raises(EngineError, match="expected the same LoRAs"):
+        infer_together([(first, frame, 0, None), (other, frame, 0, None)])
     assert first.infer(frame, 0).token == 0

@@ -10,9 +10,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import pipeline
+from transformers import AutoImageProcessor, pipeline
 
-from dreamrelay.engines import depth
 from dreamrelay.engines.depth import DepthEstimator, Normaliser
 from dreamrelay.engines.devices import Device
 from dreamrelay.errors import EngineError
@@ -159,7 +158,7 @@ def test_a_package_that_a_model_needs(place: Path, monkeypatch: pytest.MonkeyPat
     def load(*_: Any, **__: Any) -> None:
         raise ImportError("DepthProImageProcessor requires the Torchvision library")
 
-    monkeypatch.setattr(depth.AutoImageProcessor, "from_pretrained", load)
+    monkeypatch.setattr(AutoImageProcessor, "from_pretrained", load)
     text = why_not(place / "depth anything")
     assert "needs a package that is not installed" in text
     assert "pip install torchvision, or choose another such as depth-anything/" in text

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from torch.utils._pytree import tree_flatten
 
 from dreamrelay.codec import Frame
-from dreamrelay.engines import EngineSettings, open_engine
+from dreamrelay.config import WorkerSettings
+from dreamrelay.engine_flags import engine_settings
+from dreamrelay.engines import EngineSettings, open_engine, stream_batch
 from dreamrelay.engines.batch_engine import infer_together
 from dreamrelay.engines.pocket_engine import PocketEngine
 from dreamrelay.engines.stream_batch import StreamBatchEngine
@@ -81,6 +84,17 @@ def load(place: Path, *seen: str, **more: Any) -> StreamBatchEngine:
     return engine
 
 
+@pytest.fixture(scope="module")
+def base(place: Path) -> StreamBatchEngine:
+    """The engine whose model the streams of most tests share."""
+    return load(place, "depth", "canny", pictures=True)
+
+
+def fresh(base: StreamBatchEngine, **patch: Any) -> StreamBatchEngine:
+    """A stream that begins, over the model that is loaded."""
+    return base.beside(patch)
+
+
 def pictures(engine: StreamBatchEngine, frames: Sequence[Frame]) -> list[Frame]:
     made = []
     for at, frame in enumerate(frames):
@@ -104,11 +118,10 @@ def test_what_is_off_changes_nothing_and_costs_nothing(
 ) -> None:
     frames = moving_frames(4)
     plain = pictures(load(place, kind=kind), frames)
-    engine = load(place, "depth", "canny", kind=kind, pictures=True)
-    engine.refer(shapes_frame())
-    assert min(map(far, pictures(engine, frames)[1:], plain[1:])) > 2
-    engine = load(place, "depth", "canny", kind=kind, pictures=True)
-    engine.apply({"controlnet_scale": 0.0, "ip_adapter_scale": 0.0})
+    guided = load(place, "depth", "canny", kind=kind, pictures=True)
+    guided.refer(shapes_frame())
+    assert min(map(far, pictures(guided, frames)[1:], plain[1:])) > 2
+    engine = guided.beside({"controlnet_scale": 0.0, "ip_adapter_scale": 0.0})
     engine.refer(shapes_frame())
     monkeypatch.setattr(ControlNetModel, "forward", None)
     for one, other in zip(pictures(engine, frames), plain, strict=True):
@@ -116,8 +129,37 @@ def test_what_is_off_changes_nothing_and_costs_nothing(
     assert engine.control_map() is None
 
 
-@pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_a_compiled_network_is_called_in_one_form_whatever_acts(
+    place: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch = {"num_inference_steps": 1, "controlnet_scale": 0.0}
+    usual = load(place, "canny", kind=kind, pictures=True, patch=patch)
+    monkeypatch.setattr(stream_batch, "BUILT", ("none",))
+    steady = load(place, "canny", kind=kind, pictures=True, patch=patch)
+    forms = set()
+
+    def note(_: Any, args: Any, options: Any) -> None:
+        leaves, structure = tree_flatten((args, options))
+        shapes = [tuple(leaf.shape) for leaf in leaves if torch.is_tensor(leaf)]
+        forms.add((repr(structure), *shapes))
+
+    steady.model.unet.register_forward_pre_hook(note, with_kwargs=True)
+    for change in (
+        {},
+        {"image_prompt": "disc.png"},
+        {"controlnet_scale": 2.0},
+        {"ip_adapter_scale": 0.0},
+        {"controlnet_mode": "none"},
+    ):
+        usual.apply(change)
+        steady.apply(change)
+        one, other = (pictures(engine, [shapes_frame()])[0] for engine in (usual, steady))
+        assert far(one, other) <= 1
+    assert len(forms) == 1
+
+
+@pytest.mark.parametrize(("kind", "size"), [("sd15", 1), ("sdxl", 2)])
 def test_each_frame_is_held_to_its_own_map(place: Path, kind: Kind, size: int) -> None:
     """On all of its way through the batch: as if it were alone."""
     patch = {"num_inference_steps": 3, "guidance_scale": 1.5, "cfg_type": "full"}
@@ -125,14 +167,14 @@ def test_each_frame_is_held_to_its_own_map(place: Path, kind: Kind, size: int) -
     frames = [shapes_frame(5 * at) for at in range(9)]
     for at, frame in enumerate(frames):
         result = engine.infer(frame, at)
-        if result is not None:
-            alone = engine.infer_once(frames[result.token], {})
-            assert far(result.frame, alone) <= 1
+        assert result is not None
+        assert far(result.frame, engine.infer_once(frames[result.token], {})) <= 1
+    assert result is not None
     assert far(result.frame, engine.infer_once(frames[0], {})) > 2
 
 
-def test_the_map_of_the_last_picture_can_be_looked_at(place: Path) -> None:
-    engine = load(place, "canny", patch={"num_inference_steps": 3})
+def test_the_map_of_the_last_picture_can_be_looked_at(base: StreamBatchEngine) -> None:
+    engine = fresh(base, num_inference_steps=3, controlnet_mode="canny")
     assert engine.control_map() is None
     frames = [shapes_frame(6 * at) for at in range(5)]
     for at, frame in enumerate(frames):
@@ -141,7 +183,7 @@ def test_the_map_of_the_last_picture_can_be_looked_at(place: Path) -> None:
     assert result.token == 2
     seen = engine.control_map()
     assert seen is not None
-    alone = load(place, "canny", patch={"num_inference_steps": 1})
+    alone = fresh(base, num_inference_steps=1, controlnet_mode="canny")
     alone.infer(frames[2], 0)
     np.testing.assert_array_equal(seen, alone.control_map())
     engine.infer_once(noise_frame(0), {})
@@ -150,15 +192,15 @@ def test_the_map_of_the_last_picture_can_be_looked_at(place: Path) -> None:
     assert engine.control_map() is None
 
 
-def test_a_single_picture_leaves_what_was_seen_of_the_stream(place: Path) -> None:
+def test_a_single_picture_leaves_what_was_seen_of_the_stream(base: StreamBatchEngine) -> None:
     patch = {
         "num_inference_steps": 1,
         "controlnet_temporal_smoothing": 0.3,
         "depth_skip_interval": 3,
     }
     frames = [shapes_frame(5 * at) for at in range(5)]
-    undisturbed = pictures(load(place, "depth", patch=patch), frames)
-    engine = load(place, "depth", patch=patch)
+    undisturbed = pictures(fresh(base, **patch), frames)
+    engine = fresh(base, **patch)
     for at, frame in enumerate(frames):
         result = engine.infer(frame, at)
         assert result is not None
@@ -197,46 +239,29 @@ CHANGES: dict[str, dict[str, Any]] = {
 OF_MAPS = ("finer lines", "near only")
 """Changes of what is seen of a frame: frames under way have been seen."""
 
-CLEAN = {
-    "controlnet_mode": "all",
-    "depth_scale": 1.0,
-    "canny_low": 100.0,
-    "canny_high": 200.0,
-    "depth_min": 0.0,
-    "control_guidance_end": 1.0,
-}
-
-
-@pytest.fixture(scope="module")
-def live(place: Path) -> StreamBatchEngine:
-    engine = load(place, "depth", "canny", pictures=True)
-    engine.refer(noise_frame(9))
-    return engine
-
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_between_two_frames_is_as_good_as_a_fresh_start(
-    place: Path, live: StreamBatchEngine, name: str
+    base: StreamBatchEngine, name: str
 ) -> None:
     """A still picture, so that the depth's bounds, which follow slowly, stand where they did."""
     frame = shapes_frame() // 2 + noise_frame(2) // 4
-    start = {"num_inference_steps": 3, "image_prompt": "disc.png", **STRONG}
-    usual = {name: value for name, value in CLEAN.items() if name not in start}
-    live.apply({**usual, **start})
+    live = fresh(base, num_inference_steps=3, image_prompt="disc.png")
+    live.refer(noise_frame(9))
     before = pictures(live, [frame] * 3)[-1]
     live.apply(CHANGES[name])
     changed = pictures(live, [frame] * 4)
-    fresh = live.beside({})  # another stream over the same model, from its first frame on
-    fresh.refer(noise_frame(9))
-    for one, other in zip(changed[2:], pictures(fresh, [frame] * 2), strict=True):
+    started = live.beside({})
+    started.refer(noise_frame(9))
+    for one, other in zip(changed[2:], pictures(started, [frame] * 2), strict=True):
         assert far(one, other) <= 1
     assert far(before, changed[-1]) > 0, "the change shows"
     if name not in OF_MAPS:
         assert far(before, changed[0]) > 0, "and it shows at once, on frames under way too"
 
 
-def test_a_change_of_size(place: Path) -> None:
-    engine = load(place, "depth", "canny", pictures=True, patch={"image_prompt": "disc.png"})
+def test_a_change_of_size(base: StreamBatchEngine) -> None:
+    engine = fresh(base, image_prompt="disc.png")
     engine.infer(shapes_frame(), 0)
     engine.apply({"width": 96, "height": 72})
     result = engine.infer(shapes_frame(0, 96, 72), 1)
@@ -269,8 +294,8 @@ def test_a_picture_that_is_sent_acts_until_it_is_taken_back(place: Path) -> None
     assert engine.counters()["image_prompts_encoded"] == 2
 
 
-def test_a_picture_that_cannot_be_used_leaves_the_one_before(place: Path) -> None:
-    engine = load(place, pictures=True)
+def test_a_picture_that_cannot_be_used_leaves_the_one_before(base: StreamBatchEngine) -> None:
+    engine = fresh(base)
     engine.refer(shapes_frame())
     before = engine.infer_once(noise_frame(0), {})
     with pytest.raises(EngineError, match="expected a picture of HxWx3 uint8"):
@@ -283,9 +308,11 @@ def test_a_picture_that_cannot_be_used_leaves_the_one_before(place: Path) -> Non
     np.testing.assert_array_equal(engine.infer_once(noise_frame(0), {}), before)
 
 
-def test_a_prompt_that_stays_with_its_frame_takes_its_picture_along(place: Path) -> None:
+def test_a_prompt_that_stays_with_its_frame_takes_its_picture_along(
+    base: StreamBatchEngine,
+) -> None:
     patch = {"num_inference_steps": 3, "image_prompt": "disc.png", "prompt_follows_frame": True}
-    engine = load(place, pictures=True, patch=patch)
+    engine = fresh(base, controlnet_scale=0.0, **patch)
     frame = noise_frame(0)
     disc, noise = (
         engine.infer_once(frame, {"image_prompt": name}) for name in ("disc.png", "noise.png")
@@ -297,21 +324,22 @@ def test_a_prompt_that_stays_with_its_frame_takes_its_picture_along(place: Path)
     assert max(far(one, noise) for one in made[2:]) <= 1
 
 
-def test_streams_over_one_model_have_pictures_of_their_own(place: Path) -> None:
-    one = load(place, "canny", pictures=True, patch={"image_prompt": "disc.png"})
-    other = one.beside({"image_prompt": "noise.png", "controlnet_scale": 0.5})
-    third = one.beside({"image_prompt": "", "controlnet_scale": 0.0})
+def test_streams_over_one_model_have_pictures_of_their_own(base: StreamBatchEngine) -> None:
+    one = fresh(base, image_prompt="disc.png")
+    other = fresh(base, image_prompt="noise.png", controlnet_scale=0.5)
+    third = fresh(base, image_prompt="", controlnet_scale=0.0)
     frames = moving_frames(4)
-    alone = [pictures(load_like(engine, place), frames) for engine in (one, other, third)]
+    alone = [pictures(engine.beside({}), frames) for engine in (one, other, third)]
     turns = [pictures(one, [f]) + pictures(other, [f]) + pictures(third, [f]) for f in frames]
     for at, turn in enumerate(turns):
         for made, expected in zip(turn, alone, strict=True):
             assert far(made, expected[at]) <= 1
 
 
-def test_streams_in_one_call_of_the_network_keep_their_own_guides(place: Path) -> None:
-    patch = {"cfg_type": "full", "guidance_scale": 2.0, "image_prompt": "disc.png"}
-    one = load(place, "canny", pictures=True, patch=patch)
+def test_streams_in_one_call_of_the_network_keep_their_own_guides(
+    base: StreamBatchEngine,
+) -> None:
+    one = fresh(base, cfg_type="full", guidance_scale=2.0, image_prompt="disc.png")
     streams = [
         one,
         one.beside({"image_prompt": "noise.png", "cfg_type": "none", "canny_low": 20.0}),
@@ -324,11 +352,6 @@ def test_streams_in_one_call_of_the_network_keep_their_own_guides(place: Path) -
         for made, expected in zip(infer_together(turns), alone, strict=True):
             assert made is not None
             assert far(made.frame, expected[at]) <= 1
-
-
-def load_like(engine: StreamBatchEngine, place: Path) -> StreamBatchEngine:
-    kept = {name: value for name, value in engine.parameters.items() if value is not None}
-    return load(place, "canny", pictures=True, patch=kept)
 
 
 # What is published, and what is refused ----------------------------------------------------------
@@ -373,6 +396,28 @@ def test_a_patch_that_is_refused(place: Path, patch: dict[str, Any], text: str) 
     assert engine.parameters == before
 
 
+def test_by_the_flags_of_the_worker(place: Path) -> None:
+    flags = {
+        "model": str(place / "sd15"),
+        "controlnet": f"depth={place / 'sd15_depth'}, canny={place / 'sd15_canny'}",
+        "depth_model": str(place / "depth_model"),
+        "ip_adapter": str(place / "sd15_adapter"),
+        "prompt_pictures": str(place / "pictures"),
+        "device": "cpu",
+        "acceleration": "none",
+        "offline": True,
+    }
+    engine = open_engine(engine_settings(WorkerSettings.load(flags, environ={})))
+    engine.load(lambda progress: None)
+    engine.apply({"image_prompt": "disc.png", "depth_scale": 0.5, "canny_low": 20.0})
+    result = engine.infer(shapes_frame(), 0)
+    assert result is not None
+    assert result.frame.shape == (64, 64, 3)
+    assert engine.control_map() is not None
+    assert engine.imitates
+    engine.close()
+
+
 def test_without_an_adapter_no_picture_is_taken(place: Path) -> None:
     engine = load(place)
     assert not engine.imitates
@@ -413,7 +458,7 @@ def test_a_picture_named_at_the_start_that_is_broken(place: Path) -> None:
 def test_the_pocket_model_has_no_guides(place: Path) -> None:
     for wanted in ({"controlnets": ("depth",)}, {"ip_adapter": "base"}):
         with pytest.raises(ConfigError, match="the pocket engine takes none"):
-            PocketEngine(EngineSettings(**wanted))  # type: ignore[arg-type]
+            PocketEngine(EngineSettings(**wanted))
     engine = open_engine(EngineSettings(controlnets=("canny",), offline=True))
     assert isinstance(engine, StreamBatchEngine)
     with pytest.raises(EngineError, match="there is no usual ControlNet for this model"):
@@ -421,9 +466,9 @@ def test_the_pocket_model_has_no_guides(place: Path) -> None:
 
 
 def test_out_of_memory_of_a_controlnet_costs_one_frame(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    base: StreamBatchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = load(place, "canny", patch={"num_inference_steps": 2})
+    engine = fresh(base, num_inference_steps=2)
     frames = [shapes_frame(4 * at) for at in range(4)]
     pictures(engine, frames[:2])
 

@@ -13,6 +13,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -134,19 +135,39 @@ def test_the_same_as_the_pipelines_of_diffusers(place: Path, kind: Kind, plus: b
 
 
 @pytest.mark.parametrize("plus", [False, True], ids=["base", "plus"])
-def test_without_a_picture_the_network_is_as_it_was(place: Path, plus: bool) -> None:
+def test_without_a_picture_the_network_is_as_it_was(
+    place: Path, plus: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = unet(place, "sd15")
     tested, net = load(place, plus=plus)
-    before = dict(net.attn_processors)
     tokens = tested.tokens(shapes_frame())
     expected = said(plain, None, [None])
     with_picture = said(net, tested, [Acting(tokens, 1.0)])
     assert (with_picture - expected).abs().max() > 1e-3
+    assert net.config.encoder_hid_dim_type is None
+    # No attention of the adapter's, so no cost, and no token of the prompt is taken for one.
+    monkeypatch.setattr(IPAdapterAttnProcessor2_0, "__call__", None)
     for off in (None, Acting(None, 1.0), Acting(tokens, 0.0)):
         torch.testing.assert_close(said(net, tested, [off]), expected, rtol=0, atol=0)
-        # No attention of the adapter's, so no cost, and no token of the prompt is taken for one.
-        assert net.attn_processors == before
-        assert net.config.encoder_hid_dim_type is None
+
+
+def test_attention_chosen_after_loading_stays_for_the_words(place: Path) -> None:
+    """An acceleration may put its own in before the first picture comes."""
+    asked = 0
+
+    class Counted(AttnProcessor2_0):  # type: ignore[misc]
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return super().__call__(*args, **options)
+
+    tested, net = load(place)
+    net.set_attn_processor(Counted())
+    tokens = tested.tokens(shapes_frame())
+    said(net, tested, [Acting(tokens, 1.0)])
+    selves = asked
+    said(net, tested, [None])
+    assert 0 < selves < asked - selves, "that of the words too"
 
 
 def test_every_word_counts_while_a_picture_acts(place: Path) -> None:

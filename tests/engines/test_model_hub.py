@@ -48,7 +48,9 @@ class Hub:
         self.cache = cache
         self.names = names
         self.error: Exception | None = None
+        self.full_at = ""
         self.downloaded: list[str] = []
+        self.written: list[str] = []
 
     def list_repo_files(self, model: str) -> list[str]:
         if self.error is not None:
@@ -58,6 +60,11 @@ class Hub:
     def download(self, model: str, name: str, tqdm_class: Callable[..., Any]) -> str:
         self.downloaded.append(name)
         path = self.cache / name
+        if path.exists():
+            return str(path)
+        if name == self.full_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.written.append(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
         with tqdm_class(total=10_000_000, initial=0, desc=name) as bar:
@@ -112,6 +119,24 @@ def test_downloads_settings_and_safetensors_in_one_precision(hub: Hub, half: boo
     assert {report.stage for report in reports} == {"loading"}
 
 
+def test_a_depth_model_comes_with_the_settings_of_its_pictures(hub: Hub) -> None:
+    hub.names = [
+        ".gitattributes",
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "pytorch_model.bin",
+    ]
+    model_hub.model_folder("a/depth", offline=False, half=False, report=lambda progress: None)
+    assert sorted(hub.downloaded) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    ]
+
+
 def test_sharded_weights_come_with_their_index(hub: Hub) -> None:
     stem = "unet/diffusion_pytorch_model"
     shards = [f"{stem}-0000{at}-of-00002.safetensors" for at in (1, 2)]
@@ -149,6 +174,15 @@ def response(status: int) -> Any:
         ),
         (RepositoryNotFoundError("404", response=response(404)), "the hub has no model some/model"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full, some/model could"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full, some/model could"),
+        (
+            RuntimeError("Transfer: No space left on device (os error 28)"),
+            "disk is full",
+        ),
+        (
+            RuntimeError("CAS service error"),
+            r"RuntimeError: CAS service error\): check the network",
+        ),
         (
             ConnectionError("[Errno 111]\nrefused"),
             r"ConnectionError: \[Errno 111\] refused\): check",
@@ -162,6 +196,44 @@ def test_errors_of_the_hub_become_one_line_with_the_next_step(
     with pytest.raises(EngineError, match=text) as caught:
         fetch()
     assert "\n" not in str(caught.value)
+
+
+def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub) -> None:
+    hub.full_at = "unet/diffusion_pytorch_model.safetensors"
+    with pytest.raises(EngineError, match=r"the disk is full.*what was downloaded is kept"):
+        fetch()
+    with pytest.raises(EngineError, match="was not downloaded yet"):
+        fetch(offline=True)  # half a model is none
+    hub.full_at = ""
+    assert fetch() == hub.cache
+    texts = hub.cache / "text_encoder" / "model.safetensors"
+    assert texts.read_bytes() == b"x"
+    assert len(hub.written) == len(set(hub.written)), "nothing is downloaded twice"
+    assert fetch(offline=True) == hub.cache
+
+
+def test_the_whole_of_sdxl_counts(hub: Hub) -> None:
+    hub.names = [
+        "model_index.json",
+        *(f"{part}/model.safetensors" for part in ("text_encoder", "text_encoder_2")),
+        *(f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae")),
+        "tokenizer_2/merges.txt",
+    ]
+    fetch()
+    assert set(hub.downloaded) == set(hub.names)
+    (hub.cache / "model_index.json").write_text('{"text_encoder_2": ["a", "b"]}', "utf-8")
+    assert fetch(offline=True) == hub.cache
+    (hub.cache / "text_encoder_2" / "model.safetensors").unlink()
+    with pytest.raises(EngineError, match="was not downloaded yet"):
+        fetch(offline=True)
+
+
+def test_settings_alone(hub: Hub) -> None:
+    options: dict[str, Any] = {"half": False, "report": lambda progress: None, "weights": False}
+    folder = model_hub.model_folder("some/model", offline=False, **options)
+    assert folder == hub.cache
+    assert set(hub.downloaded) == {n for n in SD15 if n.endswith((".json", ".txt", ".md"))}
+    assert model_hub.model_folder("some/model", offline=True, **options) == folder
 
 
 def test_a_repository_without_safetensors_is_refused(hub: Hub) -> None:

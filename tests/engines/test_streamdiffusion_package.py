@@ -14,7 +14,12 @@ from dreamrelay.errors import ConfigError, EngineError, ParameterError
 from tests.engines.pictures import moving_frames
 from tests.engines.tiny_models import Kind, save_model
 
-PROMPT: dict[str, Any] = {"prompt": "a red cat", "negative_prompt": "the sea", "guidance_scale": 1.5, "delta": 0.7}
+PROMPT: dict[str, Any] = {
+    "prompt": "a red cat",
+    "negative_prompt": "the sea",
+    "guidance_scale": 1.5,
+    "delta": 0.7,
+}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.models.embeddings import ImageProjection, IPAdapterPlusImageProjection
 from PIL import Image
 from safetensors.torch import save_file
@@ -210,6 +210,23 @@ def _published(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         ours = next(start for start in names if rest.startswith(start))
         published[f"layers.{layer}.{names[ours]}{rest.removeprefix(ours)}"] = value
     return published
+
+
+def save_guides(folder: Path) -> dict[str, Any]:
+    """Write a ControlNet, an IP-Adapter and a picture for the tiny model in ``folder``.
+
+    Returns:
+        The settings that an engine wants for them.
+    """
+    net = UNet2DConditionModel.from_pretrained(folder / "unet")
+    save_controlnet(folder / "canny", net)
+    save_ip_adapter(folder / "adapter" / "adapter.safetensors", net)
+    save_picture(folder / "pictures" / "disc.png", shapes_frame())
+    return {
+        "controlnets": (f"canny={folder / 'canny'}",),
+        "ip_adapter": str(folder / "adapter"),
+        "prompt_pictures": str(folder / "pictures"),
+    }
 
 
 def save_picture(path: Path, frame: Frame) -> Path:

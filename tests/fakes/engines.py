@@ -101,9 +101,7 @@ class ScriptedEngine(Engine):
         frame, token = self._filling.popleft()
         return Result(self._paint(frame, self._parameters.prompt), token)
 
-    def infer_once(
-        self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None
-    ) -> Frame:
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         self.asked += 1
         parameters = self._patched(patch)
         if parameters.prompt == "fail":

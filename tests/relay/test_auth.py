@@ -197,6 +197,15 @@ class TestGate:
             assert check(host=host) == 403
             assert check(host=host, origin=f"http://{host}") == 403
 
+    def test_a_proxy_may_be_the_one_who_knows_our_names(self) -> None:
+        behind = Gate(KEYS, hosts=frozenset({"*"}), behind_proxy=True)
+        assert check(behind, host="any.example", token=SECRET) == 200
+        assert check(behind, host="any.example") == 401
+        assert check(behind, host="any.example", origin="https://evil.example") == 403
+        # Without one the name could be anybody's.
+        straight = Gate(KEYS, hosts=frozenset({"*"}))
+        assert check(straight, host="any.example", token=SECRET) == 403
+
     def test_the_token_is_taken_out_of_the_address(self) -> None:
         scope: dict[str, Any] = {
             "type": "http",
