@@ -51,6 +51,7 @@ TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
 TOKEN_EXPECTED = "expected a token of 16-512 letters, digits, . _ ~ + / = -"
 
 _FORWARDED = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "cf-connecting-ip"})
+_DREAMSTREAM = re.compile(r"/(ws|broadcaster|viewer)(/|\Z)")
 _STREAM_PATH = re.compile(r"/streams/([A-Za-z0-9_.-]{1,64})(?:/|\Z)")
 _READING = ("GET", "HEAD", "OPTIONS")
 
@@ -373,7 +374,7 @@ class Gate:
         """Against pages of others: they may neither connect, nor change, nor show what is here."""
         origin = request.origin
         if origin is not None:
-            if not self._may_connect(origin, request):
+            if not (self._may_connect(origin, request) or self._is_neighbour(origin, request)):
                 raise AuthError(
                     f"pages of {origin[:100]!r} may not connect: start the relay with"
                     " --allowed-origins=scheme://host:port"
@@ -401,6 +402,20 @@ class Gate:
         # A page that came in the clear is anybody's: it may not speak to us over TLS.
         schemes = ("https",) if request.secure else ("http", "https")
         return parts.scheme in schemes and request.host != "" and parts.netloc == request.host
+
+    def _is_neighbour(self, origin: str, request: Request) -> bool:
+        """Whether a page served by this machine asks for a door that was made for such pages.
+
+        DreamStream's pages come from a server of their own, on another port.
+        """
+        return (
+            request.websocket
+            and _DREAMSTREAM.match(request.path) is not None
+            and self.trust_local
+            and self.is_local(request)
+            and origin.startswith(("http://", "https://"))
+            and is_loopback(host_name(origin))
+        )
 
 
 def host_name(url: str) -> str:

@@ -439,6 +439,32 @@ class TestOverSockets:
             assert problem(caught.value.response.body)["code"] == "auth"
         assert not any(stream.peers for stream in relay.hub.streams.values())
 
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+    @pytest.mark.parametrize("path", ["/ws/viewer/a", "/broadcaster/a", "/ws"])
+    def test_a_page_of_this_machine_has_the_doors_made_for_such_pages(
+        self, relay: RunningRelay, host: str, path: str
+    ) -> None:
+        with seed(relay, path, additional_headers={"Origin": f"http://{host}:3000"}):
+            pass
+
+    @pytest.mark.parametrize(
+        ("path", "origin", "forwarded"),
+        [
+            ("/", "http://localhost:3000", {}),
+            ("/streams/a/viewer", "http://localhost:3000", {}),
+            ("/ws/viewer/a", "http://localhost.evil.example", {}),
+            ("/ws/viewer/a", "https://evil.example", {}),
+            ("/ws/viewer/a", "file://localhost", {}),
+            ("/ws/viewer/a", "http://localhost:3000", {"X-Forwarded-For": "127.0.0.1"}),
+        ],
+    )
+    def test_and_no_more_than_these(
+        self, relay: RunningRelay, path: str, origin: str, forwarded: dict[str, str]
+    ) -> None:
+        with pytest.raises(InvalidStatus) as caught:
+            connect(relay.websocket + path, additional_headers={"Origin": origin, **forwarded})
+        assert caught.value.response.status_code == 403
+
     def test_our_own_page_does(self, relay: RunningRelay) -> None:
         own = relay.url.rstrip("/")
         with seed(relay, additional_headers={"Origin": own}):
