@@ -31,6 +31,7 @@ export { Publisher } from "./publisher.js";
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8000;
 const PING_MS = 4000;
+const LATEST_MS = 100; // for changes that wait for an animation frame
 const SILENCE_MS = 12000; // the relay says its status once a second, so this long is a dead line
 
 /**
@@ -309,7 +310,8 @@ export class Parameters extends EventTarget {
   problems = new Map();
 
   #connection;
-  #scheduled = false;
+  /** Its turn, while one is scheduled. @type {object | null} */
+  #scheduled = null;
 
   /** @param {Connection} connection */
   constructor(connection) {
@@ -374,15 +376,18 @@ export class Parameters extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
+  /** Once per animation frame; and where none comes (the tab was just hidden), soon. */
   #schedule() {
     if (this.#scheduled) return;
-    this.#scheduled = true;
+    const turn = (this.#scheduled = {});
     const flush = () => {
-      this.#scheduled = false;
+      if (this.#scheduled !== turn) return;
+      this.#scheduled = null;
       this.#flush();
     };
-    if (typeof requestAnimationFrame === "function" && !document.hidden) requestAnimationFrame(flush);
-    else setTimeout(flush, 16);
+    const painted = typeof requestAnimationFrame === "function" && !document.hidden;
+    if (painted) requestAnimationFrame(flush);
+    setTimeout(flush, painted ? LATEST_MS : 16);
   }
 
   async #flush() {
