@@ -212,7 +212,7 @@ class Settings(BaseModel):
         up.
         """
         name = flag.replace("-", "_")
-        if len(name) == 1:
+        if len(name) == 1 and name not in cls.aliases:
             begins = [known for known in cls.model_fields if known.startswith(name)]
             name = begins[0] if len(begins) == 1 else name
         return cls.aliases.get(name, name)
@@ -372,6 +372,17 @@ class WorkerSettings(Settings):
 
     section = "worker"
     aliases = {
+        # What the seed's own flags begin with; here others begin so, too.
+        "m": "model_id_or_path",
+        "l": "lora_dict",
+        "p": "prompt",
+        "n": "negative_prompt",
+        "f": "frame_buffer_size",
+        "a": "acceleration",
+        "u": "use_denoising_batch",
+        "c": "cfg_type",
+        "g": "guidance_scale",
+        "e": "enable_similar_image_filter",
         "model": "model_id_or_path",
         "lora": "lora_dict",
         "lcm_lora": "use_lcm_lora",

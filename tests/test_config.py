@@ -244,3 +244,20 @@ class TestExample:
                 line = re.search(rf"^{name} = .*?  # (.*)$", part, re.MULTILINE)
                 assert line, f"[{settings.section}] {name}"
                 assert line.group(1) == field.description, f"[{settings.section}] {name}"
+
+
+@pytest.mark.parametrize(
+    ("letter", "value", "name"),
+    [
+        ("m", "some/model", "model_id_or_path"),
+        ("p", "a cat", "prompt"),
+        ("n", "blurry", "negative_prompt"),
+        ("f", 2, "frame_buffer_size"),
+        ("a", "none", "acceleration"),
+        ("c", "full", "cfg_type"),
+        ("g", 1.5, "guidance_scale"),
+    ],
+)
+def test_the_seeds_letters_mean_what_they_meant(letter: str, value: Any, name: str) -> None:
+    settings = WorkerSettings.load({letter: value}, environ={})
+    assert getattr(settings, name) == value
