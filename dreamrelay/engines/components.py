@@ -53,7 +53,9 @@ def load_component(
     if dtype is None:
         return told(lambda: load(str(place), **options), place)
     options["variant"] = _checked_variant(place, half=dtype is not torch.float32)
-    options |= {"use_safetensors": True, "dtype": dtype, "output_loading_info": True}
+    # Scope brings diffusers of its own, which may know the older name only.
+    precision = "torch_dtype" if load.__module__.startswith("diffusers") else "dtype"
+    options |= {"use_safetensors": True, precision: dtype, "output_loading_info": True}
     module, info = told(lambda: load(str(place), **options), place)
     missing = sorted(key for key in info["missing_keys"] if not key.startswith(spare))
     if missing:

@@ -71,7 +71,9 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         wanted, chosen = self._settings.acceleration, self._acceleration
         if wanted == "auto":
             precision = str(self._device.dtype).removeprefix("torch.")
-            logger.info("acceleration: auto: %s, %s on %s", chosen, precision, self.device_name)
+            logger.info(
+                "acceleration: auto chose %s, %s on %s", chosen, precision, self.device_name
+            )
         if self._device.torch.type == "cpu":
             use_cores_sparingly()
         # A compiled U-Net cannot bear layers that come and go beside its own.

@@ -80,3 +80,37 @@ def test_a_model_of_pixels_lets_the_frame_through_at_no_strength() -> None:
     assert numbers.skip[2] == 0.5
     assert numbers.skip[0] < 0.003
     assert numbers.skip[3] > 0.999
+
+
+@pytest.mark.parametrize(
+    ("count", "strength", "expected"),
+    [
+        (1, 1.0, (999,)),
+        (2, 1.0, (999, 499)),
+        (4, 1.0, (999, 749, 499, 249)),
+        (8, 1.0, (999, 874, 749, 624, 499, 374, 249, 124)),
+        (2, 0.5, (499, 249)),
+        (3, 0.0, (1, 1, 1)),
+    ],
+)
+def test_ode_steps_are_where_lightning_was_trained(
+    count: int, strength: float, expected: tuple[int, ...]
+) -> None:
+    parameters = StreamBatchParameters(renoise="ode", num_inference_steps=count, strength=strength)
+    assert timesteps(parameters, 1000) == expected
+
+
+def test_a_picture_of_nothing_starts_at_the_top() -> None:
+    parameters = StreamBatchParameters(input_mode="text", strength=0.2, num_inference_steps=2)
+    assert timesteps(parameters, 1000)[0] == 999
+    listed = StreamBatchParameters(input_mode="text", t_index_list=[10, 40])
+    assert timesteps(listed, 1000) == (799, 199)
+
+
+def test_without_a_rule_at_the_end_all_that_goes_out_is_what_the_model_says() -> None:
+    alphas = cumulative_alphas(SD)
+    numbers = schedule([999, 1], alphas, consistent=False)
+    assert numbers.skip.tolist() == [0, 0]
+    assert numbers.out.tolist() == [1, 1]
+    assert schedule([1], alphas).skip[0] > 0
+    assert schedule([500], alphas, 500.0, consistent=False).skip[0] == 0.5

@@ -1,6 +1,7 @@
 """The app for Modal: built offline, its functions run here, its ASGI app answered."""
 
 import asyncio
+import base64
 import io
 import subprocess
 import sys
@@ -180,6 +181,25 @@ async def test_a_host_that_cannot_answer_a_websocket_with_a_page(hosted: Hosted)
 def _connect(hosted: Hosted, path: str) -> None:
     with TestClient(hosted.app).websocket_connect(path) as websocket:
         websocket.receive_json()
+
+
+def test_dreamstreams_clients_need_no_token_where_it_is_open() -> None:
+    """As in its README: nothing but the address."""
+    hosted = Hosted(RelaySettings(), WorkerSettings(), open_to_all=True, engine=ScriptedEngine())
+    hosted.start()
+    client = TestClient(hosted.app)
+    with (
+        client.websocket_connect("/ws/broadcaster/stream123") as broadcaster,
+        client.websocket_connect("/ws/viewer/stream123") as viewer,
+    ):
+        frame = base64.b64encode(picture("red")).decode()
+        broadcaster.send_json({"type": "frame", "frame": frame})
+        messages = (viewer.receive_json() for _ in range(9))
+        shown = next(message for message in messages if message["type"] == "frame")
+    hosted.stop()
+    assert shown["frame"].startswith("data:image/jpeg;base64,")
+    red, green, _ = mean_colour(base64.b64decode(shown["frame"].partition(",")[2]))
+    assert green > red  # the engine inverts
 
 
 def test_one_picture(hosted: Hosted) -> None:

@@ -405,7 +405,8 @@ def test_too_many_and_too_long_prompts(video: Processor, caplog: pytest.LogCaptu
     one(video)
 
 
-def test_a_transition_takes_its_time_and_stays(load: Load) -> None:
+@pytest.mark.parametrize("method", ["linear", "slerp"])
+def test_a_transition_takes_its_time_and_stays(method: str, load: Load) -> None:
     processor = load()
     state = processor.pipeline.state
     start = one(processor)
@@ -413,7 +414,7 @@ def test_a_transition_takes_its_time_and_stays(load: Load) -> None:
     end = one(processor)
     processor.update(prompts=CAT)
     assert apart(one(processor), start) == 0
-    transition = {"target_prompts": DOG, "num_steps": 4, "temporal_interpolation_method": "linear"}
+    transition = {"target_prompts": DOG, "num_steps": 4, "temporal_interpolation_method": method}
     assert processor.update(transition=transition)
     way = [one(processor) for _ in range(2)]
     assert state["_transition_active"]
