@@ -441,8 +441,8 @@ class WorkerSettings(Settings):
     )
     prompt: OptionalText = Field(None, description="First prompt.")
     negative_prompt: OptionalText = Field(None, description="What to keep out of the picture.")
-    width: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
-    height: int | None = Field(None, ge=64, le=4096, description="Pixels; empty: the model's own.")
+    width: int | None = Field(None, ge=64, le=2048, description="Pixels; empty: the model's own.")
+    height: int | None = Field(None, ge=64, le=2048, description="Pixels; empty: the model's own.")
     frame_buffer_size: int = Field(1, ge=1, le=16, description="Frames in one denoising batch.")
     acceleration: str = Field(
         "auto",

@@ -100,8 +100,13 @@ class Steering:
             self.revision = patch.revision
         if self._link is not None:
             # A reconnect shall find the values that hold now.
-            hello = self._link.hello or {}
-            self._link.hello = {**hello, "parameters": self._engine.parameters}
+            engine = self._engine
+            found = {
+                "parameters": engine.parameters,
+                "width": engine.width,
+                "height": engine.height,
+            }
+            self._link.hello = {**(self._link.hello or {}), **found}
 
     def _taken(self, changed: Mapping[str, Any]) -> bool:
         """Bring values into force, as many as the engine takes; True if it took all."""
