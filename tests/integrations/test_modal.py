@@ -114,7 +114,6 @@ def test_it_can_be_read_again_in_the_container(tmp_path: Path) -> None:
             "PATH": "",
             "HOME": str(tmp_path),
             "USERPROFILE": str(tmp_path),
-            "MODAL_IS_REMOTE": "1",
         },
         capture_output=True,
         text=True,
