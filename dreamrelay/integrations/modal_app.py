@@ -37,7 +37,7 @@ LOAD_SECONDS = 30 * 60
 
 PEERS = 256
 
-_CARRIED = ("DREAMRELAY_WORKER_", "DREAMRELAY_RELAY_", "DREAMRELAY_MODAL_OPEN")
+_CARRIED = ("DREAMRELAY_WORKER_", "DREAMRELAY_RELAY_", "DREAMRELAY_MODAL_")
 _NAMING = ("MODEL", "MODEL_ID_OR_PATH", "ENGINE")
 """One of these says what is to run."""
 
@@ -110,14 +110,15 @@ def make_secrets(environ: Mapping[str, str]) -> list[modal.Secret]:
     return [modal.Secret.from_name(name)] if name else []
 
 
-# In the container this module is read again; what it is made of was decided when it was deployed.
+# In the container this module is read again. What it is made of was decided when it was deployed,
+# but there must be as many secrets, images and volumes: so the environment goes along.
 image = (
     make_image(os.environ, Path(__file__).resolve().parent.parent)
     if modal.is_local()
     else modal.Image.debian_slim(python_version=PYTHON)
 )
 
-app = modal.App(NAME, image=image)
+app = modal.App(NAME, image=image, include_source=False)  # the image has all of it, data too
 
 
 @app.cls(

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,8 +76,10 @@ def test_no_token_goes_into_an_image() -> None:
         "DREAMRELAY_WORKER_OFFLINE": "1",
         "DREAMRELAY_MODAL_OPEN": "1",
     }
-    assert modal_app.make_secrets({"DREAMRELAY_MODAL_SECRET": ""}) == []
-    assert len(modal_app.make_secrets({})) == 1
+    # Modal refuses to start a container that finds another number of them than was deployed.
+    for asked, count in (({"DREAMRELAY_MODAL_SECRET": ""}, 0), ({}, 1)):
+        assert len(modal_app.make_secrets(asked)) == count
+        assert len(modal_app.make_secrets(modal_app.carried(asked))) == count
 
 
 def test_dreamstreams_app_is_found(tmp_path: Path) -> None:
@@ -95,6 +98,33 @@ def test_dreamstreams_app_is_found(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["App", "dreamrelay", "lightning"]
+
+
+def test_it_can_be_read_again_in_the_container(tmp_path: Path) -> None:
+    """Where there is the package alone, and no checkout around it."""
+    package = Path(shutil.copytree(ROOT / "dreamrelay", tmp_path / "dreamrelay", ignore=_data))
+    code = (
+        "import modal; modal.is_local = lambda: False\n"  # it looks for its own machinery
+        "from dreamrelay.integrations import modal_app as m; print(m.__file__, m.app.name)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={
+            "PATH": "",
+            "HOME": str(tmp_path),
+            "USERPROFILE": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(package / "integrations" / "modal_app.py"), "dreamrelay"]
+
+
+def _data(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_file() and not name.endswith(".py")]
 
 
 # Its functions, here -----------------------------------------------------------------------------
