@@ -129,7 +129,7 @@ class TestSpellings:
             (WorkerSettings, {"lora": "a:0.5,b"}, "lora_dict", {"a": 0.5, "b": 1.0}),
             (WorkerSettings, {"lora": "C:\\l\\a.pt:0.5"}, "lora_dict", {"C:\\l\\a.pt": 0.5}),
             (WorkerSettings, {"lora": "C:\\l\\a.pt"}, "lora_dict", {"C:\\l\\a.pt": 1.0}),
-            (WorkerSettings, {"controlnet": "depth,canny=a/b"}, "controlnet", ["depth", "canny=a/b"]),
+            (WorkerSettings, {"controlnet": "depth,canny=a"}, "controlnet", ["depth", "canny=a"]),
             (WorkerSettings, {"controlnets": ["depth"]}, "controlnet", ["depth"]),
             (WorkerSettings, {"ip_adapter": "none"}, "ip_adapter", None),
             (WorkerSettings, {"t_index_list": "[32, 45]"}, "t_index_list", [32, 45]),
