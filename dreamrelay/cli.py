@@ -228,14 +228,14 @@ def selftest(settings: SelftestSettings) -> int:
     return 0 if PROGRAMS["selftest"].load()(say, seconds=settings.seconds) else 1
 
 
-COMMANDS: dict[str, tuple[type[Settings], Callable[..., int], str]] = {
-    "relay": (RelaySettings, relay, "python server.py"),
-    "worker": (WorkerSettings, worker, "python main.py"),
-    "producer": (ProducerSettings, producer, "python client.py"),
-    "bridge": (BridgeSettings, bridge, "python spout_bridge.py"),
-    "demo": (DemoSettings, demo, "dreamrelay demo"),
-    "list": (ListSettings, list_, "dreamrelay list"),
-    "selftest": (SelftestSettings, selftest, "dreamrelay selftest spout"),
+COMMANDS: dict[str, tuple[type[Settings], Callable[..., int]]] = {
+    "relay": (RelaySettings, relay),
+    "worker": (WorkerSettings, worker),
+    "producer": (ProducerSettings, producer),
+    "bridge": (BridgeSettings, bridge),
+    "demo": (DemoSettings, demo),
+    "list": (ListSettings, list_),
+    "selftest": (SelftestSettings, selftest),
 }
 
 
@@ -267,9 +267,9 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     line.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    settings_type, program, usage = COMMANDS[name]
+    settings_type, program = COMMANDS[name]
     if any(word in ("--help", "-h") for word in arguments) or list(arguments) == ["help"]:
-        say(help_text(settings_type, usage))
+        say(help_text(settings_type))
         sys.exit(0)
     parsed: list[tuple[tuple[str, ...], dict[str, str]]] = []
 
@@ -279,7 +279,7 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     words = _spelled_out(arguments)
     try:
         # Text stays text: fire's own reading makes numbers, lists and tuples of prompts.
-        fire.Fire(SetParseFn(str)(command), command=words, name=usage)
+        fire.Fire(SetParseFn(str)(command), command=words, name=settings_type.usage)
     except FireExit as stopped:
         sys.exit(stopped.code)
     except KeyboardInterrupt:
@@ -333,9 +333,9 @@ def _start(
     return program(settings, *positional, **extra)
 
 
-def help_text(settings_type: type[Settings], usage: str) -> str:
+def help_text(settings_type: type[Settings]) -> str:
     """The flags with their defaults and meanings, as plain text."""
-    lines = [f"usage: {usage} [--flag=value ...]", "", _summary(settings_type), ""]
+    lines = [f"usage: {settings_type.usage} [--flag=value ...]", "", _summary(settings_type), ""]
     short = {field: flag for flag, field in settings_type.aliases.items()}
     for name, field in settings_type.model_fields.items():
         default = field.get_default(call_default_factory=True)

@@ -124,6 +124,17 @@ Ports = Annotated[list[Port], Field(max_length=8), BeforeValidator(_numbers)]
 Seconds = Annotated[float | None, Field(ge=0), BeforeValidator(_endless)]
 
 
+NOT_HERE: Mapping[str, str] = {
+    "mode": "full or human is a parameter here: the studio, OSC /mode, REST and pages change it",
+    "safety_checker": "there is none: nothing here looks at what a picture shows",
+    "lcm_lora_id": "name the LoRA with the others: python main.py --lora=ID",
+    "engine_dir": "engines are kept in the user's cache; DREAMRELAY_CACHE names another folder",
+    "reload": "there is no reload: stop the program and start it again",
+    "debug": "write --verbose=3",
+}
+"""Flags of programs that ours replace, and what to do instead."""
+
+
 class Settings(BaseModel):
     """Base of the programs' settings; ``load`` is the door."""
 
@@ -137,6 +148,9 @@ class Settings(BaseModel):
 
     section: ClassVar[str]
     """Table of the TOML file and middle part of the variables' names."""
+
+    usage: ClassVar[str]
+    """How it is started on a command line."""
 
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other spellings of flags: those of the seeds."""
@@ -231,6 +245,15 @@ class Settings(BaseModel):
     @classmethod
     def _known(cls, name: str, origin: str) -> None:
         if name not in cls.model_fields:
+            plain = name.removeprefix("no_")
+            if plain in NOT_HERE:
+                raise ConfigError(f"{origin}: {NOT_HERE[plain]}")
+            others = (other for other in SECTIONS if plain in {*other.model_fields, *other.aliases})
+            theirs = next(others, None)
+            if theirs is not None:
+                raise ConfigError(
+                    f"{origin}: no such setting in {cls.usage}; {theirs.usage} has it"
+                )
             near = difflib.get_close_matches(name, [*cls.model_fields, *cls.aliases], 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise ConfigError(f"{origin}: no such setting{hint}")
@@ -263,12 +286,15 @@ class RelaySettings(Settings):
     """The relay: one port for WebSocket clients, the browser studio and HTTP."""
 
     section = "relay"
+    usage = "python server.py"
     aliases = {
         "p": "port",
         "t": "token",
         "v": "verbose",
         "max_queue_size": "max_users",
         "timeout": "session_seconds",
+        "ssl_certfile": "tls_cert",
+        "ssl_keyfile": "tls_key",
     }
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of them.")
@@ -371,6 +397,7 @@ class WorkerSettings(Settings):
     """The worker: takes frames from a relay, runs an engine, returns the pictures."""
 
     section = "worker"
+    usage = "python main.py"
     aliases = {
         # What the seed's own flags begin with; here others begin so, too.
         "m": "model_id_or_path",
@@ -383,6 +410,7 @@ class WorkerSettings(Settings):
         "c": "cfg_type",
         "g": "guidance_scale",
         "e": "enable_similar_image_filter",
+        "base_model": "model_id_or_path",
         "model": "model_id_or_path",
         "lora": "lora_dict",
         "lcm_lora": "use_lcm_lora",
@@ -523,6 +551,7 @@ class ProducerSettings(Settings):
     """
 
     section = "producer"
+    usage = "python client.py"
 
     mode: Mode | None = Field(None, description="What to send; guessed from the source if empty.")
     source: OptionalText = Field(None, description="File, folder or source URL (pattern://bars).")
@@ -571,6 +600,7 @@ class BridgeSettings(Settings):
     """The bridge: a local source to the relay, and its results to a local sink."""
 
     section = "bridge"
+    usage = "python spout_bridge.py"
     aliases = {"from": "source", "to": "sink"}
 
     source: OptionalText = Field(None, description="Send frames from this source URL.")
@@ -612,6 +642,7 @@ class DemoSettings(Settings):
     """The demo: relay, worker and a moving picture, and where to look at it."""
 
     section = "demo"
+    usage = "dreamrelay demo"
 
     duration: Seconds = Field(None, description="Seconds; empty: until Ctrl-C.")
     port: Port = Field(DEFAULT_PORT, description="Of the relay; the next free one if it is taken.")
@@ -628,6 +659,7 @@ class ListSettings(Settings):
     """What is there now: cameras, screens, Spout and NDI senders, Syphon servers."""
 
     section = "list"
+    usage = "dreamrelay list"
     aliases = {"json": "as_json"}
 
     as_json: bool = Field(False, description="For programs.")
@@ -639,6 +671,7 @@ class SelftestSettings(Settings):
     """Try a technology that we have no machine for, and print a report to send us."""
 
     section = "selftest"
+    usage = "dreamrelay selftest spout"
 
     what: Literal["spout"] = Field("spout", description="What to try; also as the first word.")
     seconds: float = Field(3.0, gt=0, le=60, description="To measure rate and delay.")

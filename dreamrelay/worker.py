@@ -32,6 +32,7 @@ from dreamrelay.errors import (
     ConfigError,
     DreamRelayError,
     EngineError,
+    MissingExtra,
     ParameterError,
     ProtocolError,
 )
@@ -51,7 +52,7 @@ from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Captured, open_sink
 from dreamrelay.osc import Standing
 from dreamrelay.packet import Hop, Packet, Track
-from dreamrelay.preprocess import open_matting
+from dreamrelay.preprocess import check_matting, open_matting
 from dreamrelay.projection import Projection
 from dreamrelay.protocol.native import encode_text
 from dreamrelay.returning import Returning
@@ -73,6 +74,9 @@ LAST_WORDS_SECONDS = 3.0
 """A worker that cannot go on waits so long for a relay to tell it to."""
 
 LOOK_SECONDS = 0.25
+
+FRAME_ERRORS = (EngineError, ParameterError, MissingExtra, ConfigError)
+"""What may be wrong with one picture; the latter two where its mask cannot be made here."""
 
 
 @dataclass(slots=True)
@@ -132,7 +136,7 @@ class Worker(Listener):
             if engine is None:
                 self._open_things.callback(self.engine.close)
             if settings.matting != "off":
-                matting = settings.matting
+                matting = check_matting(settings.matting)
                 self.engine = self._edit = HumanEdit(self.engine, lambda: open_matting(matting))
             self._steering = Steering(
                 self.engine,
@@ -584,7 +588,8 @@ class Worker(Listener):
         height, width = job.frame.shape[:2]
         if (width, height) != (self.engine.width, self.engine.height):
             # The size is a parameter too, and this frame was on its way when it changed.
-            fitted = self._masked(replace(job, frame=self._fitted(job.frame), mask=None))
+            job = replace(job, frame=self._fitted(job.frame), mask=None)
+            fitted = self._masked(job) if job.asked is None else job
             if fitted is None:
                 return
             job = fitted
@@ -597,7 +602,7 @@ class Worker(Listener):
                 result = Result(self.engine.infer_once(job.frame, {}), job)
             else:
                 result = self.engine.infer(job.frame, job, job.mask)
-        except (EngineError, ParameterError) as error:
+        except FRAME_ERRORS as error:
             self.statistics.failed += 1
             if job.asked is not None:
                 logger.warning("request %d: %s", job.seq, error)
@@ -627,7 +632,7 @@ class Worker(Listener):
             if self._edit is not None:
                 patch["mode"] = "full"  # there is nobody in a dream
             frame = engine.infer_once(job.frame, patch)
-        except (EngineError, ParameterError) as error:
+        except FRAME_ERRORS as error:
             self.statistics.failed += 1
             self._dreaming.failed()
             self._complain(str(error))

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from dreamrelay.engines.control_parameters import ControlParameters, ImagePromptParameters
 from dreamrelay.engines.lora_parameters import LoraParameters
-from dreamrelay.engines.parameters import Live, StreamBatchParameters
+from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.processor_parameters import ProcessorParameters
+from dreamrelay.preprocess import HumanParameters
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "parameters.md"
 
@@ -22,8 +25,9 @@ these names. Made from the engines' own definitions by `python -m examples.param
 publishes those that its loaded engine can use.
 """
 
-KINDS: tuple[tuple[str, str, type[Live]], ...] = (
+KINDS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("Every stream batch", "Also the pocket model.", StreamBatchParameters),
+    ("People", "Of every worker that was not started with `--matting=off`.", HumanParameters),
     ("ControlNets", "Of a worker started with `--controlnets`.", ControlParameters),
     ("Image prompts", "Of a worker started with `--ip_adapter`.", ImagePromptParameters),
     ("LoRAs", "Of a worker started with `--lora`.", LoraParameters),

@@ -41,13 +41,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, Any]]:
     """What would have been started; nothing is."""
     started: list[tuple[Settings, Any]] = []
-    for name, (settings_type, _, usage) in list(cli.COMMANDS.items()):
+    for name, (settings_type, _) in list(cli.COMMANDS.items()):
 
         def program(settings: Settings, *words: str, **extra: Any) -> int:
             started.append((settings, (words, extra)))
             return 0
 
-        monkeypatch.setitem(cli.COMMANDS, name, (settings_type, program, usage))
+        monkeypatch.setitem(cli.COMMANDS, name, (settings_type, program))
     return started
 
 
@@ -227,6 +227,16 @@ def test_a_prompt_stays_as_it_was_typed(text: str, started: Started) -> None:
     [
         ("worker", ["--modle=x"], "did you mean model"),
         ("worker", ["--osc-prot=7001"], "did you mean osc_port?"),
+        ("relay", ["--lcm-lora-id=a/b"], "python main.py --lora=ID"),
+        ("relay", ["--engine-dir=engines"], "DREAMRELAY_CACHE"),
+        ("relay", ["--no-taesd"], "python main.py has it"),
+        ("relay", ["--base-model=a/b"], "python main.py has it"),
+        ("relay", ["--safety-checker"], "nothing here looks at what a picture shows"),
+        ("worker", ["--mode=human"], "is a parameter here"),
+        ("worker", ["--reload"], "stop the program and start it again"),
+        ("worker", ["--debug"], "--verbose=3"),
+        ("worker", ["--max-queue-size=4"], "python server.py has it"),
+        ("worker", ["--ssl-keyfile=key.pem"], "python server.py has it"),
         ("producer", ["--websocket_url=ws://x"], "did you mean websocket_uri?"),
         ("producer", ["--xyzzy=1"], "--xyzzy: no such setting"),
         ("bridge", ["--form=x"], "did you mean from?"),
@@ -269,7 +279,7 @@ def test_an_error_of_the_program_is_one_line_with_its_exit_code(
     def program(_: Settings) -> int:
         raise DeviceError("no such camera")
 
-    monkeypatch.setitem(cli.COMMANDS, "bridge", (BridgeSettings, program, "x"))
+    monkeypatch.setitem(cli.COMMANDS, "bridge", (BridgeSettings, program))
     assert run("bridge") == 1
     assert error_of(capsys) == "dreamrelay: no such camera"
 

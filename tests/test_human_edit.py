@@ -12,13 +12,20 @@ from dreamrelay.config import RelaySettings, WorkerSettings
 from dreamrelay.engines import Result
 from dreamrelay.engines.masks import composite
 from dreamrelay.engines.ports import Mask, Token
-from dreamrelay.errors import EngineError, ParameterError
+from dreamrelay.errors import (
+    ConfigError,
+    DreamRelayError,
+    EngineError,
+    MissingExtra,
+    ParameterError,
+)
 from dreamrelay.human_edit import HumanEdit
 from dreamrelay.preprocess import Matting
 from dreamrelay.worker import Worker
 from tests.fakes.engines import ScriptedEngine
 from tests.fakes.peers import People
 from tests.fakes.running import Running
+from tests.relay.pages import CameraPage
 from tests.support import RunningRelay, picture, start_relay, until
 
 
@@ -173,3 +180,36 @@ def test_each_picture_has_the_mask_of_its_own_frame(
             until(lambda: people.viewer.status["text"] == "")
         finally:
             running.stop()
+
+
+@pytest.mark.parametrize(
+    "error", [MissingExtra("Robust Video Matting", "onnx"), ConfigError("matting: there is no x")]
+)
+def test_who_asks_for_a_mask_that_cannot_be_made_is_told_and_the_worker_goes_on(
+    relay: RunningRelay, error: DreamRelayError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> Matting:
+        raise error
+
+    monkeypatch.setattr(worker_module, "open_matting", broken)
+    settings = WorkerSettings(
+        websocket_uri=relay.websocket, osc_port=None, viewer="off", text_to_picture="off"
+    )
+    with People(relay.websocket) as people:
+        running = Running(Worker(settings, engine=Composites()))
+        try:
+            until(lambda: people.viewer.status.get("state") == "live")
+            with CameraPage(relay, "red", "human", empty=0):
+                uuids = until(lambda: [n for n in relay.hub.streams if n != "default"])
+                until(lambda: relay.hub.streams[uuids[0]].status()["text"] == str(error))
+            with CameraPage(relay, "red", "full", empty=0) as page:
+                until(lambda: len(page.shown) > 2)
+        finally:
+            running.stop()
+
+
+@pytest.mark.parametrize("name", ["people", "rvm:", "rvm:/no/such/file.onnx"])
+def test_a_matting_that_there_is_not_is_told_at_the_start(name: str) -> None:
+    settings = WorkerSettings(osc_port=None, viewer="off", matting=name)
+    with pytest.raises(ConfigError, match="matting: "):
+        Worker(settings, engine=Composites())

@@ -386,7 +386,8 @@ class Stream:
         loaded = [seat for seat in self._workers if seat.hello.schema is not None]
         if packet is not None and loaded and not any(seat.hello.reference for seat in loaded):
             raise EngineError(
-                "the worker imitates no pictures: start it with --ip_adapter and a model for it"
+                "the worker imitates no pictures: start one for this stream with --ip_adapter and "
+                "a model for it"
             )
         self.reference = packet
         for seat in loaded:

@@ -1,6 +1,6 @@
 """What is done to a frame before the engine: finding people, for the human-only edit."""
 
-from dreamrelay.preprocess.catalog import open_matting
+from dreamrelay.preprocess.catalog import check_matting, open_matting
 from dreamrelay.preprocess.human import HumanOnly, HumanParameters, Keep, Mode
 from dreamrelay.preprocess.ports import Mask, Matting
 
@@ -11,5 +11,6 @@ __all__ = [
     "Mask",
     "Matting",
     "Mode",
+    "check_matting",
     "open_matting",
 ]

@@ -19,6 +19,29 @@ ENGINES: dict[str, Entry] = {
 _EXPECTED = "matting: expected person, rvm:FILE (.torchscript, .pt or .onnx), rvm:FOLDER or rvm:hub"
 
 
+def check_matting(name: str) -> str:
+    """The setting as it was given, if it can be one; imports nothing.
+
+    Raises:
+        ConfigError: no engine has that name, or there is no such file.
+    """
+    if name in ("auto", "person"):
+        return name
+    kind, _, where = name.partition(":")
+    if kind != "rvm" or not where:
+        raise ConfigError(f"{_EXPECTED}, got {name!r:.80}")
+    if where == "hub" or where.startswith("hub/"):
+        return name
+    path = Path(where).expanduser()
+    if not path.exists():
+        raise ConfigError(f"matting: there is no {path}; {_EXPECTED}")
+    if path.is_dir() and not (path / "hubconf.py").is_file():
+        raise ConfigError(
+            f"matting: {path} is no checkout of Robust Video Matting (no hubconf.py); {_EXPECTED}"
+        )
+    return name
+
+
 def open_matting(name: str = "person") -> Matting:
     """Construct the engine that a setting names; nothing is loaded yet.
 
@@ -31,22 +54,13 @@ def open_matting(name: str = "person") -> Matting:
         ConfigError: no engine has that name, or there is no such file.
         MissingExtra: its packages are not installed.
     """
-    if name in ("auto", "person"):
+    kind, _, where = check_matting(name).partition(":")
+    if kind != "rvm":
         engine: Matting = ENGINES["person"].load()()
-        return engine
-    kind, _, where = name.partition(":")
-    if kind != "rvm" or not where:
-        raise ConfigError(f"{_EXPECTED}, got {name!r:.80}")
-    if where == "hub" or where.startswith("hub/"):
+    elif where == "hub" or where.startswith("hub/"):
         engine = ENGINES["torchscript"].load()(where)
-        return engine
-    path = Path(where).expanduser()
-    if not path.exists():
-        raise ConfigError(f"matting: there is no {path}; {_EXPECTED}")
-    if path.is_dir() and not (path / "hubconf.py").is_file():
-        raise ConfigError(
-            f"matting: {path} is no checkout of Robust Video Matting (no hubconf.py); {_EXPECTED}"
-        )
-    which = "onnx" if path.suffix == ".onnx" else "torchscript"
-    engine = ENGINES[which].load()(str(path))
+    else:
+        path = Path(where).expanduser()
+        which = "onnx" if path.suffix == ".onnx" else "torchscript"
+        engine = ENGINES[which].load()(str(path))
     return engine

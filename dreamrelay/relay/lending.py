@@ -63,7 +63,8 @@ class Loan(Peer):
     def begin(self, hello: WorkerHello) -> None:
         """Take the seat at the borrower; again when the lender's worker has changed."""
         self.hello = hello
-        said = replace(hello, parameters=dict(self.lender.values))
+        # A picture to imitate is the worker's, so the lender's: nobody else's request changes it.
+        said = replace(hello, parameters=dict(self.lender.values), reference=False)
         self._borrower.join(self, (), CREDIT - len(self._asked), said)
 
     def end(self) -> None:

@@ -7,7 +7,7 @@ serves several people and none of them changes another's picture.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -35,6 +35,7 @@ from dreamrelay.relay.http import BOUNDARY, error_response, parts
 from dreamrelay.relay.lending import Lender
 from dreamrelay.relay.limits import Slots
 from dreamrelay.relay.uploads import FORM, read_upload
+from dreamrelay.relay.voice import vocabulary
 
 MAX_PICTURE_BYTES = 4 * 1024 * 1024
 MAX_PICTURE_PIXELS = 16_000_000
@@ -46,8 +47,11 @@ MAX_SPEAKERS = 4
 class Speech(Protocol):
     """Turns a recording into text."""
 
-    def transcribe(self, data: bytes) -> str:
+    def transcribe(self, data: bytes, vocabulary: Sequence[str]) -> str:
         """The words in an encoded recording. Blocks; called in a thread.
+
+        Args:
+            vocabulary: words and phrases to expect beside the commands.
 
         Raises:
             ProtocolError: it is no recording, or too long.
@@ -254,7 +258,8 @@ class StreamDiffusionWeb:
             self._speakers += 1
             try:
                 async with self._listening:
-                    text = await asyncio.to_thread(speech.transcribe, data)
+                    words = vocabulary(self._hub.find(self._offer.stream))
+                    text = await asyncio.to_thread(speech.transcribe, data, words)
             except ProtocolError as error:
                 return error_response(422, error)
             except DreamRelayError as error:  # not loaded, not installed: the text says what to do

@@ -5,7 +5,7 @@ runs in another process (``dreamrelay.speech.service``), so nothing here waits f
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -52,9 +52,9 @@ class Ear:
     def __init__(self, service: SpeechService) -> None:
         self._service = service
 
-    def transcribe(self, data: bytes) -> str:
+    def transcribe(self, data: bytes, vocabulary: Sequence[str]) -> str:
         """The text of a recording; raises as :meth:`SpeechService.hear`."""
-        return self._service.hear(data).text
+        return self._service.hear(data, vocabulary).text
 
 
 def make_voice_router(hub: Hub, service: SpeechService) -> APIRouter:

@@ -100,4 +100,7 @@ def _own_output() -> IO[bytes]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended_with = main()
+    sys.stderr.flush()
+    # An ordinary end would wait for standard input, on which the other thread reads, and abort.
+    os._exit(ended_with)

@@ -17,6 +17,7 @@ from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.osc import dialect, feedback, presets, server, wire
 from dreamrelay.osc.fitting import bounds, kind_of
 from dreamrelay.osc.table import ADDRESSES, FIGURES, SUFFIXES, address_of
+from dreamrelay.preprocess import HumanParameters
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "osc.md"
@@ -29,9 +30,9 @@ PRESETS = 8
 
 
 def rules() -> Rules:
-    """The parameters of the engine that runs everywhere, in the order of the studio."""
-    properties: dict[str, Any] = StreamBatchParameters.model_json_schema()["properties"]
-    return properties
+    """The parameters of the worker that runs everywhere, in the order of the studio."""
+    kinds = (StreamBatchParameters, HumanParameters)
+    return {n: rule for kind in kinds for n, rule in kind.model_json_schema()["properties"].items()}
 
 
 # -- the page -------------------------------------------------------------------------------------

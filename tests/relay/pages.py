@@ -251,6 +251,7 @@ class CameraPage(Page):
         self.mode = mode
         self.empty = empty
         """So many pictures are empty at first: the camera is not there yet."""
+        self.camera = picture("white")
         self.statuses: list[dict[str, Any]] = []
         self.asked_at: list[float] = []
         self.shown: list[bytes] = []
@@ -281,7 +282,7 @@ class CameraPage(Page):
         settings = {"prompt": self.prompt, "ip_adapter_scale": 1, "mode": self.mode}
         websocket.send(json.dumps(settings))
         self.empty -= 1
-        websocket.send(b"" if self.empty >= 0 else picture("white"))
+        websocket.send(b"" if self.empty >= 0 else self.camera)
 
     def open_image(self) -> None:
         self._image = threading.Thread(target=self.look, daemon=True)

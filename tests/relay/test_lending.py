@@ -1,10 +1,12 @@
 """A worker of one stream lent to others: no sockets, no clock, one thread."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from dreamrelay.errors import EngineError
 from dreamrelay.hub import MAX_REQUESTS, Hub, Peer, Stream
 from dreamrelay.packet import Packet
 from dreamrelay.protocol.messages import (
@@ -106,6 +108,16 @@ class TestLoan:
             assert alice.values == {"prompt": "white", "strength": 0.5}
         assert alice.status()["workers"] == 0
         assert not house.default.status()["viewers"]
+
+    def test_the_picture_to_imitate_is_the_lenders_affair(self, house: House) -> None:
+        house.work(replace(HELLO, reference=True))
+        alice = house.hub.stream("alice")
+        with (
+            house.lender.guest(alice),
+            pytest.raises(EngineError, match=r"start one for this stream with --ip_adapter"),
+        ):
+            alice.refer(Packet.of(RED))
+        assert alice.reference is None
 
     def test_newest_wins_and_so_many_are_under_way(self, house: House) -> None:
         worker, alice = house.work(), house.hub.stream("alice")

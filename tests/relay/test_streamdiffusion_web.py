@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
@@ -351,7 +351,7 @@ class Ear:
         self.threads: set[str] = set()
         self.gate = threading.Event()
 
-    def transcribe(self, data: bytes) -> str:
+    def transcribe(self, data: bytes, vocabulary: Sequence[str]) -> str:
         self.threads.add(threading.current_thread().name)
         if data == b"wait":
             self.gate.wait(20)

@@ -125,6 +125,24 @@ def test_what_is_not_installed_is_said_each_time(make: Services) -> None:
     assert service.status()["state"] == "failed"
 
 
+def test_without_its_packages_the_process_ends_in_peace() -> None:
+    start = (
+        "import runpy, sys; sys.modules['pocketsphinx'] = None;"
+        "sys.argv = ['speech', '--engine=offline'];"
+        "runpy.run_module('dreamrelay.speech', run_name='__main__')"
+    )
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(
+        [sys.executable, "-c", start], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.wait(60) == 1  # though its input is open
+        assert b"dreamrelay[voice]" in child.stdout.read()
+        assert child.stderr.read() == b""
+
+
 def test_a_process_that_dies_is_replaced(make: Services) -> None:
     service = make()
     pid = pid_of(service)

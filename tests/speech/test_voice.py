@@ -107,6 +107,9 @@ def test_from_a_browsers_recording_to_a_prompt() -> None:
         assert [word["text"] for word in heard["words"]] == ["oil", "painting"]
         _, heard = post(relay, "/speech", spoken("rms", "preset three"))
         assert heard["action"] == {"name": "preset", "text": "", "number": 3}
+        form = {"file": ("speech.wav", spoken("slt", "oil painting"), "audio/wav")}
+        reply = httpx.post(f"{relay.url}api/stt", files=form, timeout=90)
+        assert reply.json() == {"text": "oil painting"}, "with the words of the worker's model"
         status, refusal = post(relay, "/speech", b"no sound")
         assert (status, refusal["error"]["code"]) == (400, "protocol")
         _, heard = post(relay, "/speech", wav(tone(440, 0.5, 16_000), 16_000))
@@ -190,7 +193,7 @@ async def test_off() -> None:
 def test_the_text_alone_for_other_doors() -> None:
     service = SpeechService("whisper:well", program=CHILD)
     try:
-        assert Ear(service).transcribe(b"hello").startswith("hello ")
+        assert Ear(service).transcribe(b"hello", ["gold"]).startswith("hello ")
     finally:
         service.close()
 
