@@ -102,10 +102,11 @@ class Trust:
         trust = self
 
         class Checked(SyncClientConnection):
-            def handshake(self, *arguments: Any, **options: Any) -> None:
-                if isinstance(self.socket, ssl.SSLSocket):
-                    trust.check(self.socket.getpeercert(binary_form=True))
-                super().handshake(*arguments, **options)
+            def __init__(self, socket: Any, *arguments: Any, **options: Any) -> None:
+                # Before the thread is started that reads from it, and closes it at its end.
+                if isinstance(socket, ssl.SSLSocket):
+                    trust.check(socket.getpeercert(binary_form=True))
+                super().__init__(socket, *arguments, **options)
 
         return Checked
 

@@ -274,6 +274,7 @@ def with_openvino(exact: bool = False) -> Builder:
         exact: in full precision; else in what the processor is fastest in.
     """
     openvino = import_module("openvino")
+    convert = import_module("openvino.tools.ovc").convert_model
     core = openvino.Core()
     hints = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -282,7 +283,7 @@ def with_openvino(exact: bool = False) -> Builder:
 
     def build(call: Call) -> Flat:
         exported = torch.export.export(Flattened(call), tuple(_tensors(call.leaves)))
-        compiled = core.compile_model(openvino.convert_model(exported), "CPU", hints)
+        compiled = core.compile_model(convert(exported), "CPU", hints)
 
         def form(leaves: Sequence[Any]) -> Any:
             made = compiled([leaf.contiguous().numpy() for leaf in _tensors(leaves)])[0]

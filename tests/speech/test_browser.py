@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from dreamrelay.config import RelaySettings
 from dreamrelay.speech.audio import RATE, decode
@@ -43,9 +43,19 @@ def test_what_is_said_becomes_the_prompt(said: Path) -> None:
         expect(page.locator("#prompt")).to_have_value("watercolor", timeout=SECONDS)
         page.request.post(relay.url.rstrip("/") + "/speech/load")
         until(lambda: b'"ready"' in relay.get("/speech"), 120, "the engine")
-        page.hover("#voice")
-        page.mouse.down()
-        page.wait_for_timeout(3500)  # the words are as long as they are
-        page.mouse.up()
-        expect(page.locator("#prompt")).to_have_value("oil painting", timeout=SECONDS)
+        # A machine that is busy chops up what its fake microphone plays, and is spoken to again.
+        assert any(heard(page, "oil painting") for _ in range(4))
         until(lambda: {"prompt": "oil painting"} in worker.patches, what="the worker to hear of it")
+
+
+def heard(page: Page, words: str) -> bool:
+    """Hold the button while the words are said; whether they become the prompt."""
+    page.hover("#voice")
+    page.mouse.down()
+    page.wait_for_timeout(3500)  # the words are as long as they are
+    page.mouse.up()
+    try:
+        expect(page.locator("#prompt")).to_have_value(words, timeout=20_000)
+    except AssertionError:
+        return False
+    return True
