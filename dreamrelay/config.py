@@ -474,7 +474,8 @@ class WorkerSettings(Settings):
     frame_buffer_size: int = Field(1, ge=1, le=16, description="Frames in one denoising batch.")
     acceleration: str = Field(
         "auto",
-        description="auto, none, sdpa, xformers, compile, tensorrt, openvino; onnx for pocket.",
+        description="auto, none, sdpa, xformers, compile, graphs, tensorrt, openvino; "
+        "onnx for pocket.",
     )
     precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="What torch computes in; auto: what is fastest there."

@@ -31,9 +31,9 @@ from dreamrelay.errors import ConfigError, EngineError
 
 logger = logging.getLogger(__name__)
 
-NAMES = ("auto", "none", "sdpa", "xformers", "compile", "tensorrt", "openvino")
+NAMES = ("auto", "none", "sdpa", "xformers", "compile", "graphs", "tensorrt", "openvino")
 ALIASES = {"trt": "tensorrt", "sfast": "compile"}
-BUILT = ("compile", "tensorrt", "openvino")
+BUILT = ("compile", "graphs", "tensorrt", "openvino")
 """Those that build another form of the model."""
 
 BAKED = ("tensorrt", "openvino")
@@ -88,7 +88,7 @@ def choose(wanted: str, device: torch.device) -> str:
 
 def _lacks(name: str, device: torch.device) -> str | None:
     """What keeps an acceleration from working here, and what to do."""
-    if name in ("xformers", "tensorrt") and device.type != "cuda":
+    if name in ("xformers", "graphs", "tensorrt") and device.type != "cuda":
         return f"needs a CUDA card, and this runs on {device.type}"
     if name == "openvino" and device.type != "cpu":
         return f"is for the processor, and this runs on {device.type}"
@@ -247,7 +247,7 @@ def compiling(device: torch.device, backend: str = "inductor") -> Builder:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     options: dict[str, Any] = {"backend": backend, "dynamic": False}
     if device.type == "cuda" and backend == "inductor":
-        # Not with its CUDA graphs: they belong to the thread that recorded them.
+        # Not with its CUDA graphs, which belong to the thread that recorded them; see graphs.py.
         options["mode"] = "max-autotune-no-cudagraphs"
 
     def build(call: Call) -> Flat:

@@ -36,6 +36,7 @@ from dreamrelay.engines.model_folder import (
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
 from dreamrelay.engines.single_file import open_single_file
 from dreamrelay.engines.text import TextEncoder, TextEncoders
+from dreamrelay.engines.transfers import Transfers
 from dreamrelay.errors import EngineError
 
 if TYPE_CHECKING:  # it is laid over what is loaded here
@@ -57,6 +58,7 @@ class LoadedModel(ModelForm):
         nothing_is_zero: whether an empty negative prompt is told as zeros.
         guides: its ControlNets and IP-Adapter; None while they are not loaded.
         forward: how its parts are called.
+        transfers: how pixels come to it and go from it.
     """
 
     unet: Any
@@ -68,6 +70,7 @@ class LoadedModel(ModelForm):
     nothing_is_zero: bool = False
     guides: Guides | None = None
     forward: "Forward | None" = None
+    transfers: Transfers | None = None
 
 
 @dataclass(frozen=True)

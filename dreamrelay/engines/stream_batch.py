@@ -10,7 +10,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -33,6 +32,7 @@ from dreamrelay.engines.devices import (
 )
 from dreamrelay.engines.diffusion_parameters import DiffusionParameters
 from dreamrelay.engines.forward import Forward
+from dreamrelay.engines.graphs import Graphs
 from dreamrelay.engines.guides import Guide, GuidedStream, Guides
 from dreamrelay.engines.loading import LoadedModel, load_model
 from dreamrelay.engines.loras import can_read_loras, short_names
@@ -40,6 +40,7 @@ from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.ports import EngineSettings, Report
 from dreamrelay.engines.prompts import Embedding
 from dreamrelay.engines.tensorrt import building
+from dreamrelay.engines.transfers import Transfers
 from dreamrelay.errors import EngineError, MissingExtra, ParameterError
 
 logger = logging.getLogger(__name__)
@@ -84,16 +85,20 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
             self._settings, model.unet, steps, self._device, report, steady=chosen in BUILT
         )
         model.forward = Forward(model, chosen, self._builder())
-        if chosen == "compile" and model.guides.controls is not None:
+        model.transfers = Transfers(self._device.torch)
+        if chosen in BUILT and chosen not in BAKED and model.guides.controls is not None:
             model.guides.controls.accelerate(model.forward.acceleration.over)
         return model
 
     def _builder(self) -> Builder | None:
         """Makes the faster forms of the acceleration that was chosen."""
-        settings = self._settings
+        settings, device = self._settings, self._device.torch
         match self._acceleration:
             case "compile":
-                return compiling(self._device.torch)
+                compiled = compiling(device)
+                return Graphs(device, compiled) if device.type == "cuda" else compiled
+            case "graphs":
+                return Graphs(device)
             case "tensorrt":
                 return building(settings.model, settings.loras, self.device_name)
             case "openvino":
@@ -101,6 +106,8 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         return None
 
     def _warm_up(self, report: Report) -> None:
+        with self._computing("trying the copies"):
+            self._transfers.prepare(self._settings.frame_buffer_size, *self._padded)
         super()._warm_up(report)
         self._calls.finish(report)
 
@@ -109,6 +116,12 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         forward = self.model.forward
         assert forward is not None
         return forward
+
+    @property
+    def _transfers(self) -> Transfers:
+        transfers = self.model.transfers
+        assert transfers is not None
+        return transfers
 
     # ControlNets and image prompts ---------------------------------------------------------------
 
@@ -216,7 +229,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
 
     def _encode_pixels(self, frames: Sequence[Frame]) -> torch.Tensor:  # (m, C, h, w)
         model = self.model
-        pixels = torch.from_numpy(np.stack(frames)).to(self._device.torch)  # (m, H, W, 3)
+        pixels = self._transfers.up(frames)  # (m, H, W, 3)
         # Seen as (m, 3, H, W), which is channels-last already.
         pictures = (pixels.to(model.vae_dtype) / 127.5 - 1).permute(0, 3, 1, 2)
         return self._calls.encode(pictures).float() * model.vae.config.scaling_factor
@@ -226,7 +239,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         scaled = (latents / model.vae.config.scaling_factor).to(model.vae_dtype)
         pictures = self._calls.decode(scaled).float()  # (m, 3, H, W) in -1..1
         pixels = (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-        return list(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+        return self._transfers.down(pixels.permute(0, 2, 3, 1).contiguous())()
 
     def _predict(
         self, noisy: torch.Tensor, at: torch.Tensor, condition: Told, negatives: int

@@ -53,6 +53,7 @@ def having(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
         ("sfast", CUDA, "compile"),
         ("trt", CUDA, "tensorrt"),
         ("xformers", CUDA, "xformers"),
+        ("graphs", CUDA, "graphs"),
         ("openvino", CPU, "openvino"),
     ],
 )
@@ -69,12 +70,13 @@ def test_what_a_name_stands_for(
         (
             "warp",
             CPU,
-            "expected one of auto, none, sdpa, xformers, compile, tensorrt, openvino",
+            "expected one of auto, none, sdpa, xformers, compile, graphs, tensorrt, openvino",
         ),
         ("xformers", CPU, "xformers needs a CUDA card, and this runs on cpu; auto takes the best"),
         ("xformers", CUDA, "pip install xformers, or choose sdpa"),
         ("trt", CUDA, "trt is not installed: pip install torch-tensorrt==2"),
         ("tensorrt", CPU, "needs a CUDA card"),
+        ("graphs", CPU, "graphs needs a CUDA card, and this runs on cpu"),
         ("openvino", CPU, "pip install openvino"),
         ("openvino", CUDA, "is for the processor, and this runs on cuda"),
         ("compile", CUDA, "needs triton: pip install triton"),

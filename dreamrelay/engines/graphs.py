@@ -1,0 +1,105 @@
+"""CUDA graphs: the kernels of a part recorded once, at the start, and launched as one from then on.
+
+At small sizes a card waits for the processor that launches hundreds of kernels for each picture.
+A graph is bound to the memory that it was recorded with: arguments are copied in, results out.
+Weights that change in place, as those of fused LoRAs do, change what it says.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map
+
+from dreamrelay.engines.accelerate import Builder, Call, Flat
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-2
+"""So far a graph may be from what it was recorded of, as a share of the greatest value."""
+
+_WARM_UPS = 3  # in which libraries choose their kernels and take their memory
+
+
+class Graphs:
+    """A :data:`accelerate.Builder` whose forms are graphs, each checked against the plain form.
+
+    What cannot be recorded, or says something else than the plain form, stays plain; the log says
+    so in a line.
+
+    Args:
+        device: a CUDA card.
+        inner: builds what is to be recorded; None: parts are recorded as they are.
+    """
+
+    def __init__(self, device: torch.device, inner: Builder | None = None) -> None:
+        self._device = device
+        self._inner = inner
+        # All graphs share memory for what lies between argument and result, so one runs at a time.
+        self._lock = threading.Lock()
+        self._side: tuple[torch.cuda.Stream, Any] | None = None
+
+    def __call__(self, call: Call) -> Flat:
+        plain = call.flat if self._inner is None else self._inner(call)
+        try:
+            form = self._recorded(call.leaves, plain)
+            wrong = _compared(form, plain, call.leaves)
+        except Exception as error:  # noqa: BLE001 - of drivers never seen; the plain form serves
+            wrong = " ".join(str(error).split())[:200] or type(error).__name__
+        if wrong:
+            logger.warning("graphs: %s is called without a CUDA graph (%s)", call.name, wrong)
+            return plain
+        return form
+
+    def _recorded(self, leaves: Sequence[Any], run: Flat) -> Flat:
+        here = torch.cuda.current_stream(self._device)
+        if self._side is None:
+            self._side = torch.cuda.Stream(self._device), torch.cuda.graph_pool_handle()
+        side, pool = self._side
+        graph = torch.cuda.CUDAGraph()
+        side.wait_stream(here)
+        with torch.cuda.stream(side):  # left again even if recording ends badly
+            for _ in range(_WARM_UPS):
+                run(leaves)
+            # A viewer's or a codec's thread may use the card meanwhile.
+            with torch.cuda.graph(graph, pool, side, capture_error_mode="thread_local"):
+                made = run(leaves)
+        here.wait_stream(side)
+        places = _tensors(leaves)
+
+        def form(given: Sequence[Any]) -> Any:
+            with self._lock:
+                for place, value in zip(places, _tensors(given), strict=True):
+                    place.copy_(value)
+                graph.replay()
+                return tree_map(_own, made)
+
+        return form
+
+
+def _compared(form: Flat, plain: Flat, leaves: Sequence[Any]) -> str:
+    """What a form does wrong, if anything: for the arguments it was recorded with, and others."""
+    for share in (1.0, 0.75):
+        given = [
+            leaf * share if torch.is_tensor(leaf) and leaf.is_floating_point() else leaf
+            for leaf in leaves
+        ]
+        for one, other in zip(tree_leaves(plain(given)), tree_leaves(form(given)), strict=True):
+            if not torch.is_tensor(one):
+                continue
+            span = max(1.0, float(one.abs().max()))
+            off = float((one.float() - other.float()).abs().max())
+            if not off <= TOLERANCE * span:  # not a number, too
+                return f"it is off by {off:.3g}, where values reach {span:.3g}"
+    return ""
+
+
+def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:
+    return [leaf for leaf in leaves if torch.is_tensor(leaf)]
+
+
+def _own(value: Any) -> Any:
+    """A copy: the next replay writes over the original."""
+    return value.clone() if torch.is_tensor(value) else value

@@ -1,0 +1,262 @@
+"""Copies to a card and back through pinned memory; the card is a stand-in, see fakes/cuda.py."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dreamrelay.codec import Frame
+from dreamrelay.engines import stream_batch, transfers
+from dreamrelay.engines.ports import EngineSettings
+from dreamrelay.engines.stream_batch import StreamBatchEngine
+from dreamrelay.engines.transfers import DEPTH, Transfers
+from tests.engines.pictures import noise_frame
+from tests.engines.tiny_models import save_model
+from tests.fakes import cuda
+
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[cuda.Card]:
+    with cuda.installed(monkeypatch) as card:
+        yield card
+
+
+@pytest.fixture
+def pinned(card: cuda.Card) -> Transfers:
+    pinned = Transfers(CUDA)
+    pinned.prepare(1, 4, 6)
+    assert pinned.pinned
+    card.log.clear()
+    return pinned
+
+
+def frames(count: int, of: int = 1, height: int = 4, width: int = 6) -> list[list[Frame]]:
+    source = np.random.default_rng(7)
+    return [
+        [source.integers(0, 256, (height, width, 3), np.uint8) for _ in range(of)]
+        for _ in range(count)
+    ]
+
+
+# What is plain -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_elsewhere_copies_are_plain(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "_Pinned", None)
+    plain = Transfers(torch.device(device))
+    plain.prepare(1, 4, 6)
+    assert not plain.pinned
+
+
+def test_on_the_processor_pixels_are_what_they_were() -> None:
+    plain = Transfers(torch.device("cpu"))
+    (given,) = frames(1, of=2)
+    above = plain.up(given)
+    assert above.shape == (2, 4, 6, 3)
+    assert above.dtype == torch.uint8
+    np.testing.assert_array_equal(plain.down(255 - above)(), 255 - np.stack(given))
+
+
+def test_a_card_that_was_not_tried_is_served_plainly(card: cuda.Card) -> None:
+    plain = Transfers(CUDA)
+    (given,) = frames(1)
+    np.testing.assert_array_equal(plain.down(255 - plain.up(given))(), 255 - np.stack(given))
+    assert not card.pins
+
+
+# Through pinned memory ---------------------------------------------------------------------------
+
+
+def test_the_order_of_calls(card: cuda.Card, pinned: Transfers) -> None:
+    (given,) = frames(1)
+    landing = pinned.down(255 - pinned.up(given))
+    card.log.append("both are under way")
+    landing()
+    up, down = (name.rpartition(" on ")[2] for name in card.log if name.startswith("copy on"))
+    assert up != down
+    (risen, sunk) = (call.split(" on ")[0] for call in card.log if call.startswith("event"))
+    assert card.log == [
+        f"host waits for {risen}",  # its slot's last copy, long done
+        f"copy on {up}",
+        f"{risen} on {up}",
+        f"computing waits for {risen}",
+        f"{down} waits for computing",
+        f"copy on {down}",
+        f"{sunk} on {down}",
+        "both are under way",
+        f"host waits for {sunk}",
+    ]
+
+
+@pytest.mark.parametrize("of", [1, 3])
+def test_pixels_come_through_whatever_is_under_way(
+    card: cuda.Card, pinned: Transfers, of: int
+) -> None:
+    given = frames(4 * DEPTH, of)
+    above = []
+    for several in given:
+        above.append(pinned.up(several))
+        for frame in several:
+            frame ^= 0x55  # the caller's memory is the caller's again
+    landings = [pinned.down(255 - pixels) for pixels in above]
+    for several, landing in reversed(list(zip(given, landings, strict=True))):
+        np.testing.assert_array_equal(landing(), 255 - (np.stack(several) ^ 0x55))
+    assert not card.unrecorded
+    assert len(card.pins) <= 4 * DEPTH, "a ring, that grew once at most"
+
+
+def test_pictures_have_memory_of_their_own(pinned: Transfers) -> None:
+    given = frames(DEPTH + 2)
+    kept = [pinned.down(255 - pinned.up(one))() for one in given]
+    for one, pictures in zip(given, kept, strict=True):
+        np.testing.assert_array_equal(pictures, 255 - np.stack(one))
+        pictures[0][:] = 0
+
+
+def test_a_picture_that_nobody_fetches_blocks_nothing(pinned: Transfers) -> None:
+    for one in frames(3 * DEPTH):
+        pinned.down(255 - pinned.up(one))
+    (last,) = frames(1)
+    np.testing.assert_array_equal(pinned.down(255 - pinned.up(last))(), 255 - np.stack(last))
+
+
+def test_the_size_may_change(pinned: Transfers) -> None:
+    landings, given = [], []
+    for height, width in ((4, 6), (16, 8), (2, 2), (16, 16), (4, 6)):
+        given += frames(2, height=height, width=width)
+        landings += [pinned.down(255 - pinned.up(one)) for one in given[-2:]]
+    for one, landing in zip(given, landings, strict=True):
+        np.testing.assert_array_equal(landing(), 255 - np.stack(one))
+
+
+def test_a_thread_may_wait_while_another_goes_on(pinned: Transfers) -> None:
+    (given,) = frames(1)
+    landing, fetched = pinned.down(255 - pinned.up(given)), []
+    thread = threading.Thread(target=lambda: fetched.extend(landing()))
+    thread.start()
+    thread.join(30)
+    np.testing.assert_array_equal(fetched, 255 - np.stack(given))
+
+
+# What goes wrong ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("owner", "missing", "text"),
+    [
+        (cuda.Stream, "wait_event", "frames came up changed"),
+        (cuda.Stream, "wait_stream", "pictures came down changed"),
+        (cuda.Event, "synchronize", "changed"),
+        (transfers._Slot, "clear", "changed"),
+    ],
+)
+def test_a_card_that_does_not_keep_order_is_found_out_at_the_start(
+    card: cuda.Card,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    owner: Any,
+    missing: str,
+    text: str,
+) -> None:
+    def without_waiting(slot: Any, size: int) -> None:
+        slot.free = None
+        clear(slot, size)
+
+    clear = transfers._Slot.clear
+    fake = without_waiting if owner is transfers._Slot else lambda *args: None
+    monkeypatch.setattr(owner, missing, fake)
+    tried = Transfers(CUDA)
+    tried.prepare(1, 4, 6)
+    assert not tried.pinned
+    (record,) = caplog.records
+    assert record.getMessage().startswith("transfers: copies are plain, as pinned memory does not")
+    assert text in record.getMessage()
+    (given,) = frames(1)
+    np.testing.assert_array_equal(tried.down(255 - tried.up(given))(), 255 - np.stack(given))
+
+
+def test_a_driver_that_refuses_is_not_asked_again(
+    card: cuda.Card, caplog: pytest.LogCaptureFixture
+) -> None:
+    card.pinned_left = 0
+    tried = Transfers(CUDA)
+    tried.prepare(1, 4, 6)
+    tried.up(frames(1)[0])
+    assert [r.levelno for r in caplog.records] == [logging.WARNING]
+    assert "out of memory (cudaHostAlloc)" in caplog.text
+
+
+def test_without_memory_to_pin_for_a_new_size_no_frame_is_lost(
+    card: cuda.Card, pinned: Transfers, caplog: pytest.LogCaptureFixture
+) -> None:
+    (small,) = frames(1)
+    landing = pinned.down(255 - pinned.up(small))
+    card.pinned_left = 0
+    (large,) = frames(1, height=64)
+    np.testing.assert_array_equal(pinned.down(255 - pinned.up(large))(), 255 - np.stack(large))
+    np.testing.assert_array_equal(landing(), 255 - np.stack(small))
+    assert not pinned.pinned
+    assert len(caplog.records) == 1
+
+
+# In the engine -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("transfers") / "model")
+
+
+def pictures(folder: Path, size: int, seen: list[Transfers]) -> list[Frame]:
+    """What an engine makes of moving frames, that its caller writes over."""
+    options = {"strength": 0.8, "num_inference_steps": 2}
+    engine = StreamBatchEngine(
+        EngineSettings(
+            model=str(folder),
+            device="cpu",
+            acceleration="none",
+            width=72,
+            frame_buffer_size=size,
+            parameters=options,
+        )
+    )
+    engine.load(lambda progress: None)
+    seen.append(engine._transfers)
+    other = engine.beside({"seed": 3})
+    made = []
+    for at in range(DEPTH):  # and three go up for each
+        frame = noise_frame(at, 72, 64)
+        for one in (engine, other):
+            result = one.infer(frame, at)
+            assert result is not None
+            made.append(result.frame)
+        made.append(engine.infer_once(frame, {}))
+        frame[:] = 0
+    other.close()
+    engine.close()
+    return made
+
+
+@pytest.mark.parametrize(("size", "broken"), [(1, False), (2, False), (1, True)])
+def test_an_engine_makes_the_same_pictures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, size: int, broken: bool
+) -> None:
+    seen: list[Transfers] = []
+    plain = pictures(folder, size, seen)
+    with cuda.installed(monkeypatch, lazy=False) as card, monkeypatch.context() as patch:
+        patch.setattr(stream_batch, "Transfers", lambda device: Transfers(CUDA))
+        if broken:
+            patch.setattr(cuda.Event, "synchronize", lambda event: None)
+        made = pictures(folder, size, seen)
+        assert not card.unrecorded
+    assert [one.pinned for one in seen] == [False, not broken]
+    for one, other in zip(made, plain, strict=True):
+        np.testing.assert_array_equal(one, other)
