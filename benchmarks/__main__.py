@@ -2,7 +2,8 @@
 
 ``relay``, ``worker``, ``pocket-speed`` or ``all`` three of them; ``pocket`` measures what the
 pocket model obeys as well, which takes some minutes, ``coherence`` how it flickers on a clip that
-moves, and ``viewer`` its window, which needs Qt.
+moves, and ``viewer`` its window, which needs Qt. ``engines`` measures models of full size on a
+CUDA card, for some minutes.
 """
 
 import argparse
@@ -16,8 +17,13 @@ from typing import Any
 
 from benchmarks import coherence, pocket, relay, report, viewer, worker
 from benchmarks.machine import can_count_cpu, describe, load
+from dreamrelay.importer import Entry
 
-WHAT = ("relay", "worker", "pocket-speed", "pocket", "coherence", "viewer", "all")
+WHAT = ("relay", "worker", "pocket-speed", "pocket", "coherence", "viewer", "engines", "all")
+
+# They import all of torch and diffusers, which the others do without.
+MEASURE_ENGINES = Entry("benchmarks.engines:measure", "the engines", "worker")
+ENGINES_TABLE = Entry("benchmarks.engines_report:table", "the engines", "worker")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="the more the steadier (7)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--model", default="pocket", help="a folder like the pocket model's")
+    of_engines = parser.add_argument_group("engines")
+    of_engines.add_argument("--models", type=_names, help="sd-turbo,sdxl-turbo,sd-1.5 (all)")
+    of_engines.add_argument("--sizes", type=_sizes, help="pixels of a side (512,256)")
+    of_engines.add_argument("--seconds", type=float, help="begin nothing new after these (480)")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds: expected 1 or more")
@@ -39,6 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.what == "coherence":
         measure = partial(coherence.measure, model=options.model, say=progress)
         return alone("coherence", measure, options.json)
+    if options.what == "engines":
+        asked = {name: getattr(options, name) for name in ("models", "sizes", "seconds")}
+        given = {name: value for name, value in asked.items() if value is not None}
+        measure = partial(MEASURE_ENGINES.load(), options.rounds, say=progress, **given)
+        return alone("engines", measure, options.json)
     wanted = {"relay", "worker", "pocket-speed"} if options.what == "all" else {options.what}
     if "relay" in wanted and not can_count_cpu():
         print(
@@ -81,7 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def alone(what: str, measure: Callable[[], dict[str, Any]], path: Path | None) -> int:
-    """One that is not of ``all``: the viewer needs Qt, coherence the pictures of the training."""
+    """One that is not of ``all``: the viewer needs Qt, coherence the pictures of the training, the
+    engines a card.
+    """
     figures: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": describe(),
@@ -89,12 +106,34 @@ def alone(what: str, measure: Callable[[], dict[str, Any]], path: Path | None) -
         what: measure(),
     }
     figures["load"].append(load())
-    found = figures[what]
-    print(coherence.table(found) if what == "coherence" else "\n".join(viewer.rows(found)))
+    tables: dict[str, Callable[[dict[str, Any]], str]] = {
+        "coherence": coherence.table,
+        "viewer": lambda found: "\n".join(viewer.rows(found)),
+        "engines": lambda found: str(ENGINES_TABLE.load()(found)),
+    }
+    print(tables[what](figures[what]))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    known = ("sd-turbo", "sdxl-turbo", "sd-1.5")
+    if unknown := set(names := tuple(text.split(","))) - set(known):
+        expected = f"expected some of {','.join(known)}, got {min(unknown)!r}"
+        raise argparse.ArgumentTypeError(expected)
+    return names
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or any(size < 64 or size % 64 for size in sizes):
+        raise argparse.ArgumentTypeError(f"expected multiples of 64 such as 512,256, got {text!r}")
+    return sizes
 
 
 def progress(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 PACKAGES = (
     *("dreamrelay", "websockets", "uvicorn", "starlette", "orjson", "pybase64", "pillow"),
-    *("numpy", "torch", "openvino", "onnxruntime"),
+    *("numpy", "torch", "diffusers", "streamdiffusion", "openvino", "onnxruntime"),
 )
 QUIET_NS = 20_000
 """What the clock of an idle process may advance between two looks."""

@@ -19,7 +19,10 @@ from dreamrelay.codec import Frame
 from dreamrelay.config import WorkerSettings
 from dreamrelay.engines import Engine, EngineSettings, Report, Result, open_engine
 from dreamrelay.engines.ports import Mask, Token
+from dreamrelay.importer import Entry
 from dreamrelay.worker import Worker
+
+_BUILT = Entry("benchmarks.full_models:open_built", "models with random weights", "worker")
 
 STEP = 0.025
 """Seconds that the scripted engine takes for a picture: a fast card with SD-Turbo."""
@@ -62,9 +65,15 @@ class ScriptedEngine(Engine):
 
 
 def make_engine(name: str) -> Engine:
-    """The scripted engine with pictures of the size ``scripted-SIZE`` tells, or a model."""
+    """The scripted engine with pictures of the size ``scripted-SIZE`` tells, a model with random
+    weights (``built:sd-turbo:512``), or one that is there.
+    """
     if name.startswith("scripted-"):
         return ScriptedEngine(int(name.removeprefix("scripted-")))
+    if name.startswith("built:"):
+        _, form, size = name.split(":")
+        built: Engine = _BUILT.load()(form, int(size))
+        return built
     return open_engine(EngineSettings(model=name, offline=True))
 
 

@@ -74,8 +74,13 @@ class LoadedModel(ModelForm):
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """What a model is made of."""
+class Parts:
+    """What a model is made of.
+
+    Attributes:
+        folder: where it lies, with what it says of itself; need not exist.
+        index: of the folder, see :func:`model_folder.read_index`.
+    """
 
     folder: Path
     index: dict[str, Any]
@@ -106,6 +111,22 @@ def load_model(
         parts = _from_file(path, settings, device, report)
     else:
         parts = _from_folder(find_folder(settings, device, report), settings, device, report)
+    return assemble(parts, settings, device, report, fuse_at_once=fuse_at_once)
+
+
+def assemble(
+    parts: Parts,
+    settings: EngineSettings,
+    device: Device,
+    report: Report,
+    *,
+    fuse_at_once: bool = False,
+) -> LoadedModel:
+    """Put a model together of parts that are there; see :func:`load_model`.
+
+    Raises:
+        EngineError: the parts do not fit each other, or a LoRA cannot be had.
+    """
     logger.info("%s: licence %s", settings.model, licence(settings.model, parts.folder))
     defaults = read_defaults(parts.folder)
     text = TextEncoders(parts.encoders)
@@ -175,7 +196,7 @@ def find_folder(settings: EngineSettings, device: Device, report: Report) -> Pat
 # Parts -------------------------------------------------------------------------------------------
 
 
-def _from_folder(folder: Path, settings: EngineSettings, device: Device, report: Report) -> _Parts:
+def _from_folder(folder: Path, settings: EngineSettings, device: Device, report: Report) -> Parts:
     index = read_index(folder)
     read_defaults(folder)  # what is wrong with it is said before anything long
     encoders = []
@@ -191,10 +212,10 @@ def _from_folder(folder: Path, settings: EngineSettings, device: Device, report:
     unet = load_component(folder, "unet", UNet2DConditionModel.from_pretrained, device.dtype)
     _report(report, sized(folder, "vae"), 0.8)
     vae = load_autoencoder(settings, folder, index, device.dtype, report)
-    return _Parts(folder, index, unet, vae, encoders, noising)
+    return Parts(folder, index, unet, vae, encoders, noising)
 
 
-def _from_file(path: Path, settings: EngineSettings, device: Device, report: Report) -> _Parts:
+def _from_file(path: Path, settings: EngineSettings, device: Device, report: Report) -> Parts:
     file = open_single_file(path, settings, report)
     index = read_index(file.folder)
     noising = read_scheduler(file.folder)
@@ -205,11 +226,11 @@ def _from_file(path: Path, settings: EngineSettings, device: Device, report: Rep
         encoders.append(TextEncoder(pipeline.tokenizer_2, pipeline.text_encoder_2))
     _report(report, "vae", 0.8)
     vae = load_autoencoder(settings, file.folder, index, device.dtype, report, own=pipeline.vae)
-    return _Parts(file.folder, index, pipeline.unet, vae, encoders, noising)
+    return Parts(file.folder, index, pipeline.unet, vae, encoders, noising)
 
 
 def _load_loras(
-    settings: EngineSettings, parts: _Parts, fuse_at_once: bool, report: Report
+    settings: EngineSettings, parts: Parts, fuse_at_once: bool, report: Report
 ) -> Loras:
     over = {"unet": parts.unet, "text_encoder": parts.encoders[0].module}
     if len(parts.encoders) > 1:

@@ -79,7 +79,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
             use_cores_sparingly()
         # A compiled U-Net cannot bear layers that come and go beside its own.
         fused = chosen in BUILT
-        model = load_model(self._settings, self._device, report, fuse_at_once=fused)
+        model = self._read_model(report, fused)
         steps = len(model.alphas)
         model.guides = Guides(
             self._settings, model.unet, steps, self._device, report, steady=chosen in BUILT
@@ -89,6 +89,10 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         if chosen in BUILT and chosen not in BAKED and model.guides.controls is not None:
             model.guides.controls.accelerate(model.forward.acceleration.over)
         return model
+
+    def _read_model(self, report: Report, fuse_at_once: bool) -> LoadedModel:
+        """The model that the settings name, see :func:`loading.load_model`."""
+        return load_model(self._settings, self._device, report, fuse_at_once=fuse_at_once)
 
     def _builder(self) -> Builder | None:
         """Makes the faster forms of the acceleration that was chosen."""
