@@ -1,6 +1,7 @@
 """ControlNets and image prompts in a stream: live, each with its own frame, off at no cost."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.engines.tiny_controls import (
     shapes_frame,
 )
 from tests.engines.tiny_models import Kind, save_model
+from tests.fakes import cuda
 
 STRONG = {"strength": 0.9, "controlnet_scale": 2.0, "ip_adapter_scale": 4.0}
 """So that every guide shows in the picture of a model with random weights."""
@@ -157,6 +159,36 @@ def test_a_compiled_network_is_called_in_one_form_whatever_acts(
         one, other = (pictures(engine, [shapes_frame()])[0] for engine in (usual, steady))
         assert far(one, other) <= 1
     assert len(forms) == 1
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_graphs_say_the_same_whatever_acts(
+    place: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch = {"num_inference_steps": 1, "controlnet_scale": 0.0}
+    given = settings(place, "canny", kind=kind, pictures=True, patch=patch)
+    usual = StreamBatchEngine(given)
+    usual.load(lambda progress: None)
+    monkeypatch.setattr(stream_batch, "choose", lambda name, device: name)
+    with cuda.installed(monkeypatch, lazy=False) as card:
+        recorded = StreamBatchEngine(
+            replace(given, acceleration="graphs", device="cpu", precision="float32")
+        )
+        recorded.load(lambda progress: None)
+        assert len(card.graphs) == 4, "U-Net, ControlNet, encoder, decoder"
+        for change, replays in (
+            ({}, 3),
+            ({"image_prompt": "disc.png"}, 3),
+            ({"controlnet_scale": 2.0}, 4),
+            ({"ip_adapter_scale": 0.0}, 4),
+            ({"controlnet_mode": "none"}, 3),
+        ):
+            usual.apply(change)
+            recorded.apply(change)
+            card.log.clear()
+            one, other = (pictures(engine, [shapes_frame()])[0] for engine in (usual, recorded))
+            assert far(one, other) <= 1
+            assert card.log == ["replay"] * replays
 
 
 @pytest.mark.parametrize(("kind", "size"), [("sd15", 1), ("sdxl", 2)])

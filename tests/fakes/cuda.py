@@ -197,17 +197,17 @@ class Card:
     # What stands in torch.cuda -------------------------------------------------------------------
 
     def modules(self) -> dict[str, Any]:
-        @like(lambda device=None, priority=0, **kwargs: None)
+        @like(torch.cuda.Stream)
         def new_stream(*args: Any, **options: Any) -> Stream:
             self._streams += 1
             return Stream(self, f"copying {self._streams}")
 
-        @like(lambda enable_timing=False, blocking=False, interprocess=False, external=False: None)
+        @like(torch.cuda.Event)
         def new_event(*args: Any) -> Event:
             self._events += 1
             return Event(self, f"event {self._events}")
 
-        @like(lambda keep_graph=False: None)
+        @like(torch.cuda.CUDAGraph)
         def new_graph(keep_graph: bool) -> Graph:
             self.graphs.append(Graph(self))
             return self.graphs[-1]
