@@ -61,7 +61,12 @@ class Throttle:
 
     def take(self) -> float:
         """Take one of each; return the seconds to wait before the next."""
-        return max((bucket.take() for bucket in self._buckets), default=0.0)
+        longest = 0.0
+        for bucket in self._buckets:  # for each message of each peer: no generator
+            wait = bucket.take()
+            if wait > longest:
+                longest = wait
+        return longest
 
 
 @dataclass(slots=True)
