@@ -11,9 +11,10 @@ import torch
 
 from benchmarks import __main__ as program
 from benchmarks import contenders, engines, engines_report
-from benchmarks.full_models import FULL, SMALL, describe, flops, forms, open_built, weights
+from benchmarks.full_models import FULL, SMALL, build, describe, flops, forms, open_built, weights
 from dreamrelay.engines.devices import Device, choose_device
-from dreamrelay.engines.ports import Progress
+from dreamrelay.engines.loading import assemble
+from dreamrelay.engines.ports import EngineSettings, Progress
 from dreamrelay.errors import ClosedError, EngineError
 
 CPU = Device(torch.device("cpu"), torch.float32, "cpu")
@@ -42,6 +43,16 @@ def test_models_have_the_number_of_weights_of_those_that_are_published(
     assert [round(weights(text) / 1e6) for text in modules.texts] == texts
     assert weights(modules.vae) == pytest.approx(2.45e6, rel=0.01)
     assert next(modules.unet.parameters()).is_meta
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_full_models_are_ones_that_our_engine_takes(name: str) -> None:
+    nowhere = Device(torch.device("meta"), torch.float16, "nowhere")
+    settings = EngineSettings(model=f"random-weights/{name}", use_lcm_lora=False, offline=True)
+    model = assemble(build(FULL[name], nowhere), settings, nowhere, lambda progress: None)
+    assert (model.channels, model.scale, model.width, model.height) == (4, 8, 512, 512)
+    assert model.tells_size == (name == "sdxl-turbo")
+    assert (model.defaults.get("num_inference_steps") == 1) == ("turbo" in name)
 
 
 def test_a_frame_costs_what_others_have_counted() -> None:
