@@ -2,7 +2,8 @@
 
 ``relay``, ``worker``, ``pocket-speed`` or ``all`` three of them; ``pocket`` measures what the
 pocket model obeys as well, which takes some minutes, ``coherence`` how it flickers on a clip that
-moves, and ``viewer`` its window, which needs Qt.
+moves, ``viewer`` its window, which needs Qt, and ``dispatch`` several workers at one stream, with a
+clock of its own.
 """
 
 import argparse
@@ -14,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import coherence, pocket, relay, report, viewer, worker
+from benchmarks import coherence, dispatch, pocket, relay, report, viewer, worker
 from benchmarks.machine import can_count_cpu, describe, load
 
-WHAT = ("relay", "worker", "pocket-speed", "pocket", "coherence", "viewer", "all")
+WHAT = ("relay", "worker", "pocket-speed", "pocket", "coherence", "viewer", "dispatch", "all")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.what == "coherence":
         measure = partial(coherence.measure, model=options.model, say=progress)
         return alone("coherence", measure, options.json)
+    if options.what == "dispatch":
+        return alone("dispatch", dispatch.measure, options.json)
     wanted = {"relay", "worker", "pocket-speed"} if options.what == "all" else {options.what}
     if "relay" in wanted and not can_count_cpu():
         print(
@@ -90,7 +93,8 @@ def alone(what: str, measure: Callable[[], dict[str, Any]], path: Path | None) -
     }
     figures["load"].append(load())
     found = figures[what]
-    print(coherence.table(found) if what == "coherence" else "\n".join(viewer.rows(found)))
+    tables = {"coherence": coherence.table, "dispatch": dispatch.table}
+    print(tables[what](found) if what in tables else "\n".join(viewer.rows(found)))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(figures, indent=1) + "\n")
