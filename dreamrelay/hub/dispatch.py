@@ -83,6 +83,7 @@ class Dispatch:
         self._merge = Merge(show, clock_ns, call_later)
         self._keeper: Seat | None = None
         self._newest: Given | None = None
+        self._given_again = 0
         self._offered_ns = 0
         self._wake_ns: int | None = None
         self._number = number
@@ -247,8 +248,10 @@ class Dispatch:
     def fails_all(self, seat: Seat) -> None:
         """A worker says that it cannot compute any more."""
         if self.several:
-            self._lose(seat)
+            again = self._lose(seat)
             self.hand_out()
+            if again:  # it is for another worker, at once: this one may be well again soon
+                self._input.try_take()
 
     def _look(self) -> None:
         """An input came: see what has changed since the last one."""
@@ -320,24 +323,27 @@ class Dispatch:
         if self._keeper is None:
             self._merge.expect(given)
 
-    def _lose(self, left: Seat) -> None:
-        """A worker is gone: nobody waits for it, and another one has its newest input at once."""
+    def _lose(self, left: Seat) -> bool:
+        """A worker is gone: nobody waits for it. Whether its newest input waits for another one."""
         if self._keeper is left:
             self._keeper = None
         owed = left.forget()
         for given in owed:
             self._merge.give_up(given)
-        newest, self._newest = self._newest, None
-        if newest is None or newest not in owed:
-            self._newest = newest
-        elif not self._input.statistics().waiting:
-            self._input.put(newest.packet)
+        newest, again = self._newest, False
+        # Once only: so nobody is ever given it twice, and it ends no more than two workers.
+        if newest is not None and newest in owed and newest.packet.seq != self._given_again:
+            again = not self._input.statistics().waiting
+            if again:
+                self._given_again = newest.packet.seq
+                self._input.put(newest.packet)
         if self.several:
             self._merge.flush()
-            return
-        self._merge.release()
-        for seat in self.seats:
-            seat.forget()
+        else:
+            self._merge.release()
+            for seat in self.seats:
+                seat.forget()
+        return again
 
     def _wake_at(self, due_ns: int, now_ns: int) -> None:
         if self._call_later is None or (self._wake_ns is not None and self._wake_ns <= due_ns):
