@@ -2,8 +2,8 @@
 
 ``relay``, ``worker``, ``pocket-speed`` or ``all`` three of them; ``pocket`` measures what the
 pocket model obeys as well, which takes some minutes, ``coherence`` how it flickers on a clip that
-moves, and ``viewer`` its window, which needs Qt. ``engines`` measures models of full size on a
-CUDA card, for some minutes.
+moves, ``viewer`` its window, which needs Qt, and ``dispatch`` several workers at one stream, with a
+clock of its own. ``engines`` measures models of full size on a CUDA card, for some minutes.
 """
 
 import argparse
@@ -15,11 +15,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import coherence, pocket, relay, report, viewer, worker
+from benchmarks import coherence, dispatch, pocket, relay, report, viewer, worker
 from benchmarks.machine import can_count_cpu, describe, load
 from dreamrelay.importer import Entry
 
-WHAT = ("relay", "worker", "pocket-speed", "pocket", "coherence", "viewer", "engines", "all")
+WHAT = (
+    "relay",
+    "worker",
+    "pocket-speed",
+    "pocket",
+    "coherence",
+    "viewer",
+    "dispatch",
+    "engines",
+    "all",
+)
 
 # They import all of torch and diffusers, which the others do without.
 MEASURE_ENGINES = Entry("benchmarks.engines:measure", "the engines", "worker")
@@ -54,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         given = {name: value for name, value in asked.items() if value is not None}
         measure = partial(MEASURE_ENGINES.load(), options.rounds, say=progress, **given)
         return alone("engines", measure, options.json)
+    if options.what == "dispatch":
+        return alone("dispatch", dispatch.measure, options.json)
     wanted = {"relay", "worker", "pocket-speed"} if options.what == "all" else {options.what}
     if "relay" in wanted and not can_count_cpu():
         print(
@@ -108,6 +120,7 @@ def alone(what: str, measure: Callable[[], dict[str, Any]], path: Path | None) -
     figures["load"].append(load())
     tables: dict[str, Callable[[dict[str, Any]], str]] = {
         "coherence": coherence.table,
+        "dispatch": dispatch.table,
         "viewer": lambda found: "\n".join(viewer.rows(found)),
         "engines": lambda found: str(ENGINES_TABLE.load()(found)),
     }

@@ -95,6 +95,10 @@ class HumanEdit(Engine):
     def imitates(self) -> bool:
         return self.inner.imitates
 
+    @property
+    def stateful(self) -> bool:
+        return self.inner.stateful
+
     def load(self, report: Report) -> None:
         self.inner.load(report)
 

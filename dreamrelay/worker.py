@@ -110,6 +110,7 @@ class Worker(Listener):
         self._projection: Projection | None = None
         self._source: LocalSource | None = None
         self._sinks: list[Outlet] = []
+        self._stateful = False
         self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
         self._stopped = threading.Event()
         self._failure: BaseException | None = None
@@ -294,6 +295,8 @@ class Worker(Listener):
     def _look_around(self) -> None:
         """Four times a second: what was done in the window, and how we are."""
         counted, when = self._counted
+        if self._stateful != self.engine.stateful:
+            self._tell_status()  # the number of steps was changed, say
         if self.link is not None and time.monotonic() - when >= 1.0:
             self._counted = self.engine.counters(), time.monotonic()
             if self._counted[0] != counted:
@@ -318,8 +321,15 @@ class Worker(Listener):
         if self.link is not None:
             state, text, fraction = self._said
             fps, counters = round(self.statistics.results.rate, 1), self.engine.counters()
+            self._stateful = self.engine.stateful
             self.link.tell(
-                "status", state=state, text=text, fraction=fraction, fps=fps, counters=counters
+                "status",
+                state=state,
+                text=text,
+                fraction=fraction,
+                fps=fps,
+                counters=counters,
+                stateful=self._stateful,
             )
 
     def _complain(self, text: str) -> None:
@@ -569,6 +579,7 @@ class Worker(Listener):
             "schema": engine.schema(),
             "parameters": engine.parameters,
             "reference": engine.imitates,
+            "stateful": engine.stateful,
         }
         self._loaded.set()
         self.link.introduce(hello)

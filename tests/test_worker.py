@@ -263,6 +263,41 @@ def test_as_many_credits_go_back_as_packets_came(
     assert told.is_set()
 
 
+class Remembers(ScriptedEngine):
+    """Depends on earlier frames when the test says so."""
+
+    memory = False
+
+    @property
+    def stateful(self) -> bool:
+        return self.memory
+
+
+def test_the_relay_is_told_whether_pictures_depend_on_those_before(work: Work) -> None:
+    hellos: list[bool] = []
+    said: list[bool] = []
+
+    def talk(peer: Peer) -> None:
+        peer.welcome()
+        while True:  # in any order: the engine may be there before the relay is
+            fields = json.loads(peer.hear())
+            if fields["type"] == "status":
+                said.append(fields["stateful"])
+            elif fields["type"] == "hello" and "stateful" in fields:
+                hellos.append(fields["stateful"])
+
+    engine = Remembers()
+    with scripted_relay(talk) as uri:
+        running = work(uri, engine)
+        until(lambda: hellos and said)
+        assert (hellos, said[-1]) == ([False], False)
+        engine.memory = True  # somebody has asked for more steps
+        until(lambda: said[-1])
+        engine.memory = False
+        until(lambda: not said[-1])
+        assert running.stop() is None
+
+
 def test_the_relay_is_told_credit_for_what_is_in_flight_and_one_more(work: Work) -> None:
     hellos: list[dict[str, Any]] = []
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamrelay.codec import Frame
-from dreamrelay.engines.coherence import Coherence
+from dreamrelay.engines.coherence import Coherence, remembers
 from dreamrelay.engines.condition import Condition, Flight, JoinedCondition, Told
 from dreamrelay.engines.denoise import (
     Array,
@@ -122,9 +122,8 @@ class BatchEngine(Engine, Generic[Model]):
         """One call of the U-Net, see :class:`denoise.Predict`."""
 
     def _absent(self) -> Mapping[str, str]:
-        """Parameters that this engine cannot use, as it was opened, and what it would need for
-        them ("start the worker with --controlnets=depth"). They are not published, and refused.
-        """
+        """What this engine cannot use as it was opened, and what that would need ("start the worker
+        with --controlnets=depth"). It is not published, and refused."""
         return {}
 
     def _tune(self, parameters: StreamBatchParameters) -> None:
@@ -224,12 +223,10 @@ class BatchEngine(Engine, Generic[Model]):
         self._free_memory()
 
     def forget(self) -> None:
-        """Give up all frames under way, and what is remembered of those before."""
         self.stream.clear()
         self._gathered.clear()
         self._ready.clear()
-        self._last = None
-        self._stands = self._morph = None
+        self._last = self._stands = self._morph = None
         if self._coherence is not None:
             self._coherence.clear()
         self._filter.reset()
@@ -248,8 +245,11 @@ class BatchEngine(Engine, Generic[Model]):
         return values.copy()
 
     @property
+    def stateful(self) -> bool:
+        return remembers(self._parameters, self._settings)
+
+    @property
     def morphing(self) -> bool:
-        """Whether a changed prompt is still on its way to take the place of the one before."""
         return self._morph is not None
 
     def apply(self, patch: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from dreamrelay.codec import Frame
 from dreamrelay.engines.condition import Flight
 from dreamrelay.engines.denoise import Array
 from dreamrelay.engines.parameters import StreamBatchParameters
+from dreamrelay.engines.ports import EngineSettings
 from dreamrelay.importer import Entry
 
 Field = NDArray[np.float32]
@@ -33,6 +34,14 @@ class Trail:
 
     grey: Any
     drift: Field
+
+
+def remembers(parameters: StreamBatchParameters, settings: EngineSettings) -> bool:
+    """Whether a picture depends on the frames before it: batches of several, or coherence."""
+    listed = parameters.t_index_list
+    steps = parameters.num_inference_steps if listed is None else len(listed)
+    batched = settings.frame_buffer_size > 1 or (settings.use_denoising_batch and steps > 1)
+    return batched or Coherence.asked_for(parameters)
 
 
 class Coherence:

@@ -197,6 +197,14 @@ class Engine(ABC):
         """Whether :meth:`refer` takes pictures here; known after :meth:`load`."""
         return False
 
+    @property
+    def stateful(self) -> bool:
+        """Whether a picture depends on the frames before it, as the parameters are now.
+
+        The frames of one stream must then all come to one worker. From any thread.
+        """
+        return False
+
     def attend(  # noqa: B027 - an engine that is fast has nothing to show before it is done
         self, newer: Callable[[], bool], show: Callable[[Frame, Any], None]
     ) -> None:

@@ -2,6 +2,12 @@
 
 The newest input waits in one place for a worker with credit; pictures that somebody asked for
 alone wait in a queue beside it, none of them lost.
+
+One worker is limited by its credit alone. Several share the inputs, the fastest that is free first,
+and each is given its next one shortly before it is done with the one before: a worker that takes up
+pictures faster than it computes them would else throw away what another one could have made. Their
+results come back in order (:mod:`merge`). Where a worker has a memory (``stateful``) all inputs go
+to one, the keeper, for as long as it lives.
 """
 
 from collections import deque
@@ -10,12 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dreamrelay.errors import EngineError, ProtocolError
+from dreamrelay.hub.merge import CallLater, Merge
 from dreamrelay.hub.peers import Peer
+from dreamrelay.hub.seats import Given, Seat
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.packet import Packet
 from dreamrelay.protocol.messages import (
     Answered,
-    AudienceChanged,
     Delivery,
     Notice,
     RequestOffered,
@@ -29,18 +36,14 @@ REQUEST_TIMEOUT_NS = 60_000_000_000
 MAX_TRIES = 2
 """Workers that may be lost over one request before it is the request's fault."""
 MAX_CREDIT = 1024
-
-
-@dataclass(slots=True)
-class Seat:
-    """A worker at a stream."""
-
-    peer: Peer
-    credit: int
-    hello: WorkerHello
-    status: StatusReceived
-    served: int = 0
-    told: AudienceChanged | None = None
+MAX_HOLD_NS = 1_000_000_000
+"""No result is held longer; a worker that is slower by more than this gets no shared inputs."""
+PATIENCE = 1.3
+"""Results wait for an earlier one for so many times of the slowest worker."""
+LEAD = 0.15
+"""A worker is given its next input when this part of its time is left."""
+PAUSE_NS = 1_000_000_000
+"""After so long without an input nobody owes a result: it came from an empty street."""
 
 
 @dataclass(slots=True)
@@ -61,10 +64,28 @@ class Dispatch:
 
     Args:
         number: gives the next number of the stream's inputs.
+        show: shows a result of several workers in its turn, and what steered it if that came.
+        call_later: None: results of several workers are not held for their order.
     """
 
-    def __init__(self, number: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        number: Callable[[], int],
+        show: Callable[[Packet, Packet | None], None],
+        clock_ns: Callable[[], int],
+        call_later: CallLater | None = None,
+    ) -> None:
         self.seats: list[Seat] = []
+        self.several = False
+        """Whether inputs are shared; if not, nothing is measured, held or waited for."""
+        self._clock_ns = clock_ns
+        self._call_later = call_later
+        self._merge = Merge(show, clock_ns, call_later)
+        self._keeper: Seat | None = None
+        self._newest: Given | None = None
+        self._given_again = 0
+        self._offered_ns = 0
+        self._wake_ns: int | None = None
         self._number = number
         self._input: Mailbox[Packet] = Mailbox()
         self._requests: deque[Request] = deque()
@@ -90,7 +111,13 @@ class Dispatch:
         status = before.status if before else StatusReceived("loading")
         served = before.served if before else 0
         self.seats = [seat for seat in self.seats if seat.peer is not peer]
-        self.seats.append(Seat(peer, credit, hello, status, served))
+        seat = Seat(peer, credit, hello, status, served, stateful=hello.stateful)
+        self.seats.append(seat)
+        self.several = len(self.seats) > 1
+        if before is not None:
+            self._keeper = seat if self._keeper is before else self._keeper
+            for given in before.given:
+                self._merge.give_up(given)
 
     def leave(self, peer: Peer) -> Seat | None:
         """Forget a peer and all that was promised to it; the seat it had, if it had one.
@@ -100,6 +127,9 @@ class Dispatch:
         """
         left = self.seat_of(peer)
         self.seats = [seat for seat in self.seats if seat.peer is not peer]
+        self.several = len(self.seats) > 1
+        if left is not None:
+            self._lose(left)
         if not self.seats:
             self._input.try_take()  # the next worker shall not begin with an old picture
         self._requests = deque(r for r in self._requests if r.peer is not peer)
@@ -131,6 +161,8 @@ class Dispatch:
         """Have the newest input computed, if there is a worker at all."""
         if self.seats:
             self._input.put(packet)
+            if self.several:
+                self._look()
             self.hand_out()
 
     def refusal(self) -> EngineError | ProtocolError | None:
@@ -160,20 +192,170 @@ class Dispatch:
             if not ready:
                 return
             seat = min(ready, key=lambda s: s.served)  # whoever waits longest
-            picture_waits = self._input.statistics().waiting > 0
-            if self._requests and not (picture_waits and self._request_was_last):
+            taker: Seat | None = seat
+            if self.several and self._input.statistics().waiting:
+                taker = self._taker(ready)  # perhaps nobody: then requests go on
+            if self._requests and not (
+                self._request_was_last and taker is not None and self._input.statistics().waiting
+            ):
                 self._request_was_last = True
+                if self._keeper is not None:
+                    seat = min(ready, key=lambda s: (s is self._keeper, s.served))
                 notice: Notice = self._begin(self._requests.popleft(), seat.peer)
             else:
-                packet = self._input.try_take()
-                if packet is None:
+                if taker is None or (packet := self._input.try_take()) is None:
                     return
+                seat = taker
                 self._request_was_last = False
                 notice = Delivery(packet, "input")
+                if self.several:
+                    self._give(seat, packet)
             seat.credit -= 1
             self._served += 1
             seat.served = self._served
             seat.peer.notify(notice)
+
+    # -- several workers --------------------------------------------------------------------------
+
+    def result(self, packet: Packet, peer: Peer) -> bool:
+        """A result of the stream came. Whether it is dealt with: it is shown in its turn."""
+        now, seat = self._clock_ns(), self.seat_of(peer)
+        given = self._merge.find(packet.seq, peer)
+        if packet.preview:
+            if seat is not None and seat.since_ns is not None:
+                seat.since_ns = now  # it is at it
+            if given is not None:
+                self._merge.preview(given, packet)
+            return given is not None
+        if seat is not None:
+            for lost in seat.take(packet.seq, now):
+                self._merge.give_up(lost)
+        if given is not None and given.result is None:
+            patience = min(self._patience(now), MAX_HOLD_NS)
+            self._merge.take(given, packet, now + patience)
+        else:
+            self._merge.flush()
+        self.hand_out()
+        return given is not None
+
+    def control(self, packet: Packet, peer: Peer) -> bool:
+        """What steered a result came. Whether it waits with its result."""
+        given = self._merge.find(packet.seq, peer)
+        if given is not None:
+            given.control = packet
+        return given is not None
+
+    def fails_all(self, seat: Seat) -> None:
+        """A worker says that it cannot compute any more."""
+        if self.several:
+            again = self._lose(seat)
+            self.hand_out()
+            if again:  # it is for another worker, at once: this one may be well again soon
+                self._input.try_take()
+
+    def _look(self) -> None:
+        """An input came: see what has changed since the last one."""
+        now = self._clock_ns()
+        if now - self._offered_ns > PAUSE_NS:
+            for seat in self.seats:
+                seat.since_ns = None if seat.since_ns is None else now
+        self._offered_ns = now
+        self._merge.flush()
+
+    def _taker(self, ready: list[Seat]) -> Seat | None:
+        """Who is to have the newest input; None: nobody yet."""
+        now = self._clock_ns()
+        fit = [s for s in self.seats if s.status.state != "error" and not s.hangs(now)]
+        if any(seat.stateful for seat in fit):
+            if self._keeper not in fit:
+                chosen = next((s for s in ready if s in fit), None)
+                self._keeper = chosen or self._keeper
+            return self._keeper if self._keeper in ready else None
+        self._keeper = None
+        times = {id(seat): seat.times(now) for seat in fit}
+        known = [took for took in times.values() if took]
+        slowest = min(took[len(took) // 2] for took in known) + MAX_HOLD_NS if known else 0
+        best: tuple[bool, bool, int, int] | None = None
+        taker, free_ns = None, None
+        asked = {id(r.worker) for r in self._inflight.values()}
+        for seat in [s for s in ready if s in fit] or ready:
+            took = times.get(id(seat)) or []
+            usual = took[len(took) // 2] if took else 0
+            if usual > slowest:
+                continue
+            begins = self._free_ns(seat, usual, now)
+            if begins > now:
+                free_ns = begins if free_ns is None else min(free_ns, begins)
+                continue
+            key = (id(seat.peer) in asked, not took, usual, seat.served)
+            if best is None or key < best:
+                best, taker = key, seat
+        if taker is None and free_ns is not None:
+            self._wake_at(free_ns, now)
+        return taker
+
+    def _free_ns(self, seat: Seat, usual: int, now: int) -> int:
+        """From when on a worker may have its next input."""
+        owed = seat.owes(now)
+        if not owed:
+            return now
+        if len(owed) > 1 or not usual:
+            return owed[0].until_ns
+        begun = max(owed[0].given_ns, seat.result_ns)
+        return min(begun + int((1 - LEAD) * usual), owed[0].until_ns)
+
+    def _patience(self, now: int) -> int:
+        """How long newer results wait for one, ns: the time of the slowest, and a part of it."""
+        times = []
+        for seat in self.seats:
+            if took := seat.times(now):
+                times.append(took[-1])
+            elif seat.owes(now):  # nobody knows how long it takes
+                times.append(MAX_HOLD_NS)
+        slowest = min(max(times), min(times) + MAX_HOLD_NS) if times else MAX_HOLD_NS
+        return int(PATIENCE * slowest)
+
+    def _give(self, seat: Seat, packet: Packet) -> None:
+        now = self._clock_ns()
+        given = Given(packet, seat.peer, now, now + self._patience(now))
+        seat.give(given)
+        self._newest = given
+        if self._keeper is None:
+            self._merge.expect(given)
+
+    def _lose(self, left: Seat) -> bool:
+        """A worker is gone: nobody waits for it. Whether its newest input waits for another one."""
+        if self._keeper is left:
+            self._keeper = None
+        owed = left.forget()
+        for given in owed:
+            self._merge.give_up(given)
+        newest, again = self._newest, False
+        # Once only: so nobody is ever given it twice, and it ends no more than two workers.
+        if newest is not None and newest in owed and newest.packet.seq != self._given_again:
+            again = not self._input.statistics().waiting
+            if again:
+                self._given_again = newest.packet.seq
+                self._input.put(newest.packet)
+        if self.several:
+            self._merge.flush()
+        else:
+            self._merge.release()
+            for seat in self.seats:
+                seat.forget()
+        return again
+
+    def _wake_at(self, due_ns: int, now_ns: int) -> None:
+        if self._call_later is None or (self._wake_ns is not None and self._wake_ns <= due_ns):
+            return
+        self._wake_ns = due_ns
+        self._call_later((due_ns - now_ns) / 1e9, self._woken)
+
+    def _woken(self) -> None:
+        self._wake_ns = None
+        self.hand_out()
+
+    # -- requests ---------------------------------------------------------------------------------
 
     def _begin(self, request: Request, worker: Peer) -> RequestOffered:
         seq = self._number()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from dreamrelay.errors import ProtocolError
+from dreamrelay.hub.merge import CallLater
 from dreamrelay.hub.stream import Stream
 from dreamrelay.protocol.messages import Limits
 
@@ -12,7 +13,12 @@ _STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
 class Hub:
-    """All streams of one relay."""
+    """All streams of one relay.
+
+    Args:
+        call_later: has a function called once, so many seconds from now, in the thread that calls
+            the hub. Without it the results of several workers at one stream are not put in order.
+    """
 
     def __init__(
         self,
@@ -20,10 +26,12 @@ class Hub:
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         unix_ns: Callable[[], int] = time.time_ns,
+        call_later: CallLater | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._clock_ns = clock_ns
         self._unix_ns = unix_ns
+        self._call_later = call_later
         self.streams: dict[str, Stream] = {}
 
     def stream(self, name: str, owner: str = "") -> Stream:
@@ -46,7 +54,13 @@ class Hub:
                 most = self.limits.streams
                 raise ProtocolError(f"there are {most} streams already: leave one first")
             self._check_owner(owner)
-            stream = Stream(name, self.limits, clock_ns=self._clock_ns, unix_ns=self._unix_ns)
+            stream = Stream(
+                name,
+                self.limits,
+                clock_ns=self._clock_ns,
+                unix_ns=self._unix_ns,
+                call_later=self._call_later,
+            )
             stream.owner = owner
             self.streams[name] = stream
         return stream

@@ -17,6 +17,7 @@ from typing import Any
 
 from dreamrelay.errors import DreamRelayError, EngineError, ParameterError, ProtocolError
 from dreamrelay.hub.dispatch import Dispatch, Request
+from dreamrelay.hub.merge import CallLater
 from dreamrelay.hub.peers import Peer, Subscription
 from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
@@ -73,6 +74,8 @@ class Stream:
     """One running picture: its tracks, its peers, its parameters.
 
     Clocks are arguments: ``clock_ns`` is monotonic, ``unix_ns`` is UNIX time; both in ns.
+    ``call_later`` wakes a stream with several workers; without it their results are not put in
+    order: one that comes after a newer one is dropped.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Stream:
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         unix_ns: Callable[[], int] = time.time_ns,
+        call_later: CallLater | None = None,
     ) -> None:
         self.name = name
         self._limits = limits
@@ -92,7 +96,7 @@ class Stream:
         }
         self.peers: dict[str, Peer] = {}
         self._subscribed: dict[str, tuple[Subscription, ...]] = {}
-        self._workers = Dispatch(self._next_number)
+        self._workers = Dispatch(self._next_number, self._show_made, clock_ns, call_later)
         self._seq = 0
         self._heard: set[str] = set()
         self._away: dict[str, str] = {}
@@ -213,7 +217,7 @@ class Stream:
         elif track == "output":
             self._publish_output(packet, peer)
         else:
-            self._publish_control(packet)
+            self._publish_control(packet, peer)
 
     def _next_number(self) -> int:
         self._seq += 1
@@ -267,21 +271,36 @@ class Stream:
                 return
             self._seq += 1
             packet = packet.but(seq=self._seq)
-        last = self.tracks["output"].last
-        # A number that was never given out is that of an input from before a restart.
-        if packet.seq > self._seq or (last is not None and not _follows(packet, last)):
-            self.late += 1
+        if self._workers.several and not painted and self._workers.result(packet, peer):
+            pass  # it is shown in its turn
+        elif not self._show(packet, painted=painted):
             return
-        self._hand_out(packet, "output", measured=not painted and not packet.preview)
-        if painted != self._painted:
-            self._painted = painted
-            self._tell_status()
         if seat is not None and seat.status.state not in ("live", "paused"):
             seat.status = StatusReceived("live", counters=seat.status.counters)
             self._tell_status()
 
-    def _publish_control(self, packet: Packet) -> None:
+    def _show(self, packet: Packet, *, painted: bool = False) -> bool:
+        """Show a result, unless a newer one was shown already."""
+        last = self.tracks["output"].last
+        # A number that was never given out is that of an input from before a restart.
+        if packet.seq > self._seq or (last is not None and not _follows(packet, last)):
+            self.late += 1
+            return False
+        self._hand_out(packet, "output", measured=not painted and not packet.preview)
+        if painted != self._painted:
+            self._painted = painted
+            self._tell_status()
+        return True
+
+    def _show_made(self, packet: Packet, control: Packet | None) -> None:
+        """Show a result of several workers whose turn has come."""
+        if self._show(packet) and control is not None:
+            self._publish_control(control)
+
+    def _publish_control(self, packet: Packet, peer: Peer | None = None) -> None:
         """What a worker saw in the input with this number; shown in order, as results are."""
+        if peer is not None and self._workers.several and self._workers.control(packet, peer):
+            return
         last = self.tracks["control"].last
         if packet.seq <= self._seq and (last is None or packet.seq > last.seq):
             self._hand_out(packet, "control")
@@ -433,8 +452,12 @@ class Stream:
         seat = self._workers.seat_of(peer)
         if seat is not None:
             was, seat.status = seat.status.state, status
+            if status.stateful is not None:
+                seat.stateful = status.stateful
             if was == "error" and status.state != "error":
                 self._workers.hand_out()
+            elif status.state == "error" and was != "error":
+                self._workers.fails_all(seat)
             self._tell_audience()
             self._tell_status()
 

@@ -45,7 +45,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class WorkerHello:
-    """What a worker can do, as it says itself. ``reference``: imitate a picture."""
+    """What a worker can do, as it says itself.
+
+    ``reference``: imitate a picture. ``stateful``: its pictures depend on those before, so that all
+    inputs of a stream must go to one worker.
+    """
 
     engine: str = ""
     model: str = ""
@@ -55,6 +59,7 @@ class WorkerHello:
     schema: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reference: bool = False
+    stateful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +108,18 @@ class RequestReceived:
 
 @dataclass(frozen=True, slots=True)
 class StatusReceived:
-    """How a worker is. ``counters`` are its engine's running totals, for the metrics page."""
+    """How a worker is.
+
+    ``counters`` are its engine's running totals, for the metrics page; ``stateful`` is that of its
+    hello, None if it has not changed.
+    """
 
     state: WorkerState
     text: str = ""
     fraction: float | None = None
     fps: float = 0.0
     counters: Mapping[str, float] = field(default_factory=dict)
+    stateful: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

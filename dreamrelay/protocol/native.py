@@ -251,6 +251,7 @@ class NativeDialect(Dialect):
                 schema,
                 parameters,
                 fields.get("reference") is True,
+                fields.get("stateful") is True,
             )
         credit = _number(fields, "credit", 0, MAX_CREDIT, default=1)
         joined = Joined(self._role, _text(fields, "name", 200), credit, worker)
@@ -284,7 +285,10 @@ class NativeDialect(Dialect):
         if fraction is not None:
             fraction = min(1.0, max(0.0, _real(fields, "fraction")))
         text, fps = _text(fields, "text", MAX_STATUS_TEXT), _real(fields, "fps")
-        return [StatusReceived(state, text, fraction, fps, _counters(fields))]
+        stateful = fields.get("stateful")
+        if not isinstance(stateful, bool):
+            stateful = None
+        return [StatusReceived(state, text, fraction, fps, _counters(fields), stateful)]
 
     def _failed(self, fields: dict[str, Any]) -> list[Event]:
         if self._role != "worker":

@@ -128,7 +128,10 @@ class Relay:
             streams=settings.max_streams,
             streams_each=settings.max_streams_per_address,
         )
-        self.hub = Hub(limits)
+        self.hub = Hub(
+            limits,
+            call_later=lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call),
+        )
         self.opening = Opening(settings)
         self._sockets: list[socket.socket] = []
         self._closing = asyncio.Event()

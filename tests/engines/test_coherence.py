@@ -18,6 +18,7 @@ from dreamrelay.engines.condition import Flight
 from dreamrelay.engines.motion import Movement
 from dreamrelay.engines.noise import seeded_noise
 from dreamrelay.engines.parameters import StreamBatchParameters
+from dreamrelay.human_edit import HumanEdit
 from tests.engines.pictures import moving_frames, noise_frame
 from tests.engines.tiny_models import pocket_folder
 
@@ -262,3 +263,28 @@ def test_feedback_for_long_stays_a_picture() -> None:
         picture = engine.infer(frames[at % 8], at).frame
     assert 5 < picture.mean() < 250
     assert picture.std() > 1
+
+
+@pytest.mark.parametrize(
+    ("form", "parameters", "remembers"),
+    [
+        ({}, {"num_inference_steps": 1}, False),
+        ({}, {"num_inference_steps": 2}, True),
+        ({}, {"t_index_list": [45]}, False),
+        ({}, {"t_index_list": [32, 45]}, True),
+        ({"use_denoising_batch": False}, {"num_inference_steps": 2}, False),
+        ({"frame_buffer_size": 2}, {"num_inference_steps": 1}, True),
+        ({}, {"num_inference_steps": 1, "smoothing": 0.5}, True),
+        ({}, {"num_inference_steps": 1, "latent_feedback": 0.1}, True),
+    ],
+)
+def test_an_engine_says_whether_pictures_depend_on_those_before(
+    form: dict[str, Any], parameters: dict[str, Any], remembers: bool
+) -> None:
+    engine = open_engine(EngineSettings(parameters=parameters, offline=True, **form))
+    assert engine.stateful is remembers
+    assert HumanEdit(engine, lambda: pytest.fail("no mask is asked for")).stateful is remembers
+    engine.apply({"num_inference_steps": 1, "t_index_list": None, "smoothing": 0.0})
+    engine.apply({"latent_feedback": 0.0})
+    assert engine.stateful is ("frame_buffer_size" in form), "it changes with the parameters"
+    engine.close()

@@ -408,6 +408,24 @@ class TestReceiving:
         assert "status: " in str(event.error)
         assert not event.close
 
+    @pytest.mark.parametrize(
+        ("said", "heard"),
+        [({}, None), ({"stateful": True}, True), ({"stateful": False}, False)]
+        + [({"stateful": odd}, None) for odd in (None, 1, "true", [True])],
+    )
+    def test_a_worker_says_whether_it_remembers(
+        self, said: dict[str, Any], heard: bool | None
+    ) -> None:
+        """What is no truth value counts as not said: an older or odd worker goes on."""
+        worker = dialect("worker")
+        (joined,) = worker.receive(encode_text("hello", version=1, **said))
+        assert isinstance(joined, Joined)
+        assert joined.worker is not None
+        assert joined.worker.stateful is (heard is True)
+        (status,) = worker.receive(encode_text("status", state="live", **said))
+        assert isinstance(status, StatusReceived)
+        assert status.stateful is heard
+
     def test_failed_of_a_worker(self) -> None:
         (event,) = dialect("worker").receive('{"type":"failed","seq":4,"message":"no"}')
         assert event == FailureReceived(4, "no")

@@ -1,0 +1,105 @@
+"""A worker's place at a stream: what was promised to it, and how long it takes."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from dreamrelay.hub.peers import Peer
+from dreamrelay.packet import Packet
+from dreamrelay.protocol.messages import AudienceChanged, StatusReceived, WorkerHello
+
+RECENT_NS = 10_000_000_000
+"""What took long before this says nothing of now."""
+RECENT = 8
+"""Results whose times are remembered."""
+OWED = 64
+"""Inputs without a result that are remembered, so that one that has become slow is measured too."""
+SILENT_NS = 1_000_000_000
+"""A worker hangs when it gave no result for so long while it was given inputs, ..."""
+SILENT_TIMES = 4
+"""... and for so many of its own times, ..."""
+UNKNOWN_SILENT_NS = 10_000_000_000
+"""... or for so long if its time is unknown: the first picture may take long."""
+
+
+@dataclass(slots=True, eq=False)
+class Given:
+    """An input that a worker of several has, and later its result, until that is shown.
+
+    Attributes:
+        given_ns: when it was given out.
+        until_ns: so long newer results wait for this one.
+        result, control: what came of it and waits to be shown.
+        come_ns: when the result came.
+        leave_ns: so long the result itself may be held.
+    """
+
+    packet: Packet
+    peer: Peer
+    given_ns: int
+    until_ns: int
+    result: Packet | None = None
+    control: Packet | None = None
+    come_ns: int = 0
+    leave_ns: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A worker at a stream. What is below ``stateful`` is kept while it is one of several."""
+
+    peer: Peer
+    credit: int
+    hello: WorkerHello
+    status: StatusReceived
+    served: int = 0
+    told: AudienceChanged | None = None
+    stateful: bool = False
+    given: deque[Given] = field(default_factory=lambda: deque(maxlen=OWED))
+    """Inputs without a result yet, oldest first."""
+    since_ns: int | None = None
+    """Since when it owes a result: none came since although inputs were given."""
+    result_ns: int = 0
+    """When its last result came."""
+    _times: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    def forget(self) -> list[Given]:
+        """Nothing is owed any more; what was."""
+        owed = list(self.given)
+        self.given.clear()
+        self.since_ns = None
+        return owed
+
+    def give(self, given: Given) -> None:
+        """It was given an input."""
+        self.given.append(given)
+        if self.since_ns is None:
+            self.since_ns = given.given_ns
+
+    def take(self, seq: int, now_ns: int) -> list[Given]:
+        """The result of an input came; the inputs before it that will have none any more."""
+        before: list[Given] = []
+        if any(given.packet.seq == seq for given in self.given):
+            while (given := self.given.popleft()).packet.seq != seq:
+                before.append(given)
+            self._times.append((now_ns, now_ns - max(given.given_ns, self.result_ns)))
+        self.result_ns = now_ns
+        self.since_ns = now_ns if self.given else None
+        return before
+
+    def owes(self, now_ns: int) -> list[Given]:
+        """Its inputs that are still waited for, oldest first."""
+        return [given for given in self.given if given.until_ns > now_ns]
+
+    def times(self, now_ns: int) -> list[int]:
+        """How long its recent results took, ns, shortest first; empty if nobody knows."""
+        while self._times and now_ns - self._times[0][0] > RECENT_NS:
+            self._times.popleft()
+        return sorted(took for _, took in self._times)
+
+    def hangs(self, now_ns: int) -> bool:
+        """Whether it gave no result for far longer than it takes, though it had inputs."""
+        if self.since_ns is None:
+            return False
+        times = self.times(now_ns)
+        patience = max(SILENT_NS, SILENT_TIMES * times[-1]) if times else UNKNOWN_SILENT_NS
+        return now_ns - self.since_ns > patience
