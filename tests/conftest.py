@@ -40,6 +40,15 @@ def programs() -> Iterator["ProgramStarter"]:
         yield ProgramStarter(stack)
 
 
+@pytest.fixture(autouse=True)
+def _own_log_level() -> Iterator[None]:
+    """Begin and end with the level of the root: ``/verbose`` and ``--quiet`` set one for good."""
+    ours = logging.getLogger("dreamrelay")
+    ours.setLevel(logging.NOTSET)
+    yield
+    ours.setLevel(logging.NOTSET)
+
+
 @pytest.fixture
 def restored_logging() -> Iterator[None]:
     """Have logging as it was after a test that runs a command line in its own process."""
