@@ -100,7 +100,7 @@ class PackageStream(StreamBatch[Any]):
             for _ in range(plan.steps if begin else 1):
                 aboard = [*tokens] * plan.steps if begin else [*tokens, *self.tokens[:-1]]
                 picture = self._feed(plan, fresh, aboard)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: half of it is of no use
             if begin:
                 self.clear()
             else:

@@ -93,7 +93,7 @@ class Hosted:
         try:
             self._start_relay()
             self._start_worker()
-        except BaseException:
+        except BaseException:  # whatever ends it, what was started ends too
             self.stop()
             raise
 

@@ -195,7 +195,7 @@ def write_private(path: Path, content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         scratch.replace(path)
-    except BaseException:
+    except BaseException:  # no file with half a secret in it stays
         scratch.unlink(missing_ok=True)
         raise
 
