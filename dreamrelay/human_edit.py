@@ -29,6 +29,7 @@ class HumanEdit(Engine):
         self.inner = engine
         self._human = HumanOnly(open_matting)
         self._values = HumanParameters()
+        self._dumped = self._values.model_dump(mode="json")  # asked for with each picture
         self._one_at_a_time = threading.Lock()
 
     def mask(self, frame: Frame) -> Mask | None:
@@ -47,22 +48,19 @@ class HumanEdit(Engine):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return {**self.inner.parameters, **self._own()}
-
-    def _own(self) -> dict[str, Any]:
-        return self._values.model_dump(mode="json")
+        return {**self.inner.parameters, **self._dumped}
 
     def apply(self, patch: Mapping[str, Any]) -> None:
         own, rest = _parted(patch)
         changed = validate_patch(self._values, own) if own else self._values
         if rest:
             self.inner.apply(rest)
-        self._values = changed
+        self._values, self._dumped = changed, changed.model_dump(mode="json")
 
     def schema(self) -> dict[str, Any]:
         schema = self.inner.schema()
         properties = HumanParameters.model_json_schema()["properties"]
-        own = {name: {**properties[name], "default": value} for name, value in self._own().items()}
+        own = {name: {**properties[name], "default": value} for name, value in self._dumped.items()}
         return {**schema, "properties": {**schema["properties"], **own}}
 
     # What is the engine's ------------------------------------------------------------------------
@@ -99,6 +97,10 @@ class HumanEdit(Engine):
     def stateful(self) -> bool:
         return self.inner.stateful
 
+    @property
+    def morphing(self) -> bool:
+        return self.inner.morphing
+
     def load(self, report: Report) -> None:
         self.inner.load(report)
 
@@ -117,6 +119,9 @@ class HumanEdit(Engine):
 
     def attend(self, newer: Callable[[], bool], show: Callable[[Frame, Any], None]) -> None:
         self.inner.attend(newer, show)
+
+    def forget(self) -> None:
+        self.inner.forget()
 
     def control_map(self) -> Frame | None:
         return self.inner.control_map()

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 
-from dreamrelay.media import Source, open_source
 from dreamrelay.media.pacing import Pacer
 from dreamrelay.media.ports import Captured
 from dreamrelay.media.steady import SteadySource
@@ -29,9 +28,7 @@ class LocalSource:
         self._source = self._opened()
 
     def _opened(self) -> SteadySource:
-        # Named here, so that a worker may be given another way to open what a URL says.
-        opener: Callable[[], Source] = lambda: open_source(self._url)  # noqa: E731
-        source = SteadySource(self._url, hear=self._hear, opener=opener)
+        source = SteadySource(self._url, hear=self._hear)
         source.open()
         return source
 
@@ -43,6 +40,10 @@ class LocalSource:
     def keeps_all(self) -> bool:
         """Whether every picture counts: those of a folder have no rate, and are not skipped."""
         return not self._source.live and self._source.fps is None
+
+    def stop(self) -> None:
+        """Have a read end that waits for what is not there; from any thread."""
+        self._source.stop()
 
     def close(self) -> None:
         """End it; from any thread."""

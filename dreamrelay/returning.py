@@ -1,7 +1,7 @@
 """The way of a computed picture out of the worker: window, local sinks, relay."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dreamrelay.codec import Frame, encode_bytes
@@ -36,16 +36,16 @@ class Returning:
         self._quality = quality
         self._encoded: tuple[Frame, bytes] | None = None
 
-    def publish(self, done: Done, info: Mapping[str, Any]) -> float:
+    def publish(self, done: Done, info: Callable[[], Mapping[str, Any]]) -> float:
         """Show a picture everywhere; how old it is now, in ms.
 
         Args:
-            info: what the window says of it.
+            info: what the window says of it; not asked where there is none.
         """
         job = done.job
         if self._projection is not None:
             self._projection.show(
-                done.frame, {"revision": done.revision, "captured_ns": job.captured_ns, **info}
+                done.frame, {"revision": done.revision, "captured_ns": job.captured_ns, **info()}
             )
         for outlet in self._sinks:
             outlet.write(done.frame)

@@ -260,6 +260,8 @@ class Worker(Listener):
             self._stopped.set()
             for mailbox in (self._packets, self._jobs, self._results, self._steering):
                 mailbox.close()
+            if self._source is not None:
+                self._source.stop()
             deadline = time.monotonic() + STOP_SECONDS
             for thread in threads:
                 if thread.ident is not None:
@@ -675,8 +677,10 @@ class Worker(Listener):
         statistics = self.statistics
         if not done.preview:
             statistics.results.tick()
+        statistics.age_ms = self._returning.publish(done, self._info)
+
+    def _info(self) -> dict[str, object]:
+        """What the window says of a picture."""
         prompt = self.engine.parameters.get("prompt", "")
-        info = {"prompt": prompt, "fps": statistics.results.rate}
-        if self._absent:
-            info["no picture"] = self._absent
-        statistics.age_ms = self._returning.publish(done, info)
+        info: dict[str, object] = {"prompt": prompt, "fps": self.statistics.results.rate}
+        return {**info, "no picture": self._absent} if self._absent else info

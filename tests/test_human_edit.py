@@ -9,7 +9,7 @@ import pytest
 from dreamrelay import worker as worker_module
 from dreamrelay.codec import Frame, decode
 from dreamrelay.config import RelaySettings, WorkerSettings
-from dreamrelay.engines import Result
+from dreamrelay.engines import Engine, Result
 from dreamrelay.engines.masks import composite
 from dreamrelay.engines.ports import Mask, Token
 from dreamrelay.errors import (
@@ -104,6 +104,11 @@ def test_its_parameters_stand_beside_the_engines(edit: HumanEdit, matting: Brigh
     assert (edit.parameters["mode"], edit.inner.parameters["prompt"]) == ("human", "blue")
     assert edit.schema()["properties"]["mode"]["default"] == "human"
     assert not matting.loaded, "nothing is loaded before a frame needs it"
+
+
+def test_it_hands_on_all_that_an_engine_does() -> None:
+    port = {name for name, member in vars(Engine).items() if not name.startswith("_")}
+    assert port <= set(vars(HumanEdit)), "what is not handed on is lost in silence"
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ from dreamrelay.engines.depth import DEFAULT_MODEL, DepthEstimator
 from dreamrelay.engines.devices import Device, choose_device, free_memory, is_out_of_memory
 from dreamrelay.engines.masks import check_mask, composite
 from dreamrelay.engines.model_folder import check_safetensors, existing, read_json
-from dreamrelay.engines.parameters import validate_patch
+from dreamrelay.engines.parameters import MAX_SIDE, validate_patch
 from dreamrelay.engines.ports import Engine, EngineSettings, Mask, Progress, Report, Result, Token
 from dreamrelay.engines.processor_parameters import (
     LIGHTNING_STEPS,
@@ -454,8 +454,10 @@ class ProcessorEngine(Engine):
     def __init__(self, settings: EngineSettings) -> None:
         for side in ("width", "height"):
             value = getattr(settings, side)
-            if value is not None and (value % 8 or not 64 <= value <= 2048):
-                raise ConfigError(f"{side}: expected a multiple of 8 from 64 to 2048, got {value}")
+            if value is not None and (value % 8 or not 64 <= value <= MAX_SIDE):
+                raise ConfigError(
+                    f"{side}: expected a multiple of 8 from 64 to {MAX_SIDE}, got {value}"
+                )
         if settings.acceleration not in ("auto", "none", "sdpa"):
             raise ConfigError(
                 f"acceleration: the {self.name} engine has no {settings.acceleration!r}; expected "

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Ctrl-C is the parent's affair; it closes our input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     voice = Voice(_own_output())
-    requests: SimpleQueue[Request] = SimpleQueue()
+    requests: SimpleQueue[Request] = SimpleQueue()  # the parent sends the next after an answer
     threading.Thread(target=_read, args=(requests,), name="requests", daemon=True).start()
     try:
         engine = open_speech(name)
