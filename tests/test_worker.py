@@ -1291,7 +1291,7 @@ def test_it_runs_with_the_relay_inside_and_ends_with_ctrl_c(
     url = program.line(r"studio at (http://\S+)")[1]
     with Person("ws" + url[4:].rstrip("/")) as viewer:
         until(lambda: viewer.status.get("state") == "live", 150, "the model loaded")
-        assert viewer.values["prompt"] == "blue"
+        until(lambda: viewer.values.get("prompt") == "blue")
     program.interrupt()
     assert program.wait(60) == 0
     assert "Traceback" not in program.output
