@@ -112,12 +112,28 @@ def _token(value: str | None) -> str | None:
     return value
 
 
+def _backplane(value: str | None) -> str | None:
+    """Addresses with commas; they may hold a password, so what came is not repeated."""
+    for address in (value or "").split(",") if value else ():
+        if not re.fullmatch(r"(nats|tls)://([^@/\s]+@)?[^@/\s:]+(:\d{1,5})?/?", address.strip()):
+            raise ValueError("expected nats://HOST:PORT or tls://HOST:PORT, several with commas")
+    return value
+
+
+def _word(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise ValueError("expected 1-64 letters, digits, _ -")
+    return value
+
+
 Numbers = Annotated[list[int] | None, BeforeValidator(_numbers)]
 Loras = Annotated[dict[str, float], BeforeValidator(_loras)]
 Texts = Annotated[list[str], BeforeValidator(_texts)]
 OptionalText = str | None
 Origins = Annotated[list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(_texts)]
 Token = Annotated[OptionalText, AfterValidator(_token)]
+Backplane = Annotated[OptionalText, AfterValidator(_backplane)]
+Word = Annotated[OptionalText, AfterValidator(_word)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 StreamName = Annotated[str, AfterValidator(_stream_name)]
 Ports = Annotated[list[Port], Field(max_length=8), BeforeValidator(_numbers)]
@@ -154,6 +170,9 @@ class Settings(BaseModel):
 
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other spellings of flags: those of the seeds."""
+
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    """Settings beside tokens whose values no error shows."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -216,7 +235,8 @@ class Settings(BaseModel):
                 else f"{file}: [{cls.section}] {name}"
             )
             reason = first["msg"].removeprefix("Value error, ")
-            if name.endswith("token"):  # what came is a secret, wrong or not
+            # What came is a secret, wrong or not, or has one in it.
+            if name.endswith("token") or name in cls.secrets:
                 raise ConfigError(f"{origin}: {reason}") from None
             raise ConfigError(f"{origin}: {reason}, got {first.get('input')!r:.80}") from None
 
@@ -296,6 +316,7 @@ class RelaySettings(Settings):
         "ssl_certfile": "tls_cert",
         "ssl_keyfile": "tls_key",
     }
+    secrets = frozenset({"backplane"})
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of them.")
     port: Port = Field(
@@ -374,6 +395,24 @@ class RelaySettings(Settings):
     )
     stall_seconds: float = Field(
         10.0, gt=0, description="A peer that reads nothing for so long is dropped."
+    )
+    backplane: Backplane = Field(
+        None,
+        description="Share all streams with other relays over NATS: nats://HOST:4222; several "
+        "servers with commas: docs/backplane.md.",
+    )
+    cluster: Word = Field(
+        "dreamrelay", description="Relays that share streams have this in common on their NATS."
+    )
+    relay_name: Word = Field(
+        None, description="What other relays call this one; empty: its machine's name and a number."
+    )
+    backplane_token: OptionalText = Field(None, description="Token that the NATS server asks for.")
+    backplane_credentials: OptionalText = Field(
+        None, description="File for the NATS server: credentials (.creds), or a seed (.nk)."
+    )
+    backplane_ca: OptionalText = Field(
+        None, description="Certificates (a PEM file) that the NATS server's must come from."
     )
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 starts and stops, 2 and 3 more.")
 
