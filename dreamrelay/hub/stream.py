@@ -9,7 +9,6 @@ All of it lives in one event loop's thread; nothing here awaits. The peers behin
 through :class:`Peer`, whose methods return at once.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from typing import Any
 from dreamrelay.errors import DreamRelayError, EngineError, ParameterError, ProtocolError
 from dreamrelay.hub.dispatch import Dispatch, Request
 from dreamrelay.hub.merge import CallLater
+from dreamrelay.hub.parameters import Parameters
 from dreamrelay.hub.peers import Peer, Subscription
 from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
@@ -36,10 +36,8 @@ from dreamrelay.protocol.messages import (
     Unanswered,
     WorkerHello,
 )
-from dreamrelay.schema import ParameterSchema
 from dreamrelay.telemetry import HopTimes, RateMeter
 
-MAX_PARAMETERS = 64
 ON_AIR_NS = 3_000_000_000
 """A producer that has been silent for so long leaves the stream to another."""
 IDLE_NS = 2_000_000_000
@@ -56,8 +54,6 @@ _NOTICED = (
     "state text fraction producers workers viewers dreaming held model input_text reference"
 ).split()
 """Of a status: what a person would notice."""
-
-_PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 
 @dataclass(slots=True)
@@ -110,17 +106,13 @@ class Stream:
         """Whether the last output was made from no input."""
         self.late = 0
         """Results that came after a newer one and were not shown."""
-        self.schema: Mapping[str, Any] | None = None
-        self.values: dict[str, Any] = {}
-        self._patched: dict[str, Any] = {}
-        self.revision = 0
+        self._parameters = Parameters(limits, unix_ns)
         self.reference: Packet | None = None
         """A picture that the workers are to imitate."""
         self.owner = ""
         """The address that made it; empty for peers on this machine."""
         self.connections = 0
         """Who may still join: a stream that somebody is at is not forgotten."""
-        self._rules: ParameterSchema | None = None
         self._had_worker = False
         self._last_words = ""
         self._told_status: dict[str, Any] = {}
@@ -190,20 +182,14 @@ class Stream:
         if hello.schema is None:
             return False
         try:
-            rules = ParameterSchema(hello.schema)
+            kept = self._parameters.adopt(hello)
         except ProtocolError as error:
             peer.notify(Refused(ProtocolError(f"hello: {error}")))
             return False
-        self.schema, self._rules = hello.schema, rules
-        # What people asked for before this worker came still holds, as far as it can.
-        kept = {n: v for n, v in self._patched.items() if not self._problems({n: v})}
-        own = {n: v for n, v in hello.parameters.items() if n in rules.names}
-        self.values = {**own, **kept}
-        self.revision += 1
         if hello.reference and self.reference is not None:
             peer.notify(ReferenceChanged(self.reference))
         self._tell(SchemaChanged(self.schema))
-        self._tell(ParametersChanged(dict(self.values), self.revision, tuple(kept), "worker"))
+        self._tell(ParametersChanged(dict(self.values), self.revision, kept, "worker"))
         return True
 
     # -- packets ----------------------------------------------------------------------------------
@@ -336,7 +322,7 @@ class Stream:
     def request(self, packet: Packet, patch: Mapping[str, Any], ticket: int, peer: Peer) -> None:
         """Have a picture made alone under ``patch``; ``peer`` hears Answered or Unanswered."""
         problem: DreamRelayError | None = self._workers.refusal()
-        if problem is None and (problems := self._problems(patch)):
+        if problem is None and (problems := self._parameters.problems(patch)):
             problem = ParameterError(problems)
         if problem is not None:
             peer.notify(Unanswered(ticket, problem))
@@ -348,6 +334,21 @@ class Stream:
         self._workers.fail(seq, message, peer)
 
     # -- parameters -------------------------------------------------------------------------------
+
+    @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """JSON Schema that a worker published, None before the first."""
+        return self._parameters.schema
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Of the parameters, in force."""
+        return self._parameters.values
+
+    @property
+    def revision(self) -> int:
+        """How many patches were applied."""
+        return self._parameters.revision
 
     def update_parameters(
         self,
@@ -370,31 +371,14 @@ class Stream:
         Raises:
             ParameterError: with every name that is unknown or out of bounds; nothing was changed.
         """
-        if problems := self._problems(patch):
+        if problems := self._parameters.problems(patch):
             raise ParameterError(problems)
-        changed = tuple(n for n, v in patch.items() if n not in self.values or self.values[n] != v)
-        self.values.update(patch)
-        self._patched.update(patch)
-        if changed:
-            self.revision += 1
+        changed = self._parameters.apply(patch)
         notice = ParametersChanged(dict(self.values), self.revision, changed, origin)
         self._tell(notice, besides=peer)
         if peer is not None:
             peer.notify(replace(notice, id=id))
         return notice
-
-    def _problems(self, patch: Mapping[str, Any]) -> dict[str, str]:
-        problems: dict[str, str] = {}
-        if len(patch) > MAX_PARAMETERS or len({*self._patched, *patch}) > 4 * MAX_PARAMETERS:
-            return {"patch": f"expected at most {MAX_PARAMETERS} parameters, got {len(patch)}"}
-        for name, value in patch.items():
-            if len(repr(value)) > 4 * self._limits.text:
-                problems[name[:64]] = f"expected at most {4 * self._limits.text} characters"
-            elif self._rules is None and not _PARAMETER_NAME.match(name):
-                problems[name[:64]] = "expected a parameter's name"
-        if not problems and self._rules is not None:
-            problems = self._rules.problems(patch)
-        return problems
 
     def refer(self, packet: Packet | None) -> None:
         """Have the workers imitate a picture beside the prompt, or none any more.
