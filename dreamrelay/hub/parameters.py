@@ -7,6 +7,7 @@ parameter.
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from dreamrelay.hub.upstream import Asked, Wishes
@@ -16,6 +17,14 @@ from dreamrelay.schema import ParameterSchema
 MAX_PARAMETERS = 64
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The schema and the values of a worker, as everybody was told."""
+
+    schema: Mapping[str, Any] | None
+    values: Mapping[str, Any]
 
 
 class Parameters:
@@ -64,22 +73,39 @@ class Parameters:
             self.revision += 1
         return changed
 
-    def adopt(self, hello: WorkerHello) -> tuple[str, ...]:
+    def adopt(self, hello: WorkerHello, *, succeeds: bool = False) -> tuple[str, ...]:
         """A worker brings its schema and values; what people asked for holds as far as it can.
 
+        Args:
+            succeeds: it takes over from another one, and so has all of that one's values.
+
         Returns:
-            the names of what was asked for and holds.
+            the names of what was there before and holds.
 
         Raises:
             ProtocolError: that is no schema; nothing was changed.
         """
         self._obey(hello.schema)
         names = self._rules.names if self._rules is not None else ()
-        kept = {n: a.value for n, a in self._asked.items() if not self.problems({n: a.value})}
+        asked = {name: asked.value for name, asked in self._asked.items()}
+        before = {**self.values, **asked} if succeeds else asked
+        kept = {n: value for n, value in before.items() if not self.problems({n: value})}
         own = {n: v for n, v in hello.parameters.items() if n in names}
         self.values = {**own, **kept}
         self.revision += 1
         return tuple(kept)
+
+    def published(self) -> "Published":
+        """What everybody was told, to go back to."""
+        return Published(self.schema, dict(self.values))
+
+    def go_back(self, before: "Published") -> None:
+        """The worker before is the one again; what was changed since holds as far as it can."""
+        newer = self.values
+        self._obey(before.schema)
+        now = {n: v for n, v in newer.items() if n in before.values and not self.problems({n: v})}
+        self.values = {**before.values, **now}
+        self.revision += 1
 
     def _obey(self, schema: Mapping[str, Any] | None) -> None:
         self._rules = None if schema is None else ParameterSchema(schema)
