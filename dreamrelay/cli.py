@@ -23,7 +23,7 @@ import fire
 from fire.core import FireExit
 from fire.decorators import SetParseFn
 
-from dreamrelay import __version__
+from dreamrelay import __version__, capacity
 from dreamrelay.config import (
     LOG_LEVELS,
     SECTIONS,
@@ -228,6 +228,13 @@ def selftest(settings: SelftestSettings) -> int:
     return 0 if PROGRAMS["selftest"].load()(say, seconds=settings.seconds) else 1
 
 
+def capacity_(settings: capacity.Show) -> int:
+    """Say what a show needs."""
+    found = capacity.plan(settings, capacity.Costs.load())
+    say(capacity.as_json(found) if settings.as_json else capacity.as_text(found))
+    return 0
+
+
 COMMANDS: dict[str, tuple[type[Settings], Callable[..., int]]] = {
     "relay": (RelaySettings, relay),
     "worker": (WorkerSettings, worker),
@@ -236,6 +243,7 @@ COMMANDS: dict[str, tuple[type[Settings], Callable[..., int]]] = {
     "demo": (DemoSettings, demo),
     "list": (ListSettings, list_),
     "selftest": (SelftestSettings, selftest),
+    "capacity": (capacity.Show, capacity_),
 }
 
 

@@ -396,6 +396,13 @@ class RelaySettings(Settings):
     stall_seconds: float = Field(
         10.0, gt=0, description="A peer that reads nothing for so long is dropped."
     )
+    when_lost: Literal["hold", "pass", "slate"] = Field(
+        "hold", description="While no results come: the last one, the camera's pictures, a slate."
+    )
+    hold_seconds: float = Field(
+        3.0, ge=0, le=3600, description="Before that, the last result is held for so long."
+    )
+    slate: OptionalText = Field(None, description="Picture of the slate; empty: our own.")
     backplane: Backplane = Field(
         None,
         description="Share all streams with other relays over NATS: nats://HOST:4222; several "
@@ -463,6 +470,9 @@ class WorkerSettings(Settings):
         None, description="Start a relay inside this process on that port and work for it."
     )
     stream: StreamName = Field("default", description="Stream to work on.")
+    replace: bool = Field(
+        False, description="Take over from the stream's workers once warmed up; they end."
+    )
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
     tls_fingerprint: OptionalText = Field(
         None, description="SHA-256 of the relay's certificate, as it prints it; for wss://."
@@ -683,6 +693,7 @@ class DemoSettings(Settings):
 
     section = "demo"
     usage = "dreamrelay demo"
+    aliases = {"json": "as_json"}
 
     duration: Seconds = Field(None, description="Seconds; empty: until Ctrl-C.")
     port: Port = Field(DEFAULT_PORT, description="Of the relay; the next free one if it is taken.")
@@ -691,6 +702,8 @@ class DemoSettings(Settings):
     model: str = Field("pocket", description="pocket, a hub id, or a folder in diffusers format.")
     fps: float = Field(30.0, gt=0, le=240, description="Pictures a second of the source.")
     browser: Literal["auto", "on", "off"] = Field("auto", description="Open the studio.")
+    chaos: bool = Field(False, description="Let one disaster after the other happen, and measure.")
+    as_json: bool = Field(False, description="The table of --chaos for programs (also --json).")
     viewer: Literal["auto", "on", "off"] = Field("auto", description="Open the window.")
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
 

@@ -124,6 +124,9 @@ class Worker(Listener):
         """Live frames that came, in all and when the engine last took one: is there a newer one?"""
         self._said: tuple[str, str, float | None] = ("loading", "", None)
         self._trouble = self._absent = ""
+        self.replaced_by = ""
+        """The model of the worker that has taken over, when we were told to leave."""
+        self._taking_over = False
         self._loaded = threading.Event()
         self._open_things = ExitStack()
         """What is to be closed at the end: each of them, whatever another one says."""
@@ -198,7 +201,7 @@ class Worker(Listener):
         if settings.viewer != "off":
             problem = viewer_available()
             if problem is None:
-                self.viewer = Viewer(screen=settings.viewer_screen)
+                self.viewer = Viewer(screen=settings.viewer_screen, trace=True)
                 self._projection = Projection(
                     self.viewer,
                     self._stage.presets,
@@ -301,6 +304,7 @@ class Worker(Listener):
             self._tell_status()  # the number of steps was changed, say
         if self.link is not None and time.monotonic() - when >= 1.0:
             self._counted = self.engine.counters(), time.monotonic()
+            self._returning.tell_seen()
             if self._counted[0] != counted:
                 self._tell_status()
         closed = self._projection is not None and self._projection.look()
@@ -358,6 +362,10 @@ class Worker(Listener):
         self._stopped.set()
 
     def heard(self, kind: str, fields: Mapping[str, Any]) -> None:
+        if kind == "parameters" and self._taking_over and self.link is not None:
+            # Said once: on a later connection it would send away who came after us.
+            self._taking_over = False
+            self.link.hello = {**(self.link.hello or {}), "replace": False}
         if kind == "parameters" and self._loaded.is_set():
             values = fields.get("values")
             if isinstance(values, dict):
@@ -376,6 +384,11 @@ class Worker(Listener):
             self._steering.refer(Reference(image if isinstance(image, str) else None))
         elif kind == "status":
             self._hear_source(str(fields.get("input_text") or ""))
+        elif kind == "latency":
+            self._returning.hear(fields)
+        elif kind == "retire":
+            self.replaced_by = str(fields.get("by") or "another worker")
+            self._stopped.set()
         elif kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
             self._stage.tell_error(str(fields.get("message")))
@@ -419,7 +432,8 @@ class Worker(Listener):
     def _standing(self) -> Standing:
         statistics = self.statistics
         rate, age = statistics.results.rate, statistics.age_ms
-        return Standing(self.state, self._said[1], rate, age, self._trouble or self._absent)
+        trouble, latency = self._trouble or self._absent, self._returning.latency
+        return Standing(self.state, self._said[1], rate, age, trouble, latency)
 
     def _known_values(self) -> dict[str, Any]:
         """The parameters that the engine has, with their values; none before it is loaded."""
@@ -582,9 +596,11 @@ class Worker(Listener):
             "parameters": engine.parameters,
             "reference": engine.imitates,
             "stateful": engine.stateful,
+            "replace": self.settings.replace,
         }
         self._loaded.set()
         self.link.introduce(hello)
+        self._taking_over = self.settings.replace
 
     def _show_preview(self, frame: Frame, token: Any) -> None:
         """Show how far a slow picture is; from the engine's thread, while it is at it."""

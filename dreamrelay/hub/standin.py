@@ -1,7 +1,7 @@
 """What viewers are shown while no results come: the last one, the camera's picture, or a slate.
 
-Held is the last result, for ``hold_seconds`` and as long as nothing else was chosen. Whatever stands
-in for results ends with the first of them.
+The last result is held for ``hold_seconds``, and as long as nothing else was chosen. Whatever
+stands in for results ends with the first of them.
 """
 
 from collections.abc import Callable
