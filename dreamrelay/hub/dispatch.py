@@ -80,6 +80,7 @@ class Dispatch:
         """Whether inputs are shared; if not, nothing is measured, held or waited for."""
         self._clock_ns = clock_ns
         self._call_later = call_later
+        self._show = show
         self._merge = Merge(show, clock_ns, call_later)
         self._keeper: Seat | None = None
         self._newest: Given | None = None
@@ -144,6 +145,23 @@ class Dispatch:
         self._requests.extendleft(r for r in reversed(orphans) if r.tries < MAX_TRIES)
         self.hand_out()
         return left
+
+    def surrender(self) -> list[Request]:
+        """Give everything out of hand, because another relay decides; what was asked for is left.
+
+        What has come of the inputs so far is shown.
+        """
+        asked = [*self._inflight.values(), *self._requests]
+        self._merge.release()
+        self._merge = Merge(self._show, self._clock_ns, self._call_later)
+        for seat in self.seats:
+            seat.forget()
+        self.seats, self.several = [], False
+        self._keeper = self._newest = None
+        self._input.try_take()
+        self._requests.clear()
+        self._inflight.clear()
+        return asked
 
     def grant(self, seat: Seat, count: int) -> None:
         """A worker wants as many more."""

@@ -37,6 +37,8 @@ class Hub:
         self._call_later = call_later
         self._fallback = fallback
         self.streams: dict[str, Stream] = {}
+        self.made: Callable[[Stream], None] = lambda _: None
+        """Hears of each new stream, before anybody is at it."""
 
     def stream(self, name: str, owner: str = "") -> Stream:
         """Return the stream of that name; it is made if nobody named it before.
@@ -68,6 +70,7 @@ class Hub:
             )
             stream.owner = owner
             self.streams[name] = stream
+            self.made(stream)
         return stream
 
     def find(self, name: str) -> Stream | None:

@@ -10,6 +10,7 @@ through :class:`Peer`, whose methods return at once.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,17 +18,25 @@ from typing import Any
 from dreamrelay.errors import DreamRelayError, EngineError, ParameterError, ProtocolError
 from dreamrelay.hub.dispatch import Dispatch, Request
 from dreamrelay.hub.merge import CallLater
+from dreamrelay.hub.mirrored import Mirrored
 from dreamrelay.hub.parameters import Parameters
 from dreamrelay.hub.peers import Peer, Subscription
+from dreamrelay.hub.upstream import Upstream
 from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
     AudienceChanged,
+    CreditGiven,
+    FailureReceived,
     Limits,
     Notice,
+    PacketReceived,
     ParametersChanged,
+    PatchReceived,
     ReferenceChanged,
     Refused,
+    RequestReceived,
+    Role,
     SchemaChanged,
     SourceReported,
     StatusChanged,
@@ -109,10 +118,15 @@ class Stream:
         self._parameters = Parameters(limits, unix_ns)
         self.reference: Packet | None = None
         """A picture that the workers are to imitate."""
+        self.reference_ns = 0
+        """When that was said, UNIX time."""
         self.owner = ""
         """The address that made it; empty for peers on this machine."""
         self.connections = 0
         """Who may still join: a stream that somebody is at is not forgotten."""
+        self.upstream: Upstream | None = None
+        """The way to the relay where this stream has its home; None: it has it here."""
+        self.mirrored = Mirrored(self)
         self._had_worker = False
         self._last_words = ""
         self._told_status: dict[str, Any] = {}
@@ -149,7 +163,12 @@ class Stream:
                     subscription.offer(state.last)
         everything = (s for state in self.tracks.values() for s in state.subscriptions)
         self._subscribed[peer.id] = tuple(s for s in everything if s.peer is peer)
-        told = worker is not None and self._seat(peer, credit or 0, worker)
+        if peer.waits:
+            self._heard.add(peer.id)
+        if self.upstream is not None:
+            told = self.mirrored.join(peer, credit or 0, worker)
+        else:
+            told = worker is not None and self._seat(peer, credit or 0, worker)
         if newcomer and not told:
             peer.notify(SchemaChanged(self.schema))
             peer.notify(ParametersChanged(dict(self.values), self.revision))
@@ -169,6 +188,7 @@ class Stream:
             self._on_air = None
         for state in self.tracks.values():
             state.subscriptions = [s for s in state.subscriptions if s.peer is not peer]
+        self.mirrored.leave(peer)
         left = self._workers.leave(peer)
         if left is not None:
             self._last_words = left.status.text if left.status.state == "error" else ""
@@ -196,7 +216,9 @@ class Stream:
 
     def publish(self, packet: Packet, track: Track, peer: Peer) -> None:
         """Take a packet from a producer (``input``) or a worker (``output``, ``control``)."""
-        if track == "input":
+        if self.upstream is not None:
+            self.upstream.say(peer, PacketReceived(packet, track))
+        elif track == "input":
             self._publish_input(packet, peer)
         elif peer.role != "worker":
             peer.notify(Refused(ProtocolError("only workers may send results")))
@@ -265,6 +287,11 @@ class Stream:
             seat.status = StatusReceived("live", counters=seat.status.counters)
             self._tell_status()
 
+    def _newer(self, packet: Packet, track: Track) -> bool:
+        """Whether nothing newer was shown on that track."""
+        last = self.tracks[track].last
+        return last is None or _follows(packet, last)
+
     def _show(self, packet: Packet, *, painted: bool = False) -> bool:
         """Show a result, unless a newer one was shown already."""
         last = self.tracks["output"].last
@@ -313,6 +340,8 @@ class Stream:
         if seat is not None:
             self._workers.grant(seat, count)
             return
+        if self.upstream is not None and peer.role == "worker":
+            self.upstream.say(peer, CreditGiven(count))
         for subscription in self.subscriptions(peer):
             if track is None or subscription.track == track:
                 subscription.grant(count)
@@ -321,6 +350,9 @@ class Stream:
 
     def request(self, packet: Packet, patch: Mapping[str, Any], ticket: int, peer: Peer) -> None:
         """Have a picture made alone under ``patch``; ``peer`` hears Answered or Unanswered."""
+        if self.upstream is not None:
+            self.upstream.say(peer, RequestReceived(packet, patch, ticket))
+            return
         problem: DreamRelayError | None = self._workers.refusal()
         if problem is None and (problems := self._parameters.problems(patch)):
             problem = ParameterError(problems)
@@ -331,6 +363,9 @@ class Stream:
 
     def fail(self, seq: int, message: str, peer: Peer | None = None) -> None:
         """The worker ``peer`` (anyone, if None) could not answer the request with this number."""
+        if self.upstream is not None:
+            self.upstream.say(peer, FailureReceived(seq, message))
+            return
         self._workers.fail(seq, message, peer)
 
     # -- parameters -------------------------------------------------------------------------------
@@ -373,6 +408,10 @@ class Stream:
         """
         if problems := self._parameters.problems(patch):
             raise ParameterError(problems)
+        if self.upstream is not None:  # it tells everybody, and ``peer`` with its id
+            self.upstream.say(peer, PatchReceived(patch, id, origin))
+            values = {**self.values, **patch}
+            return ParametersChanged(values, self.revision, tuple(patch), origin, id)
         changed = self._parameters.apply(patch)
         notice = ParametersChanged(dict(self.values), self.revision, changed, origin)
         self._tell(notice, besides=peer)
@@ -387,16 +426,28 @@ class Stream:
             EngineError: the workers that are here cannot; what was in force stays.
         """
         loaded = [seat for seat in self._workers if seat.hello.schema is not None]
-        if packet is not None and loaded and not any(seat.hello.reference for seat in loaded):
+        if packet is not None and self.refers is False:
             raise EngineError(
                 "the worker imitates no pictures: start one for this stream with --ip_adapter and "
                 "a model for it"
             )
+        if self.upstream is not None:
+            self.upstream.say(None, ReferenceChanged(packet))
+            return
+        self.reference_ns = self._unix_ns()
         self.reference = packet
         for seat in loaded:
             if seat.hello.reference:
                 seat.peer.notify(ReferenceChanged(packet))
         self._tell_status()
+
+    @property
+    def refers(self) -> bool | None:
+        """Whether a worker imitates pictures; None: nobody has said."""
+        if self.upstream is not None:
+            return self.mirrored.standing.refers
+        said = [seat.hello.reference for seat in self._workers if seat.hello.schema is not None]
+        return any(said) if said else None
 
     # -- audience ---------------------------------------------------------------------------------
 
@@ -412,7 +463,7 @@ class Stream:
         if not self._workers:
             return
         watching, control = (
-            sum(not s.stalled for s in state.subscriptions)
+            sum(s.heads for s in state.subscriptions if not s.stalled)
             for state in (self.tracks["output"], self.tracks["control"])
         )
         live = (seat for seat in self._workers if seat.status.state == "live")
@@ -433,6 +484,9 @@ class Stream:
 
     def report(self, peer: Peer, status: StatusReceived) -> None:
         """A worker says how it is."""
+        if self.upstream is not None:
+            self.upstream.say(peer, status)
+            return
         seat = self._workers.seat_of(peer)
         if seat is not None:
             was, seat.status = seat.status.state, status
@@ -447,6 +501,9 @@ class Stream:
 
     def report_source(self, peer: Peer, report: SourceReported) -> None:
         """A producer says how its source is."""
+        if self.upstream is not None:
+            self.upstream.say(peer, report)
+            return
         self._away.pop(peer.id, None)
         if report.state == "away" and peer.id in self.peers:
             self._away[peer.id] = report.text or "its source gives no pictures"
@@ -463,8 +520,17 @@ class Stream:
     @property
     def worker(self) -> WorkerHello | None:
         """What the best of its workers says of itself; None without one that takes requests."""
+        if self.upstream is not None:
+            return self.mirrored.standing.worker
         state = self.state
         return next((seat.hello for seat in self._workers if seat.status.state == state), None)
+
+    @property
+    def staffed(self) -> bool:
+        """Whether a worker is here that is not lent."""
+        if self.upstream is not None:
+            return self.mirrored.standing.staffed
+        return any(peer.role == "worker" and not peer.lent for peer in self.peers.values())
 
     @property
     def state(self) -> StreamState:
@@ -480,10 +546,14 @@ class Stream:
 
     def status(self) -> dict[str, Any]:
         """The fields of a ``status`` message (``docs/protocol.md``)."""
+        if self.upstream is not None and self.mirrored.standing.status:
+            return {**self.mirrored.standing.status, "home": self.mirrored.home}
         best = next((s for s in self._workers if s.status.state == self.state), None)
         hello = best.hello if best else WorkerHello()
         output = self.tracks["output"]
-        roles = [peer.role for peer in self.peers.values()]
+        heads: Counter[Role] = Counter()
+        for peer in self.peers.values():
+            heads[peer.role] += peer.heads
         age = None
         if output.last is not None and not self._painted:
             age = round((self._unix_ns() - output.last.captured_ns) / 1e6, 1)
@@ -495,9 +565,9 @@ class Stream:
             "text": best.status.text if best else self._last_words,
             "fraction": best.status.fraction if best else None,
             "input_text": self._input_text(),
-            "producers": roles.count("producer"),
-            "workers": roles.count("worker"),
-            "viewers": roles.count("viewer"),
+            "producers": heads["producer"],
+            "workers": heads["worker"],
+            "viewers": heads["viewer"],
             "fps_in": round(self.tracks["input"].meter.rate, 1),
             "fps_out": round(output.meter.rate, 1),
             "age_ms": age,
@@ -509,6 +579,7 @@ class Stream:
             "device": hello.device,
             "width": hello.width,
             "height": hello.height,
+            "home": self.mirrored.home,
             "seq_in": self._seq,
             "seq_out": output.last.seq if output.last else 0,
             "dropped": self._workers.dropped,
@@ -516,6 +587,11 @@ class Stream:
 
     def tick(self) -> None:
         """Once a second: say how it goes, see who is there, end requests that waited too long."""
+        if self.upstream is not None:  # its home says how it goes
+            for state in (self.tracks["output"], self.tracks["control"]):
+                for subscription in state.subscriptions:
+                    subscription.look()
+            return
         self._workers.expire(self._clock_ns())
         self._idle = self._is_idle()
         for state in (self.tracks["output"], self.tracks["control"]):

@@ -38,7 +38,11 @@ class Upstream(ABC):
 
     @abstractmethod
     def seats(self) -> list["Seated"]:
-        """The workers of the mirror, as far as its home knows of them."""
+        """The workers and producers of the mirror, to be seated by another home."""
+
+    @abstractmethod
+    def waiting(self) -> list[tuple[Peer | None, Event | ReferenceChanged]]:
+        """What was said and not answered yet, in order."""
 
 
 @dataclass(slots=True)
