@@ -74,6 +74,10 @@ class Backplane(ABC):
         """
 
     @abstractmethod
+    async def flush(self) -> None:
+        """Wait until what was sent has left, but not for long."""
+
+    @abstractmethod
     async def run(self, receiver: Receiver) -> None:
         """Carry letters until cancelled; come back by itself after each loss."""
 
@@ -162,6 +166,9 @@ class MemoryBackplane(Backplane):
 
     async def start(self) -> None:
         """There is nothing that could be wrong."""
+
+    async def flush(self) -> None:
+        """It has left."""
 
     async def run(self, receiver: Receiver) -> None:
         self.open(receiver)

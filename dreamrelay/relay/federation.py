@@ -9,18 +9,23 @@ equal the smaller name decides. It needs no vote: both sides of a cut go on with
 """
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dreamrelay.config import RelaySettings
 from dreamrelay.errors import ProtocolError
 from dreamrelay.hub import Hub, Stream
+from dreamrelay.importer import Entry
 from dreamrelay.protocol.relays import Letter, read, write
-from dreamrelay.relay.backplane import Backplane, Receiver
+from dreamrelay.relay.backplane import Backplane, Receiver, largest_letter
 from dreamrelay.relay.mirror import Mirror
 from dreamrelay.relay.outpost import Outpost
 
 logger = logging.getLogger(__name__)
+
+_NATS = Entry("dreamrelay.relay.nats:NatsBackplane", "a backplane", "nats")
 
 SILENT_NS = 3_500_000_000
 """A relay that was silent for so long is gone."""
@@ -74,8 +79,8 @@ class Federation(Receiver):
         backplane: Backplane,
         title: str,
         *,
-        clock_ns: Callable[[], int],
-        unix_ns: Callable[[], int],
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        unix_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.backplane = backplane
         self.title = title
@@ -89,6 +94,7 @@ class Federation(Receiver):
         self._places: dict[str, _Place] = {}
         self._since_ns: int | None = None
         self._settled = False
+        self._leaving = False
         hub.made = self._made
         for stream in hub.streams.values():
             self._made(stream)
@@ -97,6 +103,8 @@ class Federation(Receiver):
 
     def tick(self) -> None:
         """Once a second, after the hub's."""
+        if self._leaving:
+            return
         now = self._clock_ns()
         for other in list(self.others.values()):
             if now - other.heard_ns > SILENT_NS:
@@ -117,11 +125,24 @@ class Federation(Receiver):
                     del place.outposts[relay]
         self._tell()
 
-    def close(self) -> None:
-        """Say goodbye: the others need not wait for us."""
-        self._broadcast(Letter(self._me, "bye"))
+    async def run(self) -> None:
+        """Carry letters until cancelled."""
+        await self.backplane.run(self)
+
+    async def close(self) -> None:
+        """See that our goodbye has left."""
+        self.say_goodbye()
+        await self.backplane.flush()
+
+    def say_goodbye(self) -> None:
+        """The others need not wait for us: this relay ends, and from now on is on its own."""
+        if not self._leaving:
+            self._broadcast(Letter(self._me, "bye"))
+            self._leaving = True
 
     def connected(self, there: bool) -> None:
+        if self._leaving:
+            return
         if not there:
             logger.warning("the backplane is away: every relay goes on with what it has")
             return
@@ -134,6 +155,8 @@ class Federation(Receiver):
 
     def received(self, data: bytes) -> None:
         self.backplane.traffic.received += 1
+        if self._leaving:
+            return
         try:
             letter = read(data)
             if letter.sender != self._me:
@@ -310,15 +333,26 @@ class Federation(Receiver):
                 found[name] = min((epoch, other.name), found.get(name, (epoch, other.name)))
         return {name: self.others[relay].title for name, (_, relay) in found.items()}
 
-    def figures(self) -> dict[str, Any]:
-        """What the metrics page shows."""
-        traffic = self.backplane.traffic
+    def described(self) -> dict[str, Any]:
+        """Who is there, as the relay's status says it."""
+        others = sorted(other.title for other in self.others.values())
+        streams = {name: home for name, home in self.homes().items() if not self._hub.find(name)}
         return {
-            "connected": int(self.backplane.connected),
-            "relays": len(self.others) + 1,
-            "sent": traffic.sent,
-            "received": traffic.received,
-            "refused": traffic.refused,
-            "unreadable": self.unreadable,
-            "connects": traffic.connects,
+            "relay": self.title,
+            "connected": self.backplane.connected,
+            "relays": others,
+            "streams_elsewhere": streams,
         }
+
+
+def join_cluster(hub: Hub, settings: RelaySettings) -> Federation | None:
+    """This relay's place among those that its settings name; None if they name none.
+
+    Raises:
+        MissingExtra: the client of the backplane is not installed.
+        ConfigError: a file that the settings name cannot be used.
+    """
+    if settings.backplane is None:
+        return None
+    backplane = _NATS.load()(settings, largest_letter(hub.limits))
+    return Federation(hub, backplane, backplane.title)

@@ -306,7 +306,7 @@ class TestCuts:
         worker, producer = c.worker(), b.producer()
         cluster.settle()
         if says_goodbye:
-            a.federation.close()
+            a.federation.say_goodbye()
             cluster.settle()
         cluster.remove(a)
         if not says_goodbye:
