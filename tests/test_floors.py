@@ -14,7 +14,7 @@ PACKAGE = ROOT / "dreamrelay"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("packet", "mailbox", "importer"),
+    ("packet", "mailbox", "importer", "clock"),
     ("config", "codec", "telemetry", "protocol", "schema", "trust"),
     (
         "hub",

@@ -21,6 +21,7 @@ from dreamrelay.hub.merge import CallLater
 from dreamrelay.hub.mirrored import Mirrored
 from dreamrelay.hub.parameters import Parameters
 from dreamrelay.hub.peers import Peer, Subscription
+from dreamrelay.hub.timing import Timing
 from dreamrelay.hub.upstream import Upstream
 from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
@@ -28,6 +29,7 @@ from dreamrelay.protocol.messages import (
     AudienceChanged,
     CreditGiven,
     FailureReceived,
+    LatencyMeasured,
     Limits,
     Notice,
     PacketReceived,
@@ -101,7 +103,10 @@ class Stream:
         }
         self.peers: dict[str, Peer] = {}
         self._subscribed: dict[str, tuple[Subscription, ...]] = {}
-        self._workers = Dispatch(self._next_number, self._show_made, clock_ns, call_later)
+        self.timing = Timing({track: s.hops for track, s in self.tracks.items()}, unix_ns)
+        self._workers = Dispatch(
+            self._next_number, self._show_made, clock_ns, call_later, self.timing.hand
+        )
         self._seq = 0
         self._heard: set[str] = set()
         self._away: dict[str, str] = {}
@@ -184,6 +189,7 @@ class Stream:
         self._subscribed.pop(peer.id, None)
         self._heard.discard(peer.id)
         self._away.pop(peer.id, None)
+        self.timing.forget(peer)
         if self._on_air is peer:
             self._on_air = None
         for state in self.tracks.values():
@@ -267,7 +273,7 @@ class Stream:
         return False
 
     def _publish_output(self, packet: Packet, peer: Peer) -> None:
-        packet = packet.stamped(Hop.RETURNED, self._unix_ns())
+        packet = self.timing.returned(packet)
         if self._workers.answer(packet, peer, str(self.values.get("prompt") or "")):
             return
         seat = self._workers.seat_of(peer)
@@ -323,7 +329,7 @@ class Stream:
         state.last = packet
         state.meter.tick()
         if measured:  # what no camera took has no age to speak of
-            state.hops.add(packet, self._unix_ns())
+            state.hops.add(packet, self._unix_ns(), self.timing.error_ns)
         for subscription in state.subscriptions:
             subscription.offer(packet)
 
@@ -556,9 +562,12 @@ class Stream:
             heads[peer.role] += peer.heads
         age = None
         if output.last is not None and not self._painted:
-            age = round((self._unix_ns() - output.last.captured_ns) / 1e6, 1)
+            since = self._unix_ns() - output.last.captured_ns
+            # A picture of the future has no age: nobody compared that clock with ours.
+            age = round(max(0, since) / 1e6, 1) if since >= -self.timing.error_ns else None
         if output.meter.rate and not self._painted:
-            age = round(output.hops.age.p50, 1)
+            ages = output.hops.age
+            age = round(ages.p50, 1) if ages.count else None
         return {
             "stream": self.name,
             "state": self.state,
@@ -598,6 +607,9 @@ class Stream:
             for subscription in state.subscriptions:
                 subscription.look()
         self._tell_audience()
+        if self._workers and (figures := self.timing.summary()) is not None:
+            for seat in self._workers:
+                seat.peer.notify(LatencyMeasured(figures))
         self._tell_status(always=bool(self.peers))
 
     def _tell_status(self, *, always: bool = False) -> None:
