@@ -96,6 +96,18 @@ def _stream_name(value: str) -> str:
     return value
 
 
+def _names(value: Any) -> Any:
+    """``a,b``; a name may be a number."""
+    parts = value if isinstance(value, list) else str(value).split(",")
+    return [str(part).strip() for part in parts]
+
+
+def _each_once(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("expected each stream once")
+    return names
+
+
 def _origin(value: str) -> str:
     """An origin as browsers send it: lower case, no path, no slash at its end."""
     text = value.rstrip("/").lower()
@@ -136,6 +148,12 @@ Backplane = Annotated[OptionalText, AfterValidator(_backplane)]
 Word = Annotated[OptionalText, AfterValidator(_word)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 StreamName = Annotated[str, AfterValidator(_stream_name)]
+StreamNames = Annotated[
+    list[StreamName],
+    Field(min_length=1, max_length=32),
+    AfterValidator(_each_once),
+    BeforeValidator(_names),
+]
 Ports = Annotated[list[Port], Field(max_length=8), BeforeValidator(_numbers)]
 Seconds = Annotated[float | None, Field(ge=0), BeforeValidator(_endless)]
 
@@ -469,7 +487,9 @@ class WorkerSettings(Settings):
     websocket_port: Port | None = Field(
         None, description="Start a relay inside this process on that port and work for it."
     )
-    stream: StreamName = Field("default", description="Stream to work on.")
+    stream: StreamNames = Field(
+        ["default"], description="Stream to work on, or several: a,b,c. Sinks show the first."
+    )
     replace: bool = Field(
         False, description="Take over from the stream's workers once warmed up; they end."
     )
@@ -534,6 +554,13 @@ class WorkerSettings(Settings):
     )
     use_tiny_vae: bool | None = Field(
         None, description="The small, fast autoencoder; empty: if it can be had."
+    )
+    batch: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Pictures of several streams or pages in one call of the model, at most; "
+        "empty: as many as pay.",
     )
     use_denoising_batch: bool = Field(True, description="All steps of several frames in one batch.")
     seed: int | None = Field(None, ge=0, lt=2**31, description="Of the noise.")
