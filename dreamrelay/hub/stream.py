@@ -218,6 +218,11 @@ class Stream:
         self._tell(ParametersChanged(dict(self.values), self.revision, kept, "worker"))
         return True
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody is at it; another relay that has nobody at it either does not count."""
+        return not self.connections and not any(peer.heads for peer in self.peers.values())
+
     # -- packets ----------------------------------------------------------------------------------
 
     def publish(self, packet: Packet, track: Track, peer: Peer) -> None:
