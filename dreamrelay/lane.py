@@ -53,6 +53,8 @@ class WorkerStatistics:
     """Totals since the start; written by the worker's threads, read by whoever reports."""
 
     results: RateMeter = field(default_factory=RateMeter)
+    ready: int = 0
+    """Frames and requests that were decoded."""
     broken: int = 0
     failed: int = 0
     requests: int = 0
@@ -125,7 +127,7 @@ class Lane(Listener):
         self._arrived = self._begun = 0
         """Live frames that came, in all and when the engine last took one: is there a newer one?"""
         self._said: tuple[str, str, float | None] = ("loading", "", None)
-        self._trouble = ""
+        self._trouble = self._sinks_said = ""
         self.absent = ""
         """Why no frame comes in."""
         self._stateful = False
@@ -238,7 +240,7 @@ class Lane(Listener):
     def turned(self) -> None:
         """The gate was opened or shut."""
         if self._loaded.is_set():
-            self.say("live", self._trouble)
+            self.say("live", self._wrong)
 
     def _tell_status(self) -> None:
         if self.link is not None:
@@ -261,14 +263,19 @@ class Lane(Listener):
             self._trouble = text
             if text:
                 logger.warning("%s", text)
-            self.say("live", text)
+            self.say("live", self._wrong)
+
+    @property
+    def _wrong(self) -> str:
+        """What is wrong while we go on: with a frame, else with a sink (a disk that is full)."""
+        return self._trouble or self._sinks_said
 
     @property
     def standing(self) -> Standing:
         """How we are, for OSC."""
         statistics = self.statistics
         rate, age = statistics.results.rate, statistics.age_ms
-        trouble, latency = self._trouble or self.absent, self._returning.latency
+        trouble, latency = self._wrong or self.absent, self._returning.latency
         return Standing(self.state, self._said[1], rate, age, trouble, latency)
 
     def known_values(self) -> dict[str, Any]:
@@ -391,6 +398,7 @@ class Lane(Listener):
                 if job is not None:
                     self._arrived += not job.asked
                     self._jobs.put(Batch(requests=(job,)) if job.asked else Batch(job))
+                    self.statistics.ready += 1
                     self._wake()
 
     def _decode(self, intake: Intake) -> Job | None:
@@ -581,6 +589,10 @@ class Lane(Listener):
         if not done.preview:
             statistics.results.tick()
         statistics.age_ms = self._returning.publish(done, self._info)
+        trouble = self._returning.trouble
+        if trouble != self._sinks_said:
+            self._sinks_said = trouble
+            self.say("live", self._wrong)
 
     def _info(self) -> dict[str, object]:
         """What the window says of a picture."""
