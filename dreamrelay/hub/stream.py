@@ -155,6 +155,7 @@ class Stream:
             worker: what it says it can do; it is then given inputs, one per credit.
         """
         newcomer = peer.id not in self.peers
+        begun: list[tuple[Subscription, Packet]] = []
         self.peers[peer.id] = peer
         self._had_worker = self._had_worker or peer.role == "worker"
         for track, state in self.tracks.items():
@@ -165,7 +166,7 @@ class Stream:
                 subscription = Subscription(peer, track, credit)
                 state.subscriptions.append(subscription)
                 if state.last is not None and peer.role == "viewer":
-                    subscription.offer(state.last)
+                    begun.append((subscription, state.last))
         everything = (s for state in self.tracks.values() for s in state.subscriptions)
         self._subscribed[peer.id] = tuple(s for s in everything if s.peer is peer)
         if peer.waits:
@@ -182,6 +183,8 @@ class Stream:
         self._tell_status()
         if newcomer:
             peer.notify(StatusChanged(self.status()))
+        for subscription, last in begun:  # a peer may send at once, and words come before pictures
+            subscription.offer(last)
 
     def leave(self, peer: Peer) -> None:
         """Forget a peer and all that was promised to it; idempotent."""

@@ -4,7 +4,7 @@ Dialects translate; the hub never sees a wire format, and a dialect never sees a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -331,6 +331,32 @@ Notice = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How pictures are written where everybody is sent the same message.
+
+    Attributes:
+        name: under which a packet keeps it.
+        text: a text message, in ASCII; else a binary one.
+        parts: the message in pieces, so that whoever puts something before it copies it once.
+    """
+
+    name: str
+    text: bool
+    parts: Callable[[Packet], Sequence[bytes]]
+    framed: str = ""
+    """The name under which a packet keeps it with what a transport puts before it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "framed", f"framed {self.name}")
+
+    def message(self, packet: Packet) -> str | bytes:
+        """The message: made once, then shared."""
+        if self.text:
+            return packet.wire(self.name, lambda p: b"".join(self.parts(p)).decode("ascii"))
+        return packet.wire(self.name, lambda p: b"".join(self.parts(p)))
+
+
 class Dialect(ABC):
     """One connection's translator. Sans-I/O: feed it what came, send what it returns.
 
@@ -355,3 +381,10 @@ class Dialect(ABC):
         """Translate one notice into the messages to send, in order; empty where the dialect has no
         word.
         """
+
+    def form(self, packet: Packet, track: Track) -> Form | None:
+        """Instead of rendering a :class:`Delivery`: the form that this peer is sent it in now.
+
+        None where the answer is not one message, or is for this peer only: then render it.
+        """
+        return None

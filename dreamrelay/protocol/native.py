@@ -5,10 +5,12 @@ codec functions serve both ends; :class:`NativeDialect` is the relay's end, ``dr
 other.
 """
 
+import json
 import re
 import struct
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -29,6 +31,7 @@ from dreamrelay.protocol.messages import (
     Event,
     FailureReceived,
     Fault,
+    Form,
     Joined,
     LatencyMeasured,
     Limits,
@@ -76,6 +79,11 @@ _PRIVATE, _PREVIEW = 1, 2
 
 def encode_packet(packet: Packet, track: Track) -> bytes:
     """Write a packet as one binary message."""
+    return b"".join(packet_parts(packet, track))
+
+
+def packet_parts(packet: Packet, track: Track) -> tuple[bytes, ...]:
+    """What :func:`encode_packet` writes, in pieces; the last is the picture itself."""
     stamps = packet.stamps[-MAX_STAMPS:]
     header = _HEADER.pack(
         _MAGIC,
@@ -91,7 +99,7 @@ def encode_packet(packet: Packet, track: Track) -> bytes:
         min(packet.height, 0xFFFF),
         len(stamps),
     )
-    return b"".join((header, *(_STAMP.pack(s.hop, s.ns) for s in stamps), packet.data))
+    return (header, *(_STAMP.pack(s.hop, s.ns) for s in stamps), packet.data)
 
 
 def decode_packet(message: bytes) -> tuple[Packet, Track]:
@@ -192,6 +200,8 @@ class NativeDialect(Dialect):
         try:
             if isinstance(message, bytes):
                 return self._packet(message)
+            if message in _CREDITS and self._greeted:
+                return _CREDITS[message]
             if len(message) > MAX_TEXT:
                 raise ProtocolError(
                     f"expected a text message of at most {MAX_TEXT} characters, got {len(message)}"
@@ -320,7 +330,7 @@ class NativeDialect(Dialect):
     def render(self, notice: Notice) -> list[str | bytes]:
         match notice:
             case Delivery(packet, track):
-                return [packet.wire(track, lambda p: encode_packet(p, track))]
+                return [_FORMS[track].message(packet)]
             case RequestOffered(packet, patch, max_bytes):
                 announced = encode_text(
                     "request", seq=packet.seq, patch=dict(patch), max_bytes=max_bytes
@@ -373,6 +383,21 @@ class NativeDialect(Dialect):
             case _:
                 return []  # answers to requests: nobody asks for one in this dialect
 
+    def form(self, packet: Packet, track: Track) -> Form:
+        return _FORMS[track]
+
+
+_FORMS: Mapping[Track, Form] = {
+    track: Form(f"native {track}", False, partial(packet_parts, track=track)) for track in TRACKS
+}
+
+_CREDITS: Mapping[str, list[Event]] = {
+    text: [CreditGiven(1, track)]
+    for track in (None, *TRACKS)
+    for fields in ({"type": "credit", "count": 1, **({"track": track} if track else {})},)
+    for text in (orjson.dumps(fields).decode(), json.dumps(fields))
+}
+"""What viewers say most, after each picture: as it is usually written it need not be parsed."""
 
 _HANDLERS: Mapping[str, Callable[[NativeDialect, dict[str, Any]], list[Event]]] = {
     "hello": NativeDialect._hello,

@@ -43,6 +43,7 @@ from dreamrelay.relay.connections import (
     limit_messages,
     protocols,
 )
+from dreamrelay.relay.direct import DirectProtocol
 from dreamrelay.relay.dreamstream import DreamStream
 from dreamrelay.relay.federation import join_cluster
 from dreamrelay.relay.guard import BlackOut, Guard, first_token, grant_of
@@ -401,7 +402,8 @@ class Relay:
                 # Those that do not last, too; behind a proxy all come from its address.
                 0 if settings.behind_proxy or not each else 2 * each + SPARE_EACH,
                 tls,
-            )
+            ),
+            DirectProtocol,
         )
         config = uvicorn.Config(
             self.app,
