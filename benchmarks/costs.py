@@ -15,9 +15,9 @@ from dreamrelay import capacity
 TARGET = ROOT / "dreamrelay" / "relay" / "static" / "capacity.json"
 RESULTS = ROOT / "benchmarks" / "results"
 
-_RELAY = "baseline.json", "relay", "microseconds_per_delivered_picture"
+_RELAY = "baseline.json", "parts", "relay", "microseconds_per_delivered_picture"
 _WIRE = "wire.json", "wire"
-_JITTER = "dispatch.json", "dispatch", "cases", "two of 40 ms, +-10 %"
+_JITTER = "baseline.json", "parts", "dispatch", "cases", "two of 40 ms, +-10 %"
 
 MEASURED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "relay_us_1": (
@@ -34,7 +34,7 @@ MEASURED: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "nats_hop_ms": ((*_WIRE, "nats_hop_ms"), "ms", "From a relay over NATS to four others"),
     "worker_efficiency": (
-        ("baseline.json", "worker", "ratios", "scripted-512"),
+        ("baseline.json", "parts", "worker", "ratios", "scripted-512"),
         "",
         "Worker, pace of its engine over the engine alone",
     ),
