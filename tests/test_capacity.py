@@ -51,6 +51,12 @@ def test_the_file_is_what_the_benchmarks_say() -> None:
     assert written == generator.text(), "write it anew: python -m benchmarks.costs"
 
 
+def test_so_does_the_page_of_the_documentation() -> None:
+    written = generator.PAGE.read_text(encoding="utf-8")
+    assert written == generator.page(written), "write it anew: python -m benchmarks.costs"
+    assert written.count("| festival") == 2
+
+
 def test_every_cost_has_a_source() -> None:
     content = json.loads((STATIC / "capacity.json").read_text(encoding="utf-8"))
     for name, cost in [*content["costs"].items(), *content["engines"].items()]:
