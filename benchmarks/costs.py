@@ -166,15 +166,12 @@ THRIFTY = {"fps": 15, "picture_kb": 30, "tls": False}
 
 
 def _figures(found: dict[str, Any]) -> str:
-    costs = [
-        *found["costs"].items(),
-        *((n, {**e, "unit": "ms"}) for n, e in found["engines"].items()),
-    ]
-    rows = [
-        f"| `{name}` | {cost['words']} | {f'{cost['value']:g} {cost['unit']}'.strip()} | {cost['source']} |"
-        for name, cost in costs
-    ]
-    return "\n".join(["| | figure | value | source |", "|---|---|---:|---|", *rows])
+    engines = {name: {**engine, "unit": "ms"} for name, engine in found["engines"].items()}
+    rows = ["| | figure | value | source |", "|---|---|---:|---|"]
+    for name, cost in {**found["costs"], **engines}.items():
+        value = f"{cost['value']:g} {cost['unit']}".strip()
+        rows.append(f"| `{name}` | {cost['words']} | {value} | {cost['source']} |")
+    return "\n".join(rows)
 
 
 def _shows(found: dict[str, Any]) -> str:
