@@ -39,6 +39,11 @@ class Returning:
         self._own = HopTimes()
         self._heard: dict[str, tuple[float, ...]] = {}
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the local sinks, as they say it."""
+        return "; ".join(outlet.trouble for outlet in self._sinks if outlet.trouble)
+
     def publish(self, done: Done, info: Callable[[], Mapping[str, Any]]) -> float:
         """Show a picture everywhere; how old it is now, in ms.
 

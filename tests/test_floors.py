@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("returning",),
     ("lane",),  # one stream at the worker: all of these
     ("relay", "worker", "producer", "img2img"),
-    ("bridge", "demo", "chaos"),  # floor 4 too, but they compose programs
+    ("bridge", "demo", "glass", "chaos"),  # floor 4 too, but they compose programs
     ("cli", "integrations"),
     ("__main__",),
 )

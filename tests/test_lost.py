@@ -312,7 +312,7 @@ class TestHanging:
         show.run(3)
         for worker in workers:
             show.freeze(worker)
-        show.run(15)  # one of them was never needed, so nobody knows how long it takes
+        show.run(5)  # one of them was never needed, and nobody knows how long it takes
         assert show.status["state"] == "lost"
         assert show.status["stand_in"] == "pass"
 

@@ -48,7 +48,7 @@ class WorkerHello:
     """What a worker can do, as it says itself.
 
     ``reference``: imitate a picture. ``stateful``: its pictures depend on those before, so that all
-    inputs of a stream must go to one worker.
+    inputs of a stream must go to one worker. ``replace``: it takes over from those before it.
     """
 
     engine: str = ""
@@ -60,6 +60,7 @@ class WorkerHello:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reference: bool = False
     stateful: bool = False
+    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,13 @@ class PicturesShown:
 
 
 @dataclass(frozen=True, slots=True)
+class Promised:
+    """The peer says something at least so often, in seconds; if it does not, it is gone."""
+
+    every: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyDue:
     """The dialect answers by itself, ``after`` so many seconds; nobody else needs to know."""
 
@@ -197,6 +205,7 @@ Event = (
     | FailureReceived
     | ClockReported
     | PicturesShown
+    | Promised
     | ReplyDue
     | Left
     | Fault
@@ -257,6 +266,13 @@ class ReferenceChanged:
     """To a worker: the picture to imitate, or None when there is none any more."""
 
     packet: Packet | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """To a worker: another one has taken over, ``by`` says which; this one is to leave."""
+
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +338,7 @@ Notice = (
     | AudienceChanged
     | LatencyMeasured
     | ReferenceChanged
+    | Retired
     | Delivery
     | Acknowledged
     | RequestOffered

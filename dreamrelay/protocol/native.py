@@ -40,10 +40,12 @@ from dreamrelay.protocol.messages import (
     ParametersChanged,
     PatchReceived,
     PicturesShown,
+    Promised,
     ReferenceChanged,
     Refused,
     ReplyDue,
     RequestOffered,
+    Retired,
     Role,
     SchemaChanged,
     Seen,
@@ -64,6 +66,8 @@ MAX_TEXT = 256 * 1024
 MAX_ID = 200
 MAX_STATUS_TEXT = 500
 MAX_COUNTERS = 32
+SHORTEST_PROMISE = 1.0
+"""Seconds; who promises to say something more often is not held to it."""
 MAX_SHOWN = 64
 """Pictures of which one ``shown`` tells: those of a second, or so."""
 
@@ -74,7 +78,7 @@ _STAMP = struct.Struct("<B3xQ")
 _MAGIC = b"DR"
 _COUNTER = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _HOPS = {int(hop): hop for hop in Hop}
-_PRIVATE, _PREVIEW = 1, 2
+_PRIVATE, _PREVIEW, _STAND_IN = 1, 2, 4
 
 
 def encode_packet(packet: Packet, track: Track) -> bytes:
@@ -91,7 +95,9 @@ def packet_parts(packet: Packet, track: Track) -> tuple[bytes, ...]:
         packet.codec,
         _HEADER.size + _STAMP.size * len(stamps),
         TRACKS.index(track),
-        (_PRIVATE if packet.private else 0) | (_PREVIEW if packet.preview else 0),
+        (_PRIVATE if packet.private else 0)
+        | (_PREVIEW if packet.preview else 0)
+        | (_STAND_IN if packet.stand_in else 0),
         packet.seq,
         packet.captured_ns,
         packet.revision,
@@ -142,6 +148,7 @@ def decode_packet(message: bytes) -> tuple[Packet, Track]:
         tuple(stamps),
         bool(flags & _PRIVATE),
         bool(flags & _PREVIEW),
+        bool(flags & _STAND_IN),
     )
     return packet, TRACKS[track]
 
@@ -270,6 +277,7 @@ class NativeDialect(Dialect):
                 parameters,
                 fields.get("reference") is True,
                 fields.get("stateful") is True,
+                fields.get("replace") is True,
             )
         credit = _number(fields, "credit", 0, MAX_CREDIT, default=1)
         joined = Joined(self._role, _text(fields, "name", 200), credit, worker)
@@ -314,7 +322,9 @@ class NativeDialect(Dialect):
         return [FailureReceived(_number(fields, "seq", 0, 1 << 64), _text(fields, "message", 500))]
 
     def _ping(self, fields: dict[str, Any]) -> list[Event]:
-        return [ReplyDue(encode_text("pong", id=_id(fields), received_ns=self._clock_ns()))]
+        pong = ReplyDue(encode_text("pong", id=_id(fields), received_ns=self._clock_ns()))
+        every = _real(fields, "every")
+        return [pong, Promised(every)] if every >= SHORTEST_PROMISE else [pong]
 
     def _clock(self, fields: dict[str, Any]) -> list[Event]:
         fields = {"offset_ns": None, "error_ns": None, **fields}  # neither may be left out
@@ -374,6 +384,8 @@ class NativeDialect(Dialect):
             case ReferenceChanged(Packet() as packet):
                 image = pybase64.b64encode(packet.data).decode()
                 return [encode_text("reference", image=image)]
+            case Retired(by):
+                return [encode_text("retire", by=by)]
             case Acknowledged(seq, None, on_air):
                 return [encode_text("ack", seq=seq, accepted=True, on_air=on_air)]
             case Acknowledged(seq, refusal):

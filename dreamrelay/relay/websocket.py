@@ -40,6 +40,7 @@ from dreamrelay.protocol.messages import (
     ParametersChanged,
     PatchReceived,
     PicturesShown,
+    Promised,
     ReferenceChanged,
     Refused,
     ReplyDue,
@@ -57,6 +58,9 @@ from dreamrelay.relay.limits import Throttle
 from dreamrelay.relay.lines import Line, Receiver, frame, framed, line_of
 
 logger = logging.getLogger(__name__)
+
+SILENT_TIMES = 3
+"""A peer that was silent for so many times of what it promised is cut off."""
 
 MAX_OUTBOX = 1024
 """Messages that may wait for a peer; one that lets more pile up is cut off."""
@@ -126,6 +130,9 @@ class WebSocketPeer(Peer, Receiver):
         self._outbox_bytes = 0
         self._something = asyncio.Event()
         self._drained = asyncio.Event()
+        self._promised = 0.0
+        self._silent = 0
+        """Looks since its last message."""
         self._line: Line | None = None
         self._full = False
         """Nothing is read from the line, because the outbox is full."""
@@ -193,6 +200,19 @@ class WebSocketPeer(Peer, Receiver):
             notice = replace(notice, changed=changed)
         waiting.notice = notice
 
+    def look(self) -> None:
+        # Looks are counted, not seconds: who has stood still himself has nothing to say of others.
+        self._silent += 1
+        if self._promised and self._silent > SILENT_TIMES * self._promised:
+            logger.warning("%s promised to say something and is silent: cut off", self.id)
+            self._promised = 0.0
+            self._cut()
+
+    def _cut(self) -> None:
+        transport = self._websocket.scope.get("state", {}).get("transport")
+        if transport is not None:
+            transport.abort()
+
     def wake(self) -> None:
         if self._line is None:
             self._something.set()
@@ -212,9 +232,7 @@ class WebSocketPeer(Peer, Receiver):
             logger.warning("%s lets messages pile up: cut off", self.id)
             self._outbox.clear()
             self._outbox_bytes = 0
-            transport = self._websocket.scope.get("state", {}).get("transport")
-            if transport is not None:
-                transport.abort()
+            self._cut()
         self._something.set()
 
     def _post_after(self, seconds: float, message: str | bytes) -> None:
@@ -429,6 +447,7 @@ class WebSocketPeer(Peer, Receiver):
         self._stream.join(self, tracks, credit, **worker)
 
     def _handle(self, message: str | bytes) -> None:
+        self._silent = 0
         for event in self._dialect.receive(message):
             if isinstance(event, CreditGiven):  # as many as pictures are seen, and needs nothing
                 self._stream.grant(self, event.count, event.track)
@@ -468,6 +487,8 @@ class WebSocketPeer(Peer, Receiver):
                 self._stream.timing.set_clock(self, event)
             case PicturesShown():
                 self._stream.timing.show(event)
+            case Promised(every):
+                self._promised = every
             case ReplyDue(reply, after):
                 self._post_after(after, reply)
             case Left():
