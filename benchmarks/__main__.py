@@ -77,12 +77,15 @@ def measure_parts(names: list[str], effort: Effort, path: Path | None) -> int:
 
 
 def write_report(path: Path | None) -> int:
-    """Keep a run (the last one, or that of a file) and write the docs' tables from it."""
-    figures = report.load_figures(path or report.LAST) or report.load_figures(report.BASELINE)
-    if not figures or not report.is_whole(figures):
-        print("there is no whole run: make bench", file=sys.stderr)
+    """Keep a run (the last one, or that of a file) and write the docs' tables from what is kept."""
+    if figures := report.load_figures(path or report.LAST):
+        if not report.is_whole(figures):
+            print("expected a whole run to keep, this one is none: make bench", file=sys.stderr)
+            return 1
+        report.keep(figures, report.BASELINE)
+    elif not (figures := report.load_figures(report.BASELINE)) or path is not None:
+        print("there is no run to keep: make bench", file=sys.stderr)
         return 1
-    report.keep(figures, report.BASELINE)
     text = report.page(report.PAGE.read_text(encoding="utf-8"), figures)
     report.PAGE.write_text(text, encoding="utf-8")
     costs.main()  # the capacity page computes with some of them

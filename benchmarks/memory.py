@@ -35,6 +35,9 @@ VISITS = 250
 LOST = 1.0
 """Seconds after which a picture is not waited for any more (a newer one has replaced it)."""
 
+PATIENT = "--ping_seconds=86400"
+"""These clients answer no pings."""
+
 STREAM = "/streams/default"
 MARKS = {"relay": at_most(10, 2), "worker": at_most(10, 2)}
 
@@ -102,7 +105,7 @@ def measure(effort: Effort, say: Say) -> dict[str, Any]:
     frames = min(effort.frames, effort.pick(effort.frames, 240))
     step = max(1, frames // (SAMPLES + round(SAMPLES * WARM_UP / (1 - WARM_UP))))
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(server(*RELAY))
+        relay = stack.enter_context(server(*RELAY, PATIENT))
         uri = f"ws://127.0.0.1:{relay.port}"
         child = stack.enter_context(
             process("-m", "benchmarks.worker_process", uri, f"scripted-{SIZE}-0")

@@ -59,15 +59,18 @@ def is_whole(figures: Mapping[str, Any]) -> bool:
 def table(figures: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     """The machine, then each figure with its marks and what it was before."""
     lines = [machine(figures), packages(figures), "", _columns(HEAD)]
-    old = _values(before)
+    comparable = _comparable(figures, before)
+    old = _values(before) if comparable else {}
     for part, rows in suite.rows(figures):
         lines += ["", part.title]
         lines += [_columns(_cells(row, old.get((part.name, row.name)))) for row in rows]
     lines += [f"\n{suite.part_named(name).title}\n  not measured: {why}"
               for name, why in figures["absent"].items()]  # fmt: skip
     lines += ["", summary(figures)]
-    if before and not _comparable(figures, before):
-        lines.append(f"last time was another machine or another kind of run: {machine(before)}")
+    if before and not comparable:
+        lines.append(
+            f"not compared: last time was another machine or kind of run: {machine(before)}"
+        )
     if figures["quick"]:
         lines.append("a quick run: it shows that all of it runs, its figures say nothing")
     return "\n".join(lines)
@@ -104,12 +107,12 @@ def summary(figures: Mapping[str, Any]) -> str:
 
 
 def _values(figures: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    if "parts" not in figures:
-        return {}
     return {(p.name, row.name): row.value for p, rows in suite.rows(figures) for row in rows}
 
 
 def _comparable(figures: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    if not before:
+        return False
     same = all(figures["machine"][key] == before["machine"][key] for key in ("processor", "cores"))
     return same and figures["quick"] == before["quick"]
 
@@ -177,7 +180,7 @@ def _region(name: str, figures: Mapping[str, Any]) -> str:
         return "\n".join(_markdown(figures))
     part, found = suite.part_named(name), figures["parts"].get(name)
     if found is None:
-        return f"Not measured: {figures['absent'].get(name, 'not in the run that was kept')}."
+        return f"Not measured: {_why_absent(figures, name)}."
     assert part.details is not None
     return part.details(found)
 
@@ -196,5 +199,11 @@ def _markdown(figures: Mapping[str, Any]) -> Iterator[str]:
             name, value, *steps, verdict, _ = _cells(row, None)
             shown = f"**{verdict}**" if verdict == "MISSED" else verdict
             yield f"| {name.strip()} | {value} | {' | '.join(steps)} | {shown} |"
-    for name, why in figures["absent"].items():
-        yield f"| **{suite.part_named(name).title}** | not measured: {why} | | | |"
+    for part in suite.PARTS:
+        if part.name not in figures["parts"]:
+            yield f"| **{part.title}** | not measured: {_why_absent(figures, part.name)} | | | |"
+
+
+def _why_absent(figures: Mapping[str, Any], name: str) -> str:
+    """A part may be newer than the run that was kept."""
+    return str(figures["absent"].get(name, "not in the run that was kept"))

@@ -25,6 +25,13 @@ def kept() -> dict[str, Any]:
     return report.load_figures(report.BASELINE)
 
 
+@pytest.fixture
+def whole(kept: dict[str, Any]) -> dict[str, Any]:
+    """The same, though there may be parts that are newer."""
+    newer = {part.name: "is new" for part in suite.PARTS if part.name not in kept["parts"]}
+    return {**kept, "absent": newer}
+
+
 @pytest.mark.parametrize(
     ("mark", "value", "verdict"),
     [
@@ -152,7 +159,10 @@ def test_each_figure_stands_beside_its_marks_and_last_time(
     assert figures["machine"]["processor"] in text
     assert "another machine" not in text
     before["machine"]["cores"] = 999
-    assert "999 cores" in report.table(figures, before)
+    other = report.table(figures, before)
+    assert "999 cores" in other
+    assert "-25" not in other
+    assert report.table(figures, {}).count("MISSED") == 1
 
 
 def test_only_a_whole_run_is_compared_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,10 +191,13 @@ def test_the_last_run_goes_before_the_kept_one(
 
 
 def test_make_bench_measures_all_and_keeps_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    whole: dict[str, Any],
 ) -> None:
     asked: dict[str, Any] = {}
-    figures = report.load_figures(report.BASELINE)
+    figures = whole
 
     def run(names: list[str], effort: Effort, say: Say) -> dict[str, Any]:
         asked.update(names=names, effort=effort)
@@ -240,7 +253,7 @@ def test_every_kept_figure_is_in_the_page(kept: dict[str, Any]) -> None:
 
 
 def test_report_keeps_a_run_and_writes_the_page(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: dict[str, Any]
 ) -> None:
     page = tmp_path / "performance.md"
     regions = ["all", *(p.name for p in suite.PARTS if p.details)]
@@ -252,17 +265,20 @@ def test_report_keeps_a_run_and_writes_the_page(
     monkeypatch.setattr(report, "LAST", tmp_path / "last.json")
     monkeypatch.setattr(report, "BASELINE", tmp_path / "baseline.json")
     assert program.main(["report"]) == 1  # there is none
-    report.keep({**kept, "quick": True}, report.LAST)
+    report.keep({**whole, "quick": True}, report.LAST)
     assert program.main(["report"]) == 1  # none that is whole
     assert "old" in page.read_text(encoding="utf-8")
-    report.keep(kept, report.LAST)
+    report.keep(whole, report.LAST)
     assert program.main(["report"]) == 0
-    assert report.load_figures(report.BASELINE) == kept
+    assert report.load_figures(report.BASELINE) == whole
     text = page.read_text(encoding="utf-8")
     assert "old" not in text
     assert text.startswith("# Title\n")
     assert text.endswith("\nend\n")
     assert written == [True]
+    report.LAST.unlink()
+    assert program.main(["report"]) == 0  # from what is kept
+    assert program.main(["report", "--json", str(report.LAST)]) == 1
 
 
 def test_a_page_without_its_regions_is_refused(kept: dict[str, Any]) -> None:
