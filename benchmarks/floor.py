@@ -14,13 +14,16 @@ from benchmarks import pocket
 from benchmarks.effort import Effort, Say
 from benchmarks.marks import Row, at_least
 from benchmarks.pocket_process import PEAK
-from dreamrelay.engines.pocket import model_folder
+from dreamrelay.engines.pocket import GRAPH, model_folder
 from dreamrelay.importer import Entry
 
 _OPERATIONS = Entry("benchmarks.peaks:OPERATIONS", "OpenVINO", "pocket")
-_COUNT = Entry("benchmarks.count_flops:unet_flops", "torch", "worker")
+_COUNT = Entry("benchmarks.peaks:operations", "OpenVINO", "pocket")
 
 SIZE = 256
+CELL, WORDS = 8, 77
+"""Pixels of a latent's side, tokens of a prompt."""
+
 FRAMES, QUICK_FRAMES = 12, 1
 THREADS = (2, 1)
 CONTENDERS = ("auto", pocket.FIRST)
@@ -31,8 +34,7 @@ MARKS = {"floor": at_least(0.5, 0.7), "torch": at_least(3, 4)}
 def measure(effort: Effort, say: Say) -> dict[str, Any]:
     """The pocket model's share of the floor for each number of threads, and its ratio to torch."""
     operations: Mapping[str, float] = _OPERATIONS.load()
-    config = json.loads((model_folder() / "unet" / "config.json").read_text(encoding="utf-8"))
-    flops = _COUNT.load()(config, SIZE // 8)
+    flops = count(SIZE)
     raced = pocket.measure_speed(
         effort.rounds,
         contenders=effort.pick((*CONTENDERS, *operations), ("auto", next(iter(operations)))),
@@ -44,6 +46,16 @@ def measure(effort: Effort, say: Say) -> dict[str, Any]:
         "gflop": round(flops / 1e9, 3),
         "runs": {run: report(figures, flops, operations) for run, figures in raced["runs"].items()},
     }
+
+
+def count(size: int) -> int:
+    """Operations of the pocket model for a picture of ``size`` x ``size`` pixels."""
+    folder = model_folder() / "unet"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    side, channels = size // CELL, config["in_channels"]
+    words = (1, WORDS, config["cross_attention_dim"])
+    counted: int = _COUNT.load()(folder / GRAPH, (1, channels, side, side), (1,), words)
+    return counted
 
 
 def report(

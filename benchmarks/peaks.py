@@ -1,10 +1,13 @@
-"""What this processor computes at most: nothing but large products, or nothing but convolutions.
+"""What this processor computes at most (nothing but large products, or nothing but convolutions),
+and what a graph asks of it.
 
 Through OpenVINO, as the pocket engine computes: the same number of threads, and bfloat16 where the
 processor multiplies it. A run is about as much work as a picture of the pocket model.
 """
 
+import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +43,30 @@ def prepare(name: str) -> tuple[Callable[[], object], str]:
     values = random.standard_normal(tuple(given.shape)).astype(np.float32)
     label = f"OpenVINO {precision}"
     return lambda: request.infer([values], share_inputs=True, share_outputs=True), label
+
+
+def operations(graph: Path, *shapes: tuple[int, ...]) -> int:
+    """Multiplications and additions of a graph, counted over its shapes; nothing is computed.
+
+    Args:
+        graph: an ONNX file whose convolutions and products are all that counts.
+        shapes: of its inputs.
+    """
+    model = openvino.Core().read_model(str(graph))
+    model.reshape({port: list(s) for port, s in zip(model.inputs, shapes, strict=True)})
+    return sum(_operations(node) for node in model.get_ordered_ops())
+
+
+def _operations(node: Any) -> int:
+    kind = node.get_type_name()
+    if kind not in ("Convolution", "MatMul"):
+        return 0
+    each = tuple(node.input(1).get_shape())
+    if kind == "Convolution":  # (out, in, height, width)
+        terms = math.prod(each[1:])
+    else:
+        terms = each[-1] if node.get_attributes()["transpose_b"] else each[-2]
+    return 2 * int(math.prod(node.output(0).get_shape())) * int(terms)
 
 
 def _convolutions(random: np.random.Generator) -> tuple[Any, Any]:

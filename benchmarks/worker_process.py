@@ -82,15 +82,16 @@ def make_engine(name: str) -> Engine:
 
 
 class Clock:
-    """Notes when an engine begins a picture, whoever calls it."""
+    """Notes when an engine begins a picture, whoever calls it, while there is a list for it."""
 
     def __init__(self, engine: Engine) -> None:
-        self.starts: list[float] = []
+        self.starts: list[float] | None = None
         self._infer = engine.infer
         engine.infer = self.infer  # type: ignore[method-assign]
 
     def infer(self, frame: Frame, token: Any, mask: Mask | None = None) -> Result[Any] | None:
-        self.starts.append(time.perf_counter())
+        if self.starts is not None:
+            self.starts.append(time.perf_counter())
         return self._infer(frame, token, mask)
 
 
@@ -127,7 +128,8 @@ def main(relay: str, name: str, stream: str = "default") -> None:
                 call_alone(engine, float(seconds))
             else:
                 time.sleep(float(seconds))
-            _answer(starts=clock.starts)
+            starts, clock.starts = clock.starts, None
+            _answer(starts=starts)
     finally:
         worker.stop()
         thread.join()

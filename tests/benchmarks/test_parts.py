@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks import dispatch, floor, memory, packages, sharing, staleness, startup, suite
+from benchmarks import (
+    dispatch,
+    floor,
+    memory,
+    packages,
+    sharing,
+    staleness,
+    startup,
+    streams,
+    suite,
+)
 from benchmarks.effort import QUICK, Effort
 from benchmarks.machine import can_count_cpu
 from benchmarks.watchers import quantile
@@ -85,6 +95,12 @@ def test_the_floor_is_made_of_the_peak_in_the_engine_s_own_precision() -> None:
     assert floor.report(raced, flops=4e9, operations={"peak": 5e9})["ratios"] == {"torch": 4.0}
 
 
+def test_the_pocket_model_s_operations_are_those_that_torch_counts() -> None:
+    # FlopCounterMode over the same U-Net; it counts the embedding of the time as well.
+    assert floor.count(256) == pytest.approx(4.4804e9, rel=1e-4)
+    assert floor.count(512) == pytest.approx(4 * floor.count(256), rel=0.01)
+
+
 def test_ours_is_the_best_that_needs_no_building(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {"ours, none": 8, "ours, sdpa": 9, "streamdiffusion package": 10}
     case = {
@@ -143,3 +159,23 @@ def test_of_the_simulation_the_worst_case_is_shown() -> None:
     assert shown.value == min(row["efficiency"] for row in several)
     assert age.value == max(row["age_p95"] for row in several)
     assert speed_up.value == found["cases"]["two of 40 ms"]["speed_up"]
+
+
+def test_streams_are_compared_with_as_many_one_by_one() -> None:
+    def of(fps: float, even: float = 1.0) -> list[dict[str, float]]:
+        return [{"fps": fps / 2, "even": even / 2}, {"fps": fps, "even": even}]
+
+    found = streams.report(
+        {
+            streams.Case(streams.WAITS, 8, 1): of(40),
+            streams.Case(streams.WAITS, 8, streams.LIMIT): of(120, 0.9),
+            streams.Case(streams.WAITS, 1, streams.LIMIT): of(38),
+            streams.Case(streams.COMPUTES, 2, 4): of(30),
+        }
+    )["cases"]
+    eight = found[f"{streams.WAITS}, 8, together"]
+    assert (eight["fps"], eight["fps_mean"], eight["even"]) == (120, 90, 0.9)
+    assert eight["times_alone"] == 3
+    assert eight["of_possible"] == 0.9
+    assert found[f"{streams.WAITS}, 1, together"]["times_alone"] == 0.95
+    assert "times_alone" not in found[f"{streams.COMPUTES}, 2, together"]
