@@ -27,6 +27,7 @@ from dreamrelay import __version__, capacity
 from dreamrelay.config import (
     LOG_LEVELS,
     SECTIONS,
+    BenchSettings,
     BridgeSettings,
     DemoSettings,
     ListSettings,
@@ -51,6 +52,7 @@ PROGRAMS = {
     "chaos": Entry("dreamrelay.chaos:run_chaos", "the disasters", "relay,producer"),
     "list": Entry("dreamrelay.media.present:look", "the list", "producer"),
     "selftest": Entry("dreamrelay.media.selftest:spout", "the self-test", "spout"),
+    "bench": Entry("dreamrelay.glass:run_glass", "the measurement", "relay,pocket,producer"),
 }
 """What each command runs, imported when it is asked for."""
 
@@ -241,6 +243,15 @@ def capacity_(settings: capacity.Show) -> int:
     return 0
 
 
+def bench(settings: BenchSettings) -> int:
+    """Measure from glass to glass; 0 only if all ways of seeing saw something."""
+    stopped = threading.Event()
+    with stop_on_signal() as calls:
+        calls(stopped.set)
+        code: int = PROGRAMS["bench"].load()(settings, say, stopped)
+    return code
+
+
 COMMANDS: dict[str, tuple[type[Settings], Callable[..., int]]] = {
     "relay": (RelaySettings, relay),
     "worker": (WorkerSettings, worker),
@@ -249,6 +260,7 @@ COMMANDS: dict[str, tuple[type[Settings], Callable[..., int]]] = {
     "demo": (DemoSettings, demo),
     "list": (ListSettings, list_),
     "selftest": (SelftestSettings, selftest),
+    "bench": (BenchSettings, bench),
     "capacity": (capacity.Show, capacity_),
 }
 
