@@ -348,7 +348,7 @@ def _start(
             raise ConfigError(
                 "--binary goes with a picture: client.py image.png 'a prompt' --binary"
             )
-    if positional and settings_type is SelftestSettings and "what" not in flags:
+    if positional and "what" in settings_type.model_fields and "what" not in flags:
         flags["what"], positional = positional[0], positional[1:]
     if positional and settings_type is not ProducerSettings:
         raise ConfigError(f"expected flags like --name=value, got {positional[0]!r}")

@@ -228,6 +228,13 @@ def _add_status(router: APIRouter, hub: Hub, federation: Federation | None) -> N
         fields = {"parameters": stream.values, "revision": stream.revision}
         return JSONResponse({**stream.status(), **fields})
 
+    @router.get("/streams/{name}/latency", summary="Where the time of its pictures goes")
+    async def latency(name: StreamName) -> Response:
+        stream = hub.find(name)
+        if stream is None:
+            return _not_there(f"there is no stream {name!r} yet")
+        return JSONResponse({"stream": name, **stream.timing.report()})
+
 
 def _add_pictures(router: APIRouter, hub: Hub, slots: Slots, closing: asyncio.Event) -> None:
     @router.get("/streams/{name}/mjpeg", summary="A track as MJPEG, under a stable URL")
