@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "engine_flags",
         "human_edit",
         "steering",
+        "shown",
     ),  # the worker's, composed of floor 3
     ("projection",),  # its window, too
     ("returning",),
