@@ -29,8 +29,10 @@ WARM_UP = 0.2
 """The part at the start that is not counted."""
 
 SAMPLES = 100
-VISITS = 250
-"""Pictures after which the visitor comes anew."""
+VISITS, FIRST_VISITS = 250, 40
+"""Pictures after which the visitor comes anew; and in the part that is not counted, because the
+interpreter keeps up to 2000 tuples of each length for the next ones.
+"""
 
 LOST = 1.0
 """Seconds after which a picture is not waited for any more (a newer one has replaced it)."""
@@ -52,6 +54,7 @@ class Crowd:
         self.viewers = [self._viewer(track) for track in ("output", "input")]
         self.visitor = self._viewer("output")
         self.visits = 1
+        self._stayed = 0
         for client in (self.producer, *self.viewers, self.visitor):
             self._selector.register(client.socket, selectors.EVENT_READ, client)
 
@@ -67,8 +70,8 @@ class Crowd:
         self._selector.register(self.visitor.socket, selectors.EVENT_READ, self.visitor)
         self.visits += 1
 
-    def pass_on(self, count: int) -> None:
-        """Send pictures until so many results have come.
+    def pass_on(self, count: int, visits: int) -> None:
+        """Send pictures until so many results have come; the visitor stays for ``visits`` of them.
 
         Raises:
             TimeoutError: nothing comes any more.
@@ -86,6 +89,10 @@ class Crowd:
                 client: Client = key.data
                 client.pump()
             now = time.perf_counter()
+            self._stayed += first.pictures - before
+            if self._stayed >= visits:
+                self._stayed = 0
+                self.visit_anew()
             if first.pictures > before:
                 ahead, heard = max(0, ahead - (first.pictures - before)), now
             elif now - heard > LOST:
@@ -119,11 +126,10 @@ def measure(effort: Effort, say: Say) -> dict[str, Any]:
         held: dict[str, list[int]] = {name: [] for name in pids}
         done, told, began = 0, 0.0, time.perf_counter()
         while done < frames:
-            crowd.pass_on(step)
+            warm = done >= WARM_UP * frames
+            crowd.pass_on(step, VISITS if warm else FIRST_VISITS)
             done += step
-            if done // VISITS > (done - step) // VISITS:
-                crowd.visit_anew()
-            if done > WARM_UP * frames:
+            if warm:
                 numbers.append(done)
                 for name, pid in pids.items():
                     held[name].append(resident_bytes(pid))
