@@ -411,6 +411,9 @@ class RelaySettings(Settings):
         description="Who listens: off, auto, offline (commands and the model's words, no download),"
         " whisper:NAME_OR_FOLDER (whole sentences).",
     )
+    fanout: Literal["auto", "direct", "stock"] = Field(
+        "auto", description="direct: pictures go past the ASGI server; stock: through; auto."
+    )
     stall_seconds: float = Field(
         10.0, gt=0, description="A peer that reads nothing for so long is dropped."
     )

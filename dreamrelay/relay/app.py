@@ -43,8 +43,8 @@ from dreamrelay.relay.connections import (
     limit_messages,
     protocols,
 )
-from dreamrelay.relay.direct import DirectProtocol
 from dreamrelay.relay.dreamstream import DreamStream
+from dreamrelay.relay.fanout import websocket_protocol
 from dreamrelay.relay.federation import join_cluster
 from dreamrelay.relay.guard import BlackOut, Guard, first_token, grant_of
 from dreamrelay.relay.http import error_response, make_router
@@ -136,6 +136,7 @@ class Relay:
         )
         self.federation = join_cluster(self.hub, settings)
         self.opening = Opening(settings)
+        self._websocket_protocol = websocket_protocol(settings.fanout)
         self._sockets: list[socket.socket] = []
         self._closing = asyncio.Event()
         self._server: _Server | None = None
@@ -403,7 +404,7 @@ class Relay:
                 0 if settings.behind_proxy or not each else 2 * each + SPARE_EACH,
                 tls,
             ),
-            DirectProtocol,
+            self._websocket_protocol,
         )
         config = uvicorn.Config(
             self.app,

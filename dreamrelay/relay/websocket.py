@@ -477,6 +477,18 @@ class WebSocketPeer(Peer, Receiver):
                     self.notify(Refused(error, id_))
             case RequestReceived(packet, patch, ticket):
                 self._stream.request(packet, patch, ticket, self)
+            case ReplyDue(reply, after):
+                self._post_after(after, reply)
+            case Left():
+                self._stream.leave(self)
+            case Fault(error, close):
+                self._fault(error, close)
+            case _:
+                self._report(event)
+
+    def _report(self, event: Event) -> None:
+        """Pass on what the peer says of itself."""
+        match event:
             case StatusReceived():
                 self._stream.report(self, event)
             case SourceReported():
@@ -489,12 +501,6 @@ class WebSocketPeer(Peer, Receiver):
                 self._stream.timing.show(event)
             case Promised(every):
                 self._promised = every
-            case ReplyDue(reply, after):
-                self._post_after(after, reply)
-            case Left():
-                self._stream.leave(self)
-            case Fault(error, close):
-                self._fault(error, close)
 
     def _fault(self, error: DreamRelayError, close: bool) -> None:
         logger.info("%s (%s): %s", self.id, self.role, error)
