@@ -5,6 +5,7 @@ import pytest
 from benchmarks import machine, wire
 
 
+@pytest.mark.skipif(not machine.can_count_cpu(), reason="needs /proc/PID/task/*/schedstat")
 async def test_every_way_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "idle_cpu_ns", machine.cpu_ns)
     monkeypatch.setattr(wire, "VIEWERS", 2)
