@@ -56,6 +56,33 @@ def sharing(found: Mapping[str, Any]) -> str:
     )
 
 
+def streams(found: Mapping[str, Any]) -> str:
+    """Rates of each worker of several streams."""
+    return _table(
+        [
+            "engine",
+            "streams",
+            "in a call",
+            "shown a second",
+            "mean",
+            "times one by one",
+            "evenness",
+        ],
+        [
+            [
+                case["engine"],
+                str(case["streams"]),
+                str(case["limit"]),
+                short(case["fps"]),
+                short(case["fps_mean"]),
+                short(case["times_alone"]) if "times_alone" in case else "",
+                short(case["even"]),
+            ]
+            for case in found["cases"].values()
+        ],
+    )
+
+
 def startup(found: Mapping[str, Any]) -> str:
     """Seconds of each start."""
     seconds = found["seconds"]

@@ -22,6 +22,7 @@ from benchmarks import (
     staleness,
     stall,
     startup,
+    streams,
     transcode,
     worker,
 )
@@ -181,6 +182,13 @@ PARTS: tuple[Part, ...] = (
         _measure_worker,
         _worker_rows,
         details.worker,
+    ),
+    Part(
+        "streams",
+        "Worker: several streams at one, in calls of several pictures",
+        streams.measure,
+        streams.rows,
+        details.streams,
     ),
     Part(
         "startup",

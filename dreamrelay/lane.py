@@ -121,7 +121,7 @@ class Lane(Listener):
         self._results: Mailbox[Batch[Done]] = Mailbox(Batch.merge)
         self._held: Batch[Job] = Batch()
         self._due: deque[Job] = deque()
-        self._request_was_last = False
+        self._request_was_last = self._frame_in_call = False
         self._announced: tuple[int, Asked] | None = None
         self._control_watched = False
         self._arrived = self._begun = 0
@@ -453,42 +453,48 @@ class Lane(Listener):
 
     # -- in the engine's thread -------------------------------------------------------------------
 
-    def due(self) -> Task | None:
-        """What is to be computed next, if anything waits: a request and a frame in turn."""
+    def due(self, *, first: bool) -> Task | None:
+        """What is to be computed next, if anything waits: a request and a frame in turn.
+
+        Args:
+            first: of this lane in a call; what comes beside it is whatever waits, but no second
+                frame of the stream.
+        """
         if self.over:
             return None
-        self._steering.apply()
-        if not self._due:
-            request = self._next_request(beside=self._request_was_last)
-            if request is not None:
-                return request
-            job, self._held = self._held.newest, replace(self._held, newest=None)
-            if job is not None:
-                self._begun = self._arrived
-            session = self.link.session if self.link else 0
-            self._due.extend(self._gate.due(() if job is None else (job,), session))
-        self._request_was_last = False
-        if not self._due:
-            return self._next_request()
-        job = self._due.popleft()
-        return Task(self, job, {} if job.alone else None)
-
-    def due_beside(self) -> Task | None:
-        """A request that can be computed in the same call as what :meth:`due` gave."""
-        return None if self.over else self._next_request()
-
-    def _next_request(self, *, beside: bool = False) -> Task | None:
-        """The request that waits longest; not if a frame waits and it is to go ``beside`` it."""
+        if first:
+            self._frame_in_call = False
+            self._steering.apply()
         newer = self._jobs.try_take()
         if newer is not None:
             self._held = self._held.merge(newer)
+        frames_turn = first and self._request_was_last and self._held.newest is not None
+        if not frames_turn and (request := self._next_request()) is not None:
+            return request
+        if not self._frame_in_call and (job := self._next_frame()) is not None:
+            self._request_was_last, self._frame_in_call = False, True
+            return Task(self, job, {} if job.alone else None)
+        return self._next_request()
+
+    def _next_request(self) -> Task | None:
+        """The request that waits longest."""
         requests = self._held.requests
-        if not requests or (beside and self._held.newest is not None):
+        if not requests:
             return None
         self._held = replace(self._held, requests=requests[1:])
         self._request_was_last = True
         asked = requests[0].asked
         return Task(self, requests[0], {} if asked is None else asked.patch)
+
+    def _next_frame(self) -> Job | None:
+        """The newest frame, as the gate lets it pass."""
+        if not self._due:
+            job, self._held = self._held.newest, replace(self._held, newest=None)
+            if job is not None:
+                self._begun = self._arrived
+            session = self.link.session if self.link else 0
+            self._due.extend(self._gate.due(() if job is None else (job,), session))
+        return self._due.popleft() if self._due else None
 
     def dream(self) -> Task | None:
         """A picture to be made from the prompt alone, if there is to be one now."""
