@@ -354,7 +354,7 @@ class Form:
 
     Attributes:
         name: under which a packet keeps it.
-        text: a text message, in ASCII; else a binary one.
+        text: a text message, in UTF-8; else a binary one.
         parts: the message in pieces, so that whoever puts something before it copies it once.
     """
 
@@ -370,7 +370,7 @@ class Form:
     def message(self, packet: Packet) -> str | bytes:
         """The message: made once, then shared."""
         if self.text:
-            return packet.wire(self.name, lambda p: b"".join(self.parts(p)).decode("ascii"))
+            return packet.wire(self.name, lambda p: b"".join(self.parts(p)).decode())
         return packet.wire(self.name, lambda p: b"".join(self.parts(p)))
 
 
