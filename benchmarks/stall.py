@@ -70,15 +70,14 @@ def measure(effort: Effort, say: Say) -> dict[str, Any]:
         ]
         producer = Stamper(upgrade(port, "/streams/benchmark/producer"), picture)
         play(producer, [*others, *stuck], effort.pick(WARM_UP, QUICK_WARM_UP), RATE)
-        play(producer, [*others, *stuck], 0.2, 1)  # one picture, and what is still under way
+        play(producer, [*others, *stuck], 0.2, 1)
         say(f"two viewers stop reading; {limit:.0f} s to cut them off")
         before = resident_bytes(relay.pid)
         for other in others:
             other.seen.clear()
         evictions = _Evictions(relay.pid)
         sent = play(producer, others, effort.pick(SECONDS, QUICK_SECONDS), RATE, evictions.look)
-        play(producer, others, 0.2, 1)
-        sent += 1
+        sent += play(producer, others, 0.2, 1)  # and what is still under way
         delivered = sum(len({seen.seq for seen in other.seen}) for other in others)
         others[0].seen.clear()
         play(producer, others, 0.5, 4)
