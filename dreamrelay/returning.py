@@ -74,7 +74,7 @@ class Returning:
         now = time.time_ns()
         if self._link is None:
             self._own.add(to_packet(done, done.frame, b""), now)
-        return (now - captured_ns) / 1e6
+        return max(0, now - captured_ns) / 1e6  # the clock may have been set back
 
     @property
     def latency(self) -> dict[str, tuple[float, ...]]:
