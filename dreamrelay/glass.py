@@ -481,8 +481,10 @@ def run_glass(settings: BenchSettings, say: Callable[[str], None], stopped: thre
                 sights.append(bench.window())
             if browser and program:
                 sights.append(bench.browser(program))
-        except Stopped:
-            say("stopped")
+        except (Stopped, DreamRelayError):
+            if not stopped.is_set():
+                raise
+            say("stopped")  # Ctrl-C ends the programs too, perhaps before us
             return 130
     for line in table(sights):
         say(line)
