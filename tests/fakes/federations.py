@@ -118,6 +118,11 @@ class Somebody(Peer):
         return told
 
     @property
+    def revisions(self) -> list[int]:
+        """As it was told them."""
+        return [notice.revision for notice in self.of(ParametersChanged)]
+
+    @property
     def status(self) -> Mapping[str, Any]:
         told: Mapping[str, Any] = self.of(StatusChanged)[-1].status
         return told
