@@ -109,8 +109,10 @@ class Seat:
         return [given for given in self.given if given.until_ns > now_ns]
 
     def overdue(self, now_ns: int) -> bool:
-        """Whether it owes results, and none of them is waited for any more."""
-        return bool(self.given) and not self.owes(now_ns)
+        """Whether it is silent for longer than is usual; what took long once does not count."""
+        times = self.times(now_ns)
+        usual = SILENT_TIMES * times[len(times) // 2] if times else UNKNOWN_SILENT_NS
+        return self.since_ns is not None and now_ns - self.since_ns > max(SILENT_NS, usual)
 
     def times(self, now_ns: int) -> list[int]:
         """How long its recent results took, ns, shortest first; empty if nobody knows."""
