@@ -82,11 +82,11 @@ def write_report(path: Path | None) -> int:
         if not report.is_whole(figures):
             print("expected a whole run to keep, this one is none: make bench", file=sys.stderr)
             return 1
-        report.keep(figures, report.BASELINE)
     elif not (figures := report.load_figures(report.BASELINE)) or path is not None:
         print("there is no run to keep: make bench", file=sys.stderr)
         return 1
     text = report.page(report.PAGE.read_text(encoding="utf-8"), figures)
+    report.keep(figures, report.BASELINE)
     report.PAGE.write_text(text, encoding="utf-8")
     costs.main()  # the capacity page computes with some of them
     print(f"{report.PAGE.name}: {report.machine(figures)}\n{report.summary(figures)}")

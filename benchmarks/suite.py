@@ -183,18 +183,18 @@ PARTS: tuple[Part, ...] = (
         dispatch.table,
     ),
     Part(
+        "transcode",
+        "B6 transcode: the seed's JSON, 60 kB pictures, in one process",
+        transcode.measure,
+        transcode.rows,
+    ),
+    Part(
         "backplane",
         "B7 backplane: a worker at another relay, over NATS",
         backplane.measure,
         backplane.rows,
         backplane.details,
         needs_proc=True,
-    ),
-    Part(
-        "transcode",
-        "B6 transcode: the seed's JSON, 60 kB pictures, in one process",
-        transcode.measure,
-        transcode.rows,
     ),
     Part(
         "worker",
