@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dreamrelay.config import RelaySettings
-from dreamrelay.errors import ProtocolError
+from dreamrelay.errors import DreamRelayError, ProtocolError
 from dreamrelay.hub import Hub, Stream
 from dreamrelay.importer import Entry
 from dreamrelay.protocol.relays import Letter, read, write
@@ -161,9 +161,12 @@ class Federation(Receiver):
             letter = read(data)
             if letter.sender != self._me:
                 self._hear(letter)
-        except ProtocolError as error:
+        except DreamRelayError as error:
             self.unreadable += 1
             logger.warning("a relay's letter makes no sense: %s", error)
+        except (KeyError, TypeError, ValueError, AttributeError):  # it lacks what its kind has
+            self.unreadable += 1
+            logger.exception("a relay's letter cannot be followed")
 
     # -- who is there -----------------------------------------------------------------------------
 
