@@ -14,7 +14,7 @@ from dreamrelay.errors import (
     ParameterError,
     ProtocolError,
 )
-from dreamrelay.packet import Hop, Packet, Stamp
+from dreamrelay.packet import Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
     Answered,
@@ -79,7 +79,7 @@ ERRORS: list[DreamRelayError] = [
 
 def there_and_back(said: Event | Notice) -> object:
     kind, body, packet = body_of(said)
-    track = getattr(said, "track", None) or "input"
+    track: Track = getattr(said, "track", None) or "input"
     letter = Letter("a", kind, "default", 1, 2, "ws-1", body, packet, track)
     came = read(write(letter))
     assert (came.sender, came.stream, came.session, came.number) == ("a", "default", 1, 2)
