@@ -98,6 +98,10 @@ class HumanEdit(Engine):
         return self.inner.stateful
 
     @property
+    def notice(self) -> str:
+        return self.inner.notice
+
+    @property
     def morphing(self) -> bool:
         return self.inner.morphing
 

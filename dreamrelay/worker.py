@@ -123,7 +123,7 @@ class Worker(Listener):
         self._arrived = self._begun = 0
         """Live frames that came, in all and when the engine last took one: is there a newer one?"""
         self._said: tuple[str, str, float | None] = ("loading", "", None)
-        self._trouble = self._absent = ""
+        self._trouble = self._absent = self._noticed = ""
         self._loaded = threading.Event()
         self._open_things = ExitStack()
         """What is to be closed at the end: each of them, whatever another one says."""
@@ -297,7 +297,7 @@ class Worker(Listener):
     def _look_around(self) -> None:
         """Four times a second: what was done in the window, and how we are."""
         counted, when = self._counted
-        if self._stateful != self.engine.stateful:
+        if (self._stateful, self._noticed) != (self.engine.stateful, self.engine.notice):
             self._tell_status()  # the number of steps was changed, say
         if self.link is not None and time.monotonic() - when >= 1.0:
             self._counted = self.engine.counters(), time.monotonic()
@@ -323,11 +323,11 @@ class Worker(Listener):
         if self.link is not None:
             state, text, fraction = self._said
             fps, counters = round(self.statistics.results.rate, 1), self.engine.counters()
-            self._stateful = self.engine.stateful
+            self._stateful, self._noticed = self.engine.stateful, self.engine.notice
             self.link.tell(
                 "status",
                 state=state,
-                text=text,
+                text=text or self._noticed,
                 fraction=fraction,
                 fps=fps,
                 counters=counters,

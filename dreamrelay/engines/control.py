@@ -18,6 +18,7 @@ from diffusers import ControlNetModel
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import edges
+from dreamrelay.engines.accelerate import Over
 from dreamrelay.engines.components import load_component, told
 from dreamrelay.engines.control_parameters import ControlKind, ControlParameters, wanted_controls
 from dreamrelay.engines.depth import DEFAULT_MODEL, DepthEstimator, Normaliser
@@ -389,7 +390,7 @@ class ControlNet:
         net.controlnet_cond_embedding = torch.nn.Identity()
         self._net = net
         self._turned = net.config.controlnet_conditioning_channel_order == "bgr"
-        self.run: Callable[..., Residuals] = self._run
+        self.run: Callable[..., Residuals] = Over(net, _call_controlnet)
         """Asks it: noisy, at, context, hints, scale, added, as in :meth:`Controls.residuals`."""
 
     def hint(self, seen: torch.Tensor) -> torch.Tensor:  # (H, W) to (1, C, h, w)
@@ -407,22 +408,23 @@ class ControlNet:
         zeros = torch.zeros(rows, channels, height, width, device=noisy.device, dtype=noisy.dtype)
         return zeros.contiguous(memory_format=torch.channels_last)
 
-    def _run(
-        self,
-        noisy: torch.Tensor,
-        at: torch.Tensor,
-        context: torch.Tensor,
-        hints: torch.Tensor,
-        scale: torch.Tensor,
-        added: Mapping[str, torch.Tensor] | None,
-    ) -> Residuals:
-        down, middle = self._net(
-            noisy,
-            at,
-            encoder_hidden_states=context,
-            controlnet_cond=hints,
-            conditioning_scale=scale,
-            added_cond_kwargs=added,
-            return_dict=False,
-        )
-        return down, middle
+
+def _call_controlnet(
+    net: Any,
+    noisy: torch.Tensor,
+    at: torch.Tensor,
+    context: torch.Tensor,
+    hints: torch.Tensor,
+    scale: torch.Tensor,
+    added: Mapping[str, torch.Tensor] | None,
+) -> Residuals:
+    down, middle = net(
+        noisy,
+        at,
+        encoder_hidden_states=context,
+        controlnet_cond=hints,
+        conditioning_scale=scale,
+        added_cond_kwargs=added,
+        return_dict=False,
+    )
+    return down, middle

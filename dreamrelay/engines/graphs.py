@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-from dreamrelay.engines.accelerate import Builder, Call, Flat
+from dreamrelay.engines.accelerate import Builder, Call, Flat, compared
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +42,13 @@ class Graphs:
         self._side: tuple[torch.cuda.Stream, Any] | None = None
 
     def __call__(self, call: Call) -> Flat:
-        plain = call.flat if self._inner is None else self._inner(call)
+        return self.over(call, call.flat if self._inner is None else self._inner(call))
+
+    def over(self, call: Call, plain: Flat) -> Flat:
+        """A graph of ``plain``, or ``plain`` where there can be none."""
         try:
             form = self._recorded(call.leaves, plain)
-            wrong = _compared(form, plain, call.leaves)
+            wrong = compared(form, plain, call.leaves, TOLERANCE)
         except Exception as error:  # noqa: BLE001 - of drivers never seen; the plain form serves
             wrong = " ".join(str(error).split())[:200] or type(error).__name__
         if wrong:
@@ -77,23 +80,6 @@ class Graphs:
                 return tree_map(_own, made)
 
         return form
-
-
-def _compared(form: Flat, plain: Flat, leaves: Sequence[Any]) -> str:
-    """What a form does wrong, if anything: for the arguments it was recorded with, and others."""
-    for share in (1.0, 0.75):
-        given = [
-            leaf * share if torch.is_tensor(leaf) and leaf.is_floating_point() else leaf
-            for leaf in leaves
-        ]
-        for one, other in zip(tree_leaves(plain(given)), tree_leaves(form(given)), strict=True):
-            if not torch.is_tensor(one):
-                continue
-            span = max(1.0, float(one.abs().max()))
-            off = float((one.float() - other.float()).abs().max())
-            if not off <= TOLERANCE * span:  # not a number, too
-                return f"it is off by {off:.3g}, where values reach {span:.3g}"
-    return ""
 
 
 def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:

@@ -82,6 +82,8 @@ class EngineSettings:
         processors: of the processors, those that may be chosen, each perhaps with its model
             (``lightning``, ``standard=some/model``).
         lightning_weights: hub id or folder with the U-Nets of SDXL-Lightning; None: the usual ones.
+        compile_warmup: when ``compile`` compiles: ``start``, before the first frame;
+            ``background``, in a second process while the plain form serves; ``auto``.
         lightning_steps: for which numbers of steps to load one; empty: 4.
     """
 
@@ -107,6 +109,7 @@ class EngineSettings:
     processors: tuple[str, ...] = ()
     lightning_weights: str | None = None
     lightning_steps: tuple[int, ...] = ()
+    compile_warmup: str = "auto"
 
 
 class Engine(ABC):
@@ -222,6 +225,14 @@ class Engine(ABC):
     def morphing(self) -> bool:
         """Whether a changed prompt is still on its way to take the place of the one before."""
         return False
+
+    @property
+    def notice(self) -> str:
+        """What people should know while it works ("unet is compiled beside, 20 s"); "": nothing.
+
+        From any thread.
+        """
+        return ""
 
     def control_map(self) -> Frame | None:
         """What the ControlNet saw for the last picture, for people to look at; None: nothing."""

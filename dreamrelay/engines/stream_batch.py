@@ -8,6 +8,7 @@ This module moves pixels and prompts in and out. What all such engines share is 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -17,12 +18,16 @@ from dreamrelay.codec import Frame
 from dreamrelay.engines.accelerate import (
     BAKED,
     BUILT,
+    Acceleration,
     Builder,
+    Run,
+    cache_folder,
     choose,
     compiling,
     with_openvino,
 )
 from dreamrelay.engines.batch_engine import BatchEngine
+from dreamrelay.engines.beside import BuiltBeside, Helper, builds_beside
 from dreamrelay.engines.condition import Flight, Told
 from dreamrelay.engines.devices import (
     choose_device,
@@ -62,6 +67,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
             precision=settings.precision,
         )
         self._acceleration = choose(settings.acceleration, self._device.torch)
+        self._beside = self._acceleration == "compile" and builds_beside(settings.compile_warmup)
         self.device_name = self._device.name
         self._loras = short_names(settings.loras)
         self._guided = GuidedStream(settings)
@@ -84,7 +90,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         model.guides = Guides(
             self._settings, model.unet, steps, self._device, report, steady=chosen in BUILT
         )
-        model.forward = Forward(model, chosen, self._builder())
+        model.forward = Forward(model, self._accelerated())
         model.transfers = Transfers(self._device.torch)
         if chosen in BUILT and chosen not in BAKED and model.guides.controls is not None:
             model.guides.controls.accelerate(model.forward.acceleration.over)
@@ -94,8 +100,36 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         """The model that the settings name, see :func:`loading.load_model`."""
         return load_model(self._settings, self._device, report, fuse_at_once=fuse_at_once)
 
+    def load_parts(self, report: Report) -> tuple[dict[str, Run], torch.device]:
+        """Only load: the parts that may have faster forms, by name, and where they compute."""
+        model = self._load_model(report)
+        assert model.forward is not None
+        return {n: part.run for n, part in model.forward.acceleration.parts.items()}, (
+            self._device.torch
+        )
+
+    def _accelerated(self) -> Acceleration:
+        """The acceleration that was chosen."""
+        device = self._device
+        if not self._beside:
+            return Acceleration(self._acceleration, self._builder())
+        settings = replace(self._settings, engine=self.name, compile_warmup="start")
+        facts = [repr(replace(settings, parameters={})), device.name, str(device.dtype)]
+        if device.torch.type == "cpu":
+            facts.append(torch.backends.cpu.get_cpu_capability())
+        options: dict[str, Any] = {}
+        if device.torch.type == "cuda":
+            options["last"] = Graphs(device.torch).over
+        return BuiltBeside(
+            self._acceleration,
+            cache_folder() / "compiled",
+            facts,
+            lambda hear: Helper(settings, hear),
+            **options,
+        )
+
     def _builder(self) -> Builder | None:
-        """Makes the faster forms of the acceleration that was chosen."""
+        """Makes the faster forms of an acceleration that builds them at the start."""
         settings, device = self._settings, self._device.torch
         match self._acceleration:
             case "compile":
@@ -199,7 +233,12 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
             raise ParameterError({"loras": f"{expected}, got {unknown[0]:.60}"})
         return changed
 
+    @property
+    def notice(self) -> str:
+        return "" if self._model is None else self._calls.acceleration.notice
+
     def _tune(self, parameters: StreamBatchParameters) -> None:
+        self._calls.between_frames()
         self.model.loras.use(self._scales(parameters))
 
     def _tuning(self, parameters: StreamBatchParameters) -> Hashable:
