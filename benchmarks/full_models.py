@@ -286,6 +286,7 @@ class BuiltEngine(StreamBatchEngine):
         self, parts: Parts, name: str, size: int, acceleration: str, device: Device
     ) -> None:
         self._parts = parts
+        self._built = (parts, name, size, acceleration, device)
         precision = str(device.dtype).removeprefix("torch.")
         super().__init__(
             EngineSettings(
@@ -301,6 +302,13 @@ class BuiltEngine(StreamBatchEngine):
                 parameters=ONE_STEP,
             )
         )
+
+    def beside(self, patch: Mapping[str, Any]) -> "BuiltEngine":
+        """Another stream over the same modules."""
+        other = BuiltEngine(*self._built)
+        other._take(self.model)
+        other.apply({**self.parameters, **patch})
+        return other
 
     def _read_model(self, report: Report, fuse_at_once: bool) -> LoadedModel:
         return assemble(

@@ -23,7 +23,7 @@ import fire
 from fire.core import FireExit
 from fire.decorators import SetParseFn
 
-from dreamrelay import __version__
+from dreamrelay import __version__, capacity
 from dreamrelay.config import (
     LOG_LEVELS,
     SECTIONS,
@@ -48,6 +48,7 @@ PROGRAMS = {
     "producer": Entry("dreamrelay.producer:Producer", "the producer", "producer"),
     "bridge": Entry("dreamrelay.bridge:Bridge", "the bridge", "producer"),
     "demo": Entry("dreamrelay.demo:run_demo", "the demo", "relay,pocket"),
+    "chaos": Entry("dreamrelay.chaos:run_chaos", "the disasters", "relay,producer"),
     "list": Entry("dreamrelay.media.present:look", "the list", "producer"),
     "selftest": Entry("dreamrelay.media.selftest:spout", "the self-test", "spout"),
 }
@@ -118,15 +119,19 @@ def _work(settings: WorkerSettings) -> int:
                 say("  --streamdiffusion-path is not needed: the engines are in the package")
         with status_line(lambda: _work_report(program), settings.verbose):
             program.run()
+        if program.replaced_by:
+            say(f"replaced by {program.replaced_by}")
     return 0
 
 
 def _work_report(program: Any) -> str:
-    s = program.statistics
-    text = f"{program.state}: {s.results.count} pictures, {s.results.rate:.1f} fps"
-    age = f", age {s.age_ms:.0f} ms" if s.results.rate else ""
-    bad = f", {s.broken + s.failed} failed" if s.broken + s.failed else ""
-    return text + age + bad
+    each = [lane.statistics for lane in program.lanes]
+    count, rate = sum(s.results.count for s in each), sum(s.results.rate for s in each)
+    streams = f" of {len(each)} streams" if len(each) > 1 else ""
+    text = f"{program.state}: {count} pictures{streams}, {rate:.1f} fps"
+    age = f", age {max(s.age_ms for s in each if s.results.rate):.0f} ms" if rate else ""
+    failed = sum(s.broken + s.failed for s in each)
+    return text + age + (f", {failed} failed" if failed else "")
 
 
 def producer(settings: ProducerSettings, *positional: str, binary: bool = False) -> int:
@@ -210,7 +215,8 @@ def demo(settings: DemoSettings) -> int:
     stopped = threading.Event()
     with stop_on_signal() as calls:
         calls(stopped.set)
-        code: int = PROGRAMS["demo"].load()(settings, say, stopped)
+        program = PROGRAMS["chaos" if settings.chaos else "demo"].load()
+        code: int = program(settings, say, stopped)
     return code
 
 
@@ -228,6 +234,13 @@ def selftest(settings: SelftestSettings) -> int:
     return 0 if PROGRAMS["selftest"].load()(say, seconds=settings.seconds) else 1
 
 
+def capacity_(settings: capacity.Show) -> int:
+    """Say what a show needs."""
+    found = capacity.plan(settings, capacity.Costs.load())
+    say(capacity.as_json(found) if settings.as_json else capacity.as_text(found))
+    return 0
+
+
 COMMANDS: dict[str, tuple[type[Settings], Callable[..., int]]] = {
     "relay": (RelaySettings, relay),
     "worker": (WorkerSettings, worker),
@@ -236,6 +249,7 @@ COMMANDS: dict[str, tuple[type[Settings], Callable[..., int]]] = {
     "demo": (DemoSettings, demo),
     "list": (ListSettings, list_),
     "selftest": (SelftestSettings, selftest),
+    "capacity": (capacity.Show, capacity_),
 }
 
 

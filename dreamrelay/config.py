@@ -96,6 +96,18 @@ def _stream_name(value: str) -> str:
     return value
 
 
+def _names(value: Any) -> Any:
+    """``a,b``; a name may be a number."""
+    parts = value if isinstance(value, list) else str(value).split(",")
+    return [str(part).strip() for part in parts]
+
+
+def _each_once(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("expected each stream once")
+    return names
+
+
 def _origin(value: str) -> str:
     """An origin as browsers send it: lower case, no path, no slash at its end."""
     text = value.rstrip("/").lower()
@@ -112,14 +124,36 @@ def _token(value: str | None) -> str | None:
     return value
 
 
+def _backplane(value: str | None) -> str | None:
+    """Addresses with commas; they may hold a password, so what came is not repeated."""
+    for address in (value or "").split(",") if value else ():
+        if not re.fullmatch(r"(nats|tls)://([^@/\s]+@)?[^@/\s:]+(:\d{1,5})?/?", address.strip()):
+            raise ValueError("expected nats://HOST:PORT or tls://HOST:PORT, several with commas")
+    return value
+
+
+def _word(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise ValueError("expected 1-64 letters, digits, _ -")
+    return value
+
+
 Numbers = Annotated[list[int] | None, BeforeValidator(_numbers)]
 Loras = Annotated[dict[str, float], BeforeValidator(_loras)]
 Texts = Annotated[list[str], BeforeValidator(_texts)]
 OptionalText = str | None
 Origins = Annotated[list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(_texts)]
 Token = Annotated[OptionalText, AfterValidator(_token)]
+Backplane = Annotated[OptionalText, AfterValidator(_backplane)]
+Word = Annotated[OptionalText, AfterValidator(_word)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 StreamName = Annotated[str, AfterValidator(_stream_name)]
+StreamNames = Annotated[
+    list[StreamName],
+    Field(min_length=1, max_length=32),
+    AfterValidator(_each_once),
+    BeforeValidator(_names),
+]
 Ports = Annotated[list[Port], Field(max_length=8), BeforeValidator(_numbers)]
 Seconds = Annotated[float | None, Field(ge=0), BeforeValidator(_endless)]
 
@@ -154,6 +188,9 @@ class Settings(BaseModel):
 
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other spellings of flags: those of the seeds."""
+
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    """Settings beside tokens whose values no error shows."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -216,7 +253,8 @@ class Settings(BaseModel):
                 else f"{file}: [{cls.section}] {name}"
             )
             reason = first["msg"].removeprefix("Value error, ")
-            if name.endswith("token"):  # what came is a secret, wrong or not
+            # What came is a secret, wrong or not, or has one in it.
+            if name.endswith("token") or name in cls.secrets:
                 raise ConfigError(f"{origin}: {reason}") from None
             raise ConfigError(f"{origin}: {reason}, got {first.get('input')!r:.80}") from None
 
@@ -296,6 +334,7 @@ class RelaySettings(Settings):
         "ssl_certfile": "tls_cert",
         "ssl_keyfile": "tls_key",
     }
+    secrets = frozenset({"backplane"})
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of them.")
     port: Port = Field(
@@ -375,6 +414,31 @@ class RelaySettings(Settings):
     stall_seconds: float = Field(
         10.0, gt=0, description="A peer that reads nothing for so long is dropped."
     )
+    when_lost: Literal["hold", "pass", "slate"] = Field(
+        "hold", description="While no results come: the last one, the camera's pictures, a slate."
+    )
+    hold_seconds: float = Field(
+        3.0, ge=0, le=3600, description="Before that, the last result is held for so long."
+    )
+    slate: OptionalText = Field(None, description="Picture of the slate; empty: our own.")
+    backplane: Backplane = Field(
+        None,
+        description="Share all streams with other relays over NATS: nats://HOST:4222; several "
+        "servers with commas: docs/backplane.md.",
+    )
+    cluster: Word = Field(
+        "dreamrelay", description="Relays that share streams have this in common on their NATS."
+    )
+    relay_name: Word = Field(
+        None, description="What other relays call this one; empty: its machine's name and a number."
+    )
+    backplane_token: OptionalText = Field(None, description="Token that the NATS server asks for.")
+    backplane_credentials: OptionalText = Field(
+        None, description="File for the NATS server: credentials (.creds), or a seed (.nk)."
+    )
+    backplane_ca: OptionalText = Field(
+        None, description="Certificates (a PEM file) that the NATS server's must come from."
+    )
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 starts and stops, 2 and 3 more.")
 
     @model_validator(mode="before")
@@ -423,7 +487,12 @@ class WorkerSettings(Settings):
     websocket_port: Port | None = Field(
         None, description="Start a relay inside this process on that port and work for it."
     )
-    stream: StreamName = Field("default", description="Stream to work on.")
+    stream: StreamNames = Field(
+        ["default"], description="Stream to work on, or several: a,b,c. Sinks show the first."
+    )
+    replace: bool = Field(
+        False, description="Take over from the stream's workers once warmed up; they end."
+    )
     token: OptionalText = Field(None, description="What the relay asks peers from elsewhere for.")
     tls_fingerprint: OptionalText = Field(
         None, description="SHA-256 of the relay's certificate, as it prints it; for wss://."
@@ -490,6 +559,13 @@ class WorkerSettings(Settings):
     )
     use_tiny_vae: bool | None = Field(
         None, description="The small, fast autoencoder; empty: if it can be had."
+    )
+    batch: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Pictures of several streams or pages in one call of the model, at most; "
+        "empty: as many as pay.",
     )
     use_denoising_batch: bool = Field(True, description="All steps of several frames in one batch.")
     seed: int | None = Field(None, ge=0, lt=2**31, description="Of the noise.")
@@ -649,6 +725,7 @@ class DemoSettings(Settings):
 
     section = "demo"
     usage = "dreamrelay demo"
+    aliases = {"json": "as_json"}
 
     duration: Seconds = Field(None, description="Seconds; empty: until Ctrl-C.")
     port: Port = Field(DEFAULT_PORT, description="Of the relay; the next free one if it is taken.")
@@ -657,6 +734,8 @@ class DemoSettings(Settings):
     model: str = Field("pocket", description="pocket, a hub id, or a folder in diffusers format.")
     fps: float = Field(30.0, gt=0, le=240, description="Pictures a second of the source.")
     browser: Literal["auto", "on", "off"] = Field("auto", description="Open the studio.")
+    chaos: bool = Field(False, description="Let one disaster after the other happen, and measure.")
+    as_json: bool = Field(False, description="The table of --chaos for programs (also --json).")
     viewer: Literal["auto", "on", "off"] = Field("auto", description="Open the window.")
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
 

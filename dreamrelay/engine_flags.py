@@ -48,4 +48,5 @@ def engine_settings(settings: WorkerSettings) -> EngineSettings:
         processors=tuple(settings.processors),
         lightning_weights=settings.lightning_weights,
         lightning_steps=tuple(settings.lightning_steps or ()),
+        batch=settings.batch,
     )

@@ -5,7 +5,8 @@ frame, so that a picture that comes out later is laid over the frame that it was
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from dreamrelay.codec import Frame
 from dreamrelay.engines import Engine, Report, Result
 from dreamrelay.engines.parameters import validate_patch
-from dreamrelay.engines.ports import Mask, Token
+from dreamrelay.engines.ports import FRAME_ERRORS, Mask, Outcome, Token, Turn
 from dreamrelay.preprocess import HumanOnly, HumanParameters, Matting
 
 
@@ -27,6 +28,7 @@ class HumanEdit(Engine):
 
     def __init__(self, engine: Engine, open_matting: Callable[[], Matting]) -> None:
         self.inner = engine
+        self._open_matting = open_matting
         self._human = HumanOnly(open_matting)
         self._values = HumanParameters()
         self._dumped = self._values.model_dump(mode="json")  # asked for with each picture
@@ -112,11 +114,54 @@ class HumanEdit(Engine):
         return self.inner.infer(frame, token, mask)
 
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
+        rest, mask = self._once(frame, patch, mask)
+        return self.inner.infer_once(frame, rest, mask)
+
+    def _once(
+        self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None
+    ) -> tuple[dict[str, Any], Mask | None]:
+        """What the engine is told of a single picture."""
         own, rest = _parted(patch)
         if mask is None:
             values = validate_patch(self._values, own) if own else self._values
             mask = self._mask(frame, values, alone=True)
-        return self.inner.infer_once(frame, rest, mask)
+        return rest, mask
+
+    # Several streams -----------------------------------------------------------------------------
+
+    def beside(self, patch: Mapping[str, Any]) -> "HumanEdit":
+        own, rest = _parted(patch)
+        values = validate_patch(self._values, own)
+        other = HumanEdit(self.inner.beside(rest), self._open_matting)
+        other.apply(values.model_dump())
+        return other
+
+    @property
+    def batch_limit(self) -> int:
+        return self.inner.batch_limit
+
+    def infer_together(self, turns: Sequence[Turn]) -> list[Outcome]:
+        outcomes: list[Outcome] = [None] * len(turns)
+        inner: list[Turn] = []
+        places: list[int] = []
+        for at, turn in enumerate(turns):
+            assert isinstance(turn.engine, HumanEdit)
+            try:
+                inner.append(turn.engine._inner(turn))
+                places.append(at)
+            except FRAME_ERRORS as error:
+                outcomes[at] = error
+        for at, outcome in zip(places, self.inner.infer_together(inner), strict=True):
+            outcomes[at] = outcome
+        return outcomes
+
+    def _inner(self, turn: Turn) -> Turn:
+        if turn.patch is None:
+            return replace(turn, engine=self.inner)
+        patch, mask = self._once(turn.frame, turn.patch, turn.mask)
+        return replace(turn, engine=self.inner, mask=mask, patch=patch)
+
+    # What else is the engine's -------------------------------------------------------------------
 
     def refer(self, picture: Frame | None) -> None:
         self.inner.refer(picture)

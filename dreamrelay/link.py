@@ -7,6 +7,7 @@ dropped while the connection lasts.
 
 import asyncio
 import errno
+import itertools
 import logging
 import random
 import re
@@ -24,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
+from dreamrelay.clock import RelayClock
 from dreamrelay.errors import AuthError, ConfigError, DreamRelayError, ProtocolError
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.packet import TRACKS, Packet, Track
@@ -41,6 +43,13 @@ STEADY = 10.0
 
 NOT_SENT_LOW_WATER = 64 * 1024
 """Bytes the kernel may hold unsent: without this its buffer is a queue of old pictures."""
+
+LOOK_SECONDS = 1.0
+SILENT_LOOKS = 5
+"""A relay that says nothing between so many looks is gone."""
+
+PING_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6, 4.0)
+"""Between two looks at the relay's clock; the last one from then on."""
 
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
@@ -164,6 +173,8 @@ class Link:
         """Fields of the ``hello`` that opens each connection; None: none is sent."""
         self.sent = 0
         """Pictures that were sent, on all connections."""
+        self.clock = RelayClock()
+        """The relay's: by it are the stamps of all packets on the wire, sent and received."""
         self._role = role
         self._listener = listener
         self._credit: int | None = 0
@@ -173,7 +184,7 @@ class Link:
         }
         self._outbox: deque[tuple[str | bytes, int]] = deque()
         self._patches = _Patches()
-        self._connected = False
+        self._connected = self._speaks = False
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._something: asyncio.Event | None = None
@@ -314,11 +325,12 @@ class Link:
 
     async def _connection(self) -> None:
         try:
+            connection = type("Connection", (_Counting, self._trust.connection()), {})
             websocket = await connect(
                 self.uri,
                 ssl=self._tls,
                 additional_headers=self._shown,
-                create_connection=self._trust.connection(),
+                create_connection=connection,
                 compression=None,
                 max_size=MAX_MESSAGE,
                 open_timeout=OPEN_SECONDS,
@@ -340,6 +352,8 @@ class Link:
             for place in self._pictures.values():
                 place.try_take()
             self._patches.begin_anew()
+            self.clock.begin_anew()
+            self._speaks = False
             self._credit = 0 if self._role == "producer" else None
             self.session += 1
             if self.hello is not None:
@@ -357,14 +371,40 @@ class Link:
         try:
             async with asyncio.TaskGroup() as tasks:
                 sender = tasks.create_task(self._send_all(websocket))
+                timekeeper = tasks.create_task(self._keep_time())
+                watchman = tasks.create_task(self._keep_watch(websocket))
                 async for message in websocket:
                     self._take(message)
                 sender.cancel()
+                timekeeper.cancel()
+                watchman.cancel()
         except* Exception as group:  # noqa: BLE001 - raised below, without its group
             failures.extend(group.exceptions)
         if failures:
             # A failure of our own says more than the end of the connection that it brought about.
             raise min(failures, key=lambda failure: isinstance(failure, WebSocketException))
+
+    async def _keep_time(self) -> None:
+        """Look at the relay's clock, often at first."""
+        for seconds in itertools.chain(PING_SECONDS, itertools.repeat(PING_SECONDS[-1])):
+            if self._role != "worker" or self.hello is not None:  # which says that first
+                self.tell("ping", id=self.clock.ping(), every=PING_SECONDS[-1])
+            await asyncio.sleep(seconds)
+
+    async def _keep_watch(self, websocket: ClientConnection) -> None:
+        """Cut a connection on which the relay has fallen silent: a cable may be out.
+
+        It says how it goes once a second. Looks are counted and not seconds: a process that has
+        stood still itself has heard nothing meanwhile.
+        """
+        assert isinstance(websocket, _Counting)
+        came = silent = 0
+        while silent < SILENT_LOOKS:
+            await asyncio.sleep(LOOK_SECONDS)
+            silent = silent + 1 if websocket.came == came and self._speaks else 0
+            came = websocket.came
+        logger.info("nothing from %s for %d s: cut", self.shown_uri, silent)
+        websocket.transport.abort()
 
     def _cut(self) -> None:
         """End the thread now, whatever it waits for."""
@@ -395,9 +435,19 @@ class Link:
         elif kind == "ack" and self._credit is not None:
             self._credit += 1
             self._wake()
+        elif kind == "status":
+            self._speaks = True
+        elif kind == "pong" and self.clock.pong(fields.get("id"), fields.get("received_ns")):
+            self._tell_clock()
+            return
         elif kind in ("parameters", "error") and self._patches.settle(fields):
             self._wake()
         self._listener.heard(kind, fields)
+
+    def _tell_clock(self) -> None:
+        offset = self.clock.offset
+        if offset is not None:
+            self.tell("clock", offset_ns=offset.ns, error_ns=offset.error_ns)
 
     async def _send_all(self, websocket: ClientConnection) -> None:
         assert self._something is not None
@@ -430,7 +480,19 @@ class Link:
         if self._credit is not None:
             self._credit -= 1
         self.sent += 1
+        if ahead := self.clock.ahead_ns:
+            packet = packet.moved(ahead)
         await websocket.send(encode_packet(packet, track))
+
+
+class _Counting(ClientConnection):
+    """Counts the bytes that came: a large picture on a slow line is no silence."""
+
+    came = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.came += len(data)
+        super().data_received(data)
 
 
 class _Patches:

@@ -39,10 +39,11 @@ class Codec(IntEnum):
 
 
 class Hop(IntEnum):
-    """Where a stamp was set, in the order of a frame's way; the numbers are those of the wire."""
+    """Where a stamp was set; the numbers are those of the wire, the order of the way is ``WAY``."""
 
     ENCODED = 1  # producer: the picture is encoded
     RELAYED = 2  # relay: the input packet came in
+    HANDED = 9  # relay: it was given to a worker (set when the result is back)
     RECEIVED = 3  # worker: the packet came in
     DECODED = 4  # worker: pixels are there
     INFER = 5  # worker: the engine began
@@ -51,9 +52,23 @@ class Hop(IntEnum):
     RETURNED = 8  # relay: the result came in
 
 
+WAY: tuple[Hop, ...] = (
+    Hop.ENCODED,
+    Hop.RELAYED,
+    Hop.HANDED,
+    Hop.RECEIVED,
+    Hop.DECODED,
+    Hop.INFER,
+    Hop.INFERRED,
+    Hop.REENCODED,
+    Hop.RETURNED,
+)
+"""The hops in the order in which a frame passes them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """A hop and when it was passed, in nanoseconds of UNIX time on the clock of whoever set it."""
+    """A hop and when it was passed: UNIX time in ns, on the wire by the relay's clock."""
 
     hop: Hop
     ns: int
@@ -77,11 +92,13 @@ class Packet:
         codec, width, height: as its first bytes say (see :func:`inspect`).
         seq: number of the picture in its stream; results carry that of the input they were made
             from.
-        captured_ns: UNIX time in ns at which the picture was taken, on the producer's clock.
+        captured_ns: UNIX time in ns at which the picture was taken; on the wire by the relay's
+            clock (:mod:`clock`).
         revision: how many patches of parameters were in force when a result was made; 0 for inputs.
         stamps: the hops it passed.
         private: a result for one peer only, never published.
         preview: a result that is still being worked at; a better one of the same number follows.
+        stand_in: no result, but what is shown while none come.
     """
 
     data: bytes
@@ -94,6 +111,7 @@ class Packet:
     stamps: tuple[Stamp, ...] = ()
     private: bool = False
     preview: bool = False
+    stand_in: bool = False
     _wire: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -120,6 +138,8 @@ class Packet:
         revision: int | None = None,
         private: bool | None = None,
         preview: bool | None = None,
+        stand_in: bool | None = None,
+        captured_ns: int | None = None,
     ) -> "Packet":
         """Return a copy with another header; the picture's bytes are shared, not copied."""
         return Packet(
@@ -128,12 +148,25 @@ class Packet:
             self.width,
             self.height,
             self.seq if seq is None else seq,
-            self.captured_ns,
+            self.captured_ns if captured_ns is None else captured_ns,
             self.revision if revision is None else revision,
             self.stamps if stamps is None else tuple(stamps),
             self.private if private is None else private,
             self.preview if preview is None else preview,
+            self.stand_in if stand_in is None else stand_in,
         )
+
+    def moved(self, ns: int) -> "Packet":
+        """Return a copy for a clock that is ``ns`` ahead of that of whoever made this.
+
+        What it had from the relay is by the relay's clock already: the stamps up to the relay's,
+        and when the picture was taken.
+        """
+        relayed = [at for at, stamp in enumerate(self.stamps) if stamp.hop is Hop.RELAYED]
+        theirs = relayed[-1] + 1 if relayed else 0
+        ours = (Stamp(stamp.hop, max(0, stamp.ns + ns)) for stamp in self.stamps[theirs:])
+        captured = self.captured_ns if theirs else max(0, self.captured_ns + ns)
+        return self.but(stamps=(*self.stamps[:theirs], *ours), captured_ns=captured)
 
     def wire(self, dialect: str, make: Callable[["Packet"], Wire]) -> Wire:
         """Return this packet as ``dialect`` writes it; made once, then shared by all receivers."""

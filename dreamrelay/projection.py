@@ -18,12 +18,24 @@ from dreamrelay.errors import DreamRelayError, ProtocolError
 from dreamrelay.media import open_sink
 from dreamrelay.osc import Presets
 from dreamrelay.stage import Outlet
-from dreamrelay.viewer import Closed, Opened, Preset, Record, Snapshot, Viewer, viewer_available
+from dreamrelay.viewer import (
+    Closed,
+    Opened,
+    Painted,
+    Preset,
+    Record,
+    Snapshot,
+    Viewer,
+    viewer_available,
+)
 
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds until a window that was lost is opened anew, and twice as long each time."""
+
+KEPT_SEEN = 64
+"""Painted pictures that are remembered until somebody asks."""
 
 STEADY = 60.0
 """A window that stood so long was well: the next loss is a first one."""
@@ -63,6 +75,7 @@ class Projection:
         self._wake = wake
         self._take: Take | None = None
         self._ended: collections.deque[Take] = collections.deque()
+        self._seen: collections.deque[tuple[float, float]] = collections.deque(maxlen=KEPT_SEEN)
         self._opened_at: float | None = None
         self._again_at: float | None = None
         self._wait = FIRST_WAIT
@@ -89,6 +102,8 @@ class Projection:
                         self._record()  # nobody could end it any more
                 case Closed():
                     self._plan_again()
+                case Painted(_, delay, age) if age >= 0:
+                    self._seen.append((delay, age))
                 case Snapshot(path, problem):
                     logger.info("snapshot %s: %s", path, problem or "saved")
                 case Preset(number, save):
@@ -98,6 +113,12 @@ class Projection:
         if self._again_at is not None and time.monotonic() >= self._again_at:
             self._open_again()
         return closed
+
+    def seen(self) -> list[tuple[float, float]]:
+        """The pictures painted since it was last asked: how long that took, and their age, ms."""
+        seen = list(self._seen)
+        self._seen.clear()
+        return seen
 
     def close(self) -> None:
         """End the recording and close the window. The thread that hands out has ended."""

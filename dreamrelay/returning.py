@@ -11,10 +11,11 @@ from dreamrelay.link import Link
 from dreamrelay.projection import Projection
 from dreamrelay.protocol.native import encode_packet, encode_text
 from dreamrelay.stage import Outlet
+from dreamrelay.telemetry import HopTimes, heard_figures
 
 
 class Returning:
-    """Hands out what the engine has made; used by one thread, but for :meth:`failed`.
+    """Hands out what the engine has made, and knows how late; used by one thread where not said.
 
     Args:
         link: None where there is no relay.
@@ -35,6 +36,8 @@ class Returning:
         self._projection = projection
         self._quality = quality
         self._encoded: tuple[Frame, bytes] | None = None
+        self._own = HopTimes()
+        self._heard: dict[str, tuple[float, ...]] = {}
 
     def publish(self, done: Done, info: Callable[[], Mapping[str, Any]]) -> float:
         """Show a picture everywhere; how old it is now, in ms.
@@ -43,9 +46,12 @@ class Returning:
             info: what the window says of it; not asked where there is none.
         """
         job = done.job
+        # When its picture was taken came by the relay's clock; here it is needed by ours.
+        ahead = self._link.clock.ahead_ns if self._link is not None and job.seq else 0
+        captured_ns = job.captured_ns - ahead
         if self._projection is not None:
             self._projection.show(
-                done.frame, {"revision": done.revision, "captured_ns": job.captured_ns, **info()}
+                done.frame, {"revision": done.revision, "captured_ns": captured_ns, **info()}
             )
         for outlet in self._sinks:
             outlet.write(done.frame)
@@ -60,7 +66,29 @@ class Returning:
                 data = encode_bytes(done.control, quality=self._quality)
                 packet = to_packet(done, done.control, data)
                 self._link.send_picture(packet, "control", job.session)
-        return (time.time_ns() - job.captured_ns) / 1e6
+        now = time.time_ns()
+        if self._link is None:
+            self._own.add(to_packet(done, done.frame, b""), now)
+        return (now - captured_ns) / 1e6
+
+    @property
+    def latency(self) -> dict[str, tuple[float, ...]]:
+        """Median, 95th and 99th of each hop in ms, as the relay says; without one, of our own.
+
+        From any thread.
+        """
+        return self._own.figures() if self._link is None else self._heard
+
+    def hear(self, fields: Mapping[str, Any]) -> None:
+        """The relay's figures; from its thread."""
+        self._heard = heard_figures(fields)
+
+    def tell_seen(self) -> None:
+        """Tell the relay how old pictures were in the window; from the window's thread."""
+        if self._projection is not None and self._link is not None:
+            seen = [(None, round(p, 2), round(age, 2)) for p, age in self._projection.seen()]
+            if seen:
+                self._link.tell("shown", where="window", pictures=seen)
 
     def answer(self, done: Done, asked: Asked) -> None:
         """Send a picture to whoever asked for it alone."""

@@ -177,6 +177,8 @@ class Stage:
         self.presets = Path(presets).expanduser() if presets else default_path()
         """The file that they are kept in."""
         self._osc: OscServer | None = None
+        self._waits = False
+        self._schema: Mapping[str, Any] = {}
         if settings.osc_port is None:
             if settings.osc_out:
                 raise ConfigError("--osc-out needs OSC: give --osc-port too, 0 for any")
@@ -184,13 +186,18 @@ class Stage:
         steered = Steered(
             change, self._act, values, standing, self._set_verbosity, lambda: self._verbosity
         )
-        self._osc = OscServer(
-            settings.osc_ip,
-            settings.osc_port,
-            steered,
-            out=settings.osc_out,
-            presets=self.presets,
+        port, out = settings.osc_port, settings.osc_out
+        self._open = lambda: OscServer(
+            settings.osc_ip, port, steered, out=out, presets=self.presets
         )
+        try:
+            self._osc = self._open()
+        except ConfigError as error:
+            if not settings.replace:
+                raise
+            # The worker before us may have the port: it is ours when that one has left.
+            logger.warning("%s; tried again until it is free", error)
+            self._waits = True
 
     @property
     def osc_port(self) -> int | None:
@@ -199,6 +206,7 @@ class Stage:
 
     def introduce(self, schema: Mapping[str, Any]) -> None:
         """Each parameter of the engine is an address from now on."""
+        self._schema = schema
         if self._osc is not None:
             self._osc.introduce(schema)
 
@@ -210,6 +218,19 @@ class Stage:
     def start(self) -> None:
         if self._osc is not None:
             self._osc.start()
+
+    def look(self) -> None:
+        """Now and then: listen to OSC, where the port was taken at the start."""
+        if not self._waits:
+            return
+        try:
+            self._osc = self._open()
+        except ConfigError:
+            return
+        self._waits = False
+        self._osc.introduce(self._schema)
+        self._osc.start()
+        logger.info("OSC: listening at port %d now", self._osc.port)
 
     def close(self) -> None:
         if self._osc is not None:

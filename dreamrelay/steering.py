@@ -39,7 +39,8 @@ class Steering:
         complain: Callable[[str], None],
         trouble: Callable[[], str],
     ) -> None:
-        self._engine = engine
+        self.engine = engine
+        """May be replaced by one that is loaded."""
         self._link = link
         self._wake = wake
         self._complain = complain
@@ -80,7 +81,7 @@ class Steering:
         reference = self._references.try_take()
         if reference is not None:
             try:
-                self._engine.refer(reference.picture())
+                self.engine.refer(reference.picture())
             except (ProtocolError, EngineError) as error:
                 self._complain(f"{REFUSED}{error}")
 
@@ -92,7 +93,7 @@ class Steering:
 
     def _apply(self, patch: Patch) -> None:
         # Values that hold already are left out: applying them again might start something anew.
-        current = self._engine.parameters
+        current = self.engine.parameters
         changed = {n: v for n, v in patch.values.items() if current.get(n, self) != v}
         if changed and self._taken(changed) and self._trouble().startswith(REFUSED):
             self._complain("")
@@ -100,7 +101,7 @@ class Steering:
             self.revision = patch.revision
         if self._link is not None:
             # A reconnect shall find the values that hold now.
-            engine = self._engine
+            engine = self.engine
             found = {
                 "parameters": engine.parameters,
                 "width": engine.width,
@@ -111,12 +112,12 @@ class Steering:
     def _taken(self, changed: Mapping[str, Any]) -> bool:
         """Bring values into force, as many as the engine takes; True if it took all."""
         try:
-            self._engine.apply(changed)
+            self.engine.apply(changed)
         except ParameterError as error:
             # The relay lets pass what its schema cannot tell. It is told the values that hold, or
             # this one would be in the way of every later patch.
             self._complain(f"{REFUSED}{error}")
-            current = self._engine.parameters
+            current = self.engine.parameters
             wrong = [name for name in changed if name in error.problems] or list(changed)
             if self._link is not None:
                 self._link.patch({n: current[n] for n in wrong if n in current}, "worker")

@@ -6,10 +6,11 @@ line) does the arithmetic.
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dreamrelay.packet import Hop, Packet
+from dreamrelay.packet import WAY, Hop, Packet
 
 WINDOW_NS = 2_000_000_000
 
@@ -63,28 +64,104 @@ class Percentiles:
         return cls(at(0.50), at(0.95), at(0.99), len(ordered))
 
 
+_MEETINGS: dict[Hop, tuple[Hop, ...]] = {
+    Hop.RELAYED: (Hop.RELAYED,),
+    Hop.RECEIVED: (Hop.RECEIVED, Hop.RETURNED),
+    Hop.RETURNED: (Hop.RECEIVED, Hop.RETURNED),
+}
+"""Hops at which two clocks meet; if the time to one of them cannot be, neither can these."""
+
+
 class HopTimes:
-    """Milliseconds between successive hops of recent packets, and their whole age."""
+    """Milliseconds between successive hops of recent packets, and their whole age.
+
+    A time below nothing, by no more than the error of the clocks, is nothing. By more it cannot be:
+    two clocks differ and nobody has said so. Then none of the times between these two counts; how
+    often that was is ``disordered``.
+    """
 
     def __init__(self, keep: int = 600) -> None:
         self._keep = keep
         self._hops: dict[Hop, deque[float]] = {}
         self._ages: deque[float] = deque(maxlen=keep)
+        self.added = 0
+        """Packets, since the start."""
+        self.disordered = 0
 
-    def add(self, packet: Packet, now_ns: int) -> None:
-        """Note a packet that arrived at ``now_ns`` (UNIX time, our clock)."""
+    def add(self, packet: Packet, now_ns: int, error_ns: int = 0) -> None:
+        """Note a packet that arrived at ``now_ns`` (UNIX time).
+
+        Args:
+            error_ns: of the clocks that set its stamps.
+        """
+        self.added += 1
+        doubted: tuple[Hop, ...] = ()
         before = packet.captured_ns
+        spans = []
         for stamp in packet.stamps:
-            times = self._hops.get(stamp.hop)
-            if times is None:
-                times = self._hops[stamp.hop] = deque(maxlen=self._keep)
-            times.append((stamp.ns - before) / 1e6)
+            took = stamp.ns - before
             before = stamp.ns
-        self._ages.append((now_ns - packet.captured_ns) / 1e6)
+            if took < -error_ns:
+                doubted += _MEETINGS.get(stamp.hop, (stamp.hop,))
+            spans.append((stamp.hop, max(0, took)))
+        for hop, took in spans:
+            if hop not in doubted:
+                times = self._hops.get(hop)
+                if times is None:
+                    times = self._hops[hop] = deque(maxlen=self._keep)
+                times.append(took / 1e6)
+        age = now_ns - packet.captured_ns
+        if age >= -error_ns and Hop.RELAYED not in doubted:
+            self._ages.append(max(0, age) / 1e6)
+        elif not doubted:
+            doubted = (Hop.RETURNED,)
+        self.disordered += bool(doubted)
+
+    def forget(self) -> None:
+        """Begin anew: a clock by which these were taken was not the relay's."""
+        self._hops.clear()
+        self._ages.clear()
 
     @property
     def age(self) -> Percentiles:
         return Percentiles.of(self._ages)
 
     def hops(self) -> dict[Hop, Percentiles]:
-        return {hop: Percentiles.of(times) for hop, times in sorted(self._hops.items())}
+        """By hop, in the order of the way: the time from the hop before."""
+        return {hop: Percentiles.of(self._hops[hop]) for hop in WAY if hop in self._hops}
+
+    def figures(self) -> dict[str, tuple[float, ...]]:
+        """Median, 95th and 99th of each hop by its name, and of the ``age``."""
+        named = {hop.name.lower(): times for hop, times in self.hops().items()} | {"age": self.age}
+        return {name: (t.p50, t.p95, t.p99) for name, t in named.items() if t.count}
+
+
+def heard_figures(fields: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """The same out of a relay's ``latency`` message; what is none is left out.
+
+    ``shown`` is the age where people see pictures, at the slowest of these places, and ``error``
+    that of the clocks.
+    """
+    hops = fields.get("hops")
+    ages = fields.get("age")
+    named = dict(hops) if isinstance(hops, dict) else {}
+    if isinstance(ages, dict):
+        named["age"] = ages.get("returned")
+        places = [_three(age) for at, age in ages.items() if at not in _AT_THE_RELAY]
+        named["shown"] = max((place for place in places if place), key=lambda p: p[1], default=None)
+    found = {name: three for name, times in named.items() if (three := _three(times))}
+    error = fields.get("error_ms")
+    if isinstance(error, int | float):
+        found["error"] = (float(error),)
+    return found
+
+
+_AT_THE_RELAY = ("relayed", "returned", "control")
+
+
+def _three(times: object) -> tuple[float, ...]:
+    """Three numbers, or nothing."""
+    if isinstance(times, list | tuple) and len(times) == 3:
+        numbers = tuple(float(ms) for ms in times if isinstance(ms, int | float))
+        return numbers if len(numbers) == 3 else ()
+    return ()

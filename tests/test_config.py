@@ -64,7 +64,7 @@ class TestPrecedence:
         write("[relay]\nport = 1\n[worker]\nprompt = 'x'\n")
         environ = {"DREAMRELAY_WORKER_STREAM": "w", "PORT": "5", "DREAMRELAYPORT": "6"}
         assert RelaySettings.load(environ=environ).port == 1
-        assert WorkerSettings.load(environ=environ).stream == "w"
+        assert WorkerSettings.load(environ=environ).stream == ["w"]
 
 
 class TestOrigins:
@@ -143,7 +143,8 @@ class TestSpellings:
             (WorkerSettings, {"osc_port": "none"}, "osc_port", None),
             (WorkerSettings, {"width": ""}, "width", None),
             (WorkerSettings, {"prompt": 42}, "prompt", "42"),
-            (WorkerSettings, {"stream": 7}, "stream", "7"),
+            (WorkerSettings, {"stream": 7}, "stream", ["7"]),
+            (WorkerSettings, {"stream": "stage, door,7"}, "stream", ["stage", "door", "7"]),
             (WorkerSettings, {"sink": "spout://My Show, ndi://x"}, "sink", ["spout://My Show", "ndi://x"]),
             (WorkerSettings, {"sink": "null://"}, "sink", ["null://"]),
             (ProducerSettings, {"region": "[100,100,512,512]"}, "region", [100, 100, 512, 512]),
@@ -186,6 +187,10 @@ class TestSpellings:
             (RelaySettings, {"max_connections": 0}),
             (RelaySettings, {"allowed_origins": "['a'"}),
             (WorkerSettings, {"stream": "a b"}),
+            (WorkerSettings, {"stream": "a,,b"}),
+            (WorkerSettings, {"stream": "a,b,a"}),
+            (WorkerSettings, {"stream": []}),
+            (WorkerSettings, {"batch": 0}),
             (WorkerSettings, {"seed": -1}),
             (WorkerSettings, {"lora_dict": "a:much"}),
             (WorkerSettings, {"lora_dict": "{1:"}),

@@ -14,9 +14,20 @@ PACKAGE = ROOT / "dreamrelay"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("packet", "mailbox", "importer"),
+    ("packet", "mailbox", "importer", "clock"),
     ("config", "codec", "telemetry", "protocol", "schema", "trust"),
-    ("hub", "link", "osc", "jobs", "media", "engines", "viewer", "speech", "preprocess"),
+    (
+        "hub",
+        "link",
+        "osc",
+        "jobs",
+        "media",
+        "engines",
+        "viewer",
+        "speech",
+        "preprocess",
+        "capacity",
+    ),
     (
         "stage",
         "dreaming",
@@ -27,8 +38,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),  # the worker's, composed of floor 3
     ("projection",),  # its window, too
     ("returning",),
+    ("lane",),  # one stream at the worker: all of these
     ("relay", "worker", "producer", "img2img"),
-    ("bridge", "demo"),  # floor 4 too, but they compose programs
+    ("bridge", "demo", "chaos"),  # floor 4 too, but they compose programs
     ("cli", "integrations"),
     ("__main__",),
 )

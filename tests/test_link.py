@@ -15,11 +15,18 @@ from dreamrelay import link as link_module
 from dreamrelay.config import RelaySettings
 from dreamrelay.errors import AuthError, ConfigError, DreamRelayError, ProtocolError
 from dreamrelay.link import Link, native_uri
-from dreamrelay.packet import Packet
+from dreamrelay.packet import Hop, Packet
 from dreamrelay.protocol.messages import Role
 from dreamrelay.protocol.native import decode_packet, encode_packet
 from tests.fakes.peers import Heard
-from tests.fakes.relays import Peer, closed_port, denying_relay, hung_server, scripted_relay
+from tests.fakes.relays import (
+    Peer,
+    closed_port,
+    denying_relay,
+    hung_server,
+    is_about_time,
+    scripted_relay,
+)
 from tests.support import RunningRelay, picture, start_relay, until
 
 Starter = Callable[..., tuple[Link, Heard]]
@@ -289,6 +296,8 @@ def test_messages_leave_in_their_order_and_before_close(connect: Starter) -> Non
     def talk(peer: Peer) -> None:
         peer.welcome()
         for message in peer.websocket:
+            if is_about_time(message):
+                continue
             got.append(json.loads(message)["n"])
 
     with scripted_relay(talk) as uri:
@@ -339,7 +348,8 @@ def test_what_is_said_without_a_connection_is_not_said_later(connect: Starter) -
     with start_relay(RelaySettings(port=port)):
         until(lambda: len(heard.welcomes) == 2)
         link.tell("ping", id="new")
-        assert until(lambda: heard.has("pong"))[0]["id"] == "new"
+        until(lambda: any(one["id"] == "new" for one in heard.has("pong")))
+        assert all(one["id"] != "old" for one in heard.has("pong"))
     assert not heard.has("ack")
 
 
@@ -586,3 +596,67 @@ def test_a_listener_may_close_its_own_link() -> None:
         until(lambda: heard.welcomes)
         until(lambda: heard.link._thread not in threads_of_links())
         assert not heard.losses
+
+
+# -- the time -------------------------------------------------------------------------------------
+
+
+class SetClock:
+    """A relay's clock that is an hour ahead."""
+
+    AHEAD = 3600 * 10**9
+
+    def talk(self, peer: Peer) -> None:
+        peer.welcome(credit=9)
+        for message in peer.websocket:
+            if isinstance(message, bytes):
+                self.packets.append(decode_packet(message)[0])
+                continue
+            fields = json.loads(message)
+            self.heard.append(fields)
+            if fields["type"] == "ping":
+                received = time.time_ns() + self.AHEAD
+                peer.tell("pong", id=fields["id"], received_ns=received)
+
+    def __init__(self) -> None:
+        self.packets: list[Packet] = []
+        self.heard: list[dict[str, Any]] = []
+
+
+def test_pictures_leave_with_the_time_of_the_relay(connect: Starter) -> None:
+    relay = SetClock()
+    with scripted_relay(relay.talk) as uri:
+        link, heard = connect(uri)
+        told = until(lambda: [one for one in relay.heard if one["type"] == "clock"])[0]
+        assert abs(told["offset_ns"] - relay.AHEAD) <= told["error_ns"] + 10**6
+        before = time.time_ns()
+        link.send_picture(packet(1).stamped(Hop.ENCODED), "input")
+        sent = until(lambda: relay.packets)[0]
+        after = time.time_ns() + relay.AHEAD
+        error = told["error_ns"] + 10**6
+        (stamp,) = sent.stamps
+        assert before + relay.AHEAD - 10**9 <= sent.captured_ns <= stamp.ns <= after + error
+        assert not heard.has("pong"), "that is between the two of them"
+        link.close()
+
+
+def test_a_peer_on_this_machine_sends_its_own_time(relay: RunningRelay, connect: Starter) -> None:
+    link, _ = connect(relay.websocket)
+    until(lambda: link.clock.offset is not None)
+    assert link.clock.ahead_ns == 0
+    (clock,) = until(lambda: list(relay.hub.streams["default"].timing.clocks))
+    assert clock.told.offset_ns == 0
+    assert 0 < clock.told.error_ns
+    link.close()
+    until(lambda: not list(relay.hub.streams["default"].timing.clocks))
+
+
+def test_a_worker_says_hello_before_it_asks_for_the_time(
+    relay: RunningRelay, connect: Starter
+) -> None:
+    link, heard = connect(relay.websocket, "worker")
+    until(lambda: heard.welcomes)
+    link.introduce({"name": "late", "credit": 0})
+    until(lambda: link.clock.offset is not None)
+    assert not heard.losses
+    assert not heard.has("error")

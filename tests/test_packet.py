@@ -169,3 +169,22 @@ def test_stamps_are_added_in_order() -> None:
     assert packet.stamps == (Stamp(Hop.ENCODED, 1), Stamp(Hop.RELAYED, 2))
     before = time.time_ns()
     assert packet.stamped(Hop.RECEIVED).stamps[-1].ns >= before
+
+
+class TestOtherClock:
+    def test_a_producers_times_are_all_its_own(self) -> None:
+        packet = Packet(b"", Codec.PNG, 1, 1, captured_ns=10, stamps=(Stamp(Hop.ENCODED, 12),))
+        moved = packet.moved(5)
+        assert (moved.captured_ns, moved.stamps) == (15, (Stamp(Hop.ENCODED, 17),))
+        assert moved.data is packet.data
+
+    def test_a_worker_leaves_what_it_had_from_the_relay(self) -> None:
+        stamps = (Stamp(Hop.ENCODED, 12), Stamp(Hop.RELAYED, 20), Stamp(Hop.RECEIVED, 1))
+        moved = Packet(b"", Codec.PNG, 1, 1, captured_ns=10, stamps=stamps).moved(25)
+        assert moved.captured_ns == 10
+        assert [stamp.ns for stamp in moved.stamps] == [12, 20, 26]
+
+    def test_no_time_is_before_all_times(self) -> None:
+        packet = Packet(b"", Codec.PNG, 1, 1, captured_ns=10, stamps=(Stamp(Hop.ENCODED, 12),))
+        assert packet.moved(-11).captured_ns == 0
+        assert packet.moved(-11).stamps[0].ns == 1

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dreamrelay.packet import Codec, Hop, Packet, Stamp
-from dreamrelay.telemetry import HopTimes, Percentiles, RateMeter
+from dreamrelay.packet import WAY, Codec, Hop, Packet, Stamp
+from dreamrelay.telemetry import HopTimes, Percentiles, RateMeter, heard_figures
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -99,9 +99,93 @@ class TestHops:
         assert times.age.p50 == 95
         assert times.hops()[Hop.ENCODED].count == 10
 
-    @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
-    def test_clocks_of_others_may_say_anything(self, captured: int, stamp: int) -> None:
+    @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**63))
+    def test_clocks_of_others_may_say_anything(self, captured: int, stamp: int, error: int) -> None:
+        """What cannot be is never shown as a figure."""
         times = HopTimes()
         packet = Packet(b"", Codec.PNG, 1, 1, 0, captured, stamps=(Stamp(Hop.RETURNED, stamp),))
-        times.add(packet, SECOND)
+        times.add(packet, SECOND, error)
+        assert times.age.count == (captured <= SECOND + error)
+        assert times.age.p50 >= 0
+        hops = times.hops()
+        assert (Hop.RETURNED in hops) == (captured <= stamp + error)
+        assert all(found.p50 >= 0 for found in hops.values())
+        assert times.added == 1
+        assert times.disordered == (captured > SECOND + error or captured > stamp + error)
+
+    def test_they_come_in_the_order_of_the_way(self) -> None:
+        times = HopTimes()
+        stamps = tuple(Stamp(hop, (1 + at) * MS) for at, hop in enumerate(WAY))
+        times.add(Packet(b"", Codec.PNG, 1, 1, captured_ns=0, stamps=stamps), SECOND)
+        assert tuple(times.hops()) == WAY
+        assert {found.p50 for found in times.hops().values()} == {1}
+
+    def test_a_worker_whose_clock_nobody_compared_has_no_ways(self) -> None:
+        """It is a second behind: one way would be negative, the other a second too long."""
+        times = HopTimes()
+        stamps = (
+            Stamp(Hop.RELAYED, 2 * SECOND),
+            Stamp(Hop.RECEIVED, SECOND),
+            Stamp(Hop.INFER, SECOND + 3 * MS),
+            Stamp(Hop.RETURNED, 2 * SECOND + 9 * MS),
+        )
+        packet = Packet(b"", Codec.PNG, 1, 1, captured_ns=2 * SECOND - MS, stamps=stamps)
+        times.add(packet, 2 * SECOND + 9 * MS)
+        found = {hop: times.p50 for hop, times in times.hops().items()}
+        assert found == {Hop.RELAYED: 1, Hop.INFER: 3}
+        assert times.age.p50 == 10
+        assert times.disordered == 1
+
+    def test_a_negative_time_within_the_error_is_nothing(self) -> None:
+        times = HopTimes()
+        packet = Packet(
+            b"", Codec.PNG, 1, 1, captured_ns=SECOND, stamps=(Stamp(Hop.RELAYED, SECOND - MS),)
+        )
+        times.add(packet, SECOND + MS, MS)
+        assert times.hops()[Hop.RELAYED].p50 == 0
+        assert times.disordered == 0
+        times.add(packet, SECOND + MS, MS - 1)
+        assert times.hops()[Hop.RELAYED].count == 1
         assert times.age.count == 1
+        assert times.disordered == 1
+
+    def test_what_was_stamped_by_another_clock_is_forgotten(self) -> None:
+        times = HopTimes()
+        times.add(Packet(b"", Codec.PNG, 1, 1, stamps=(Stamp(Hop.ENCODED, 0),)), MS)
+        times.forget()
+        assert times.age.count == 0
+        assert not times.hops()
+        assert times.added == 1
+
+
+class TestHeardFigures:
+    def test_what_a_relay_says(self) -> None:
+        fields = {
+            "type": "latency",
+            "hops": {"infer": [1, 2.5, 3], "odd": [1, 2], "odder": "x", "oddest": [1, 2, "3"]},
+            "age": {
+                "relayed": [9, 9, 9],
+                "returned": [50, 60, 70],
+                "studio": [80, 90, 100],
+                "window": [70, 95, 99],
+            },
+            "error_ms": 0.25,
+        }
+        assert heard_figures(fields) == {
+            "infer": (1, 2.5, 3),
+            "age": (50, 60, 70),
+            "shown": (70, 95, 99),
+            "error": (0.25,),
+        }
+
+    @pytest.mark.parametrize(
+        "fields", [{}, {"hops": 1, "age": []}, {"age": {"studio": "x"}}, {"error_ms": "x"}]
+    )
+    def test_what_is_none(self, fields: dict[str, object]) -> None:
+        assert heard_figures(fields) == {}
+
+    def test_of_our_own(self) -> None:
+        times = HopTimes()
+        assert times.figures() == {}
+        times.add(Packet(b"", Codec.PNG, 1, 1, stamps=(Stamp(Hop.INFER, 2 * MS),)), 5 * MS)
+        assert times.figures() == {"infer": (2, 2, 2), "age": (5, 5, 5)}

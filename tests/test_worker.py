@@ -19,20 +19,21 @@ from PIL import Image
 from websockets.sync.client import connect
 
 from dreamrelay import dreaming, returning
-from dreamrelay import worker as worker_module
+from dreamrelay import lane as lane_module
 from dreamrelay.codec import Frame, decode, encode_bytes
 from dreamrelay.config import RelaySettings, WorkerSettings
 from dreamrelay.engines import Progress, Report, Result
 from dreamrelay.engines.ports import Mask, Token
 from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError, EngineError
 from dreamrelay.jobs import Batch, encode_within
+from dreamrelay.lane import CREDIT
 from dreamrelay.media import Captured, Sink, Source, open_source, steady
 from dreamrelay.media.catalog import SINKS, SOURCES
 from dreamrelay.media.steady import SteadySource
 from dreamrelay.packet import Hop, Packet
 from dreamrelay.protocol.native import decode_packet, encode_packet
 from dreamrelay.viewer import Closed, Event, Viewer
-from dreamrelay.worker import CREDIT, Worker
+from dreamrelay.worker import Worker
 from tests.fakes.engines import ScriptedEngine, ScriptedParameters
 from tests.fakes.peers import People, Person
 from tests.fakes.relays import Peer, closed_port, scripted_relay
@@ -132,6 +133,7 @@ def test_a_picture_goes_there_and_back(relay: RunningRelay, people: People, work
     hops = [stamp.hop for stamp in result.stamps]
     assert hops[hops.index(Hop.RELAYED) :] == [
         Hop.RELAYED,
+        Hop.HANDED,
         Hop.RECEIVED,
         Hop.DECODED,
         Hop.INFER,
@@ -211,7 +213,7 @@ def test_the_engine_never_waits_for_a_codec(
         number_decoded[0] = next(decoded) + 1
         return frame
 
-    monkeypatch.setattr(worker_module, "decode", counting)
+    monkeypatch.setattr(lane_module, "decode", counting)
     engine = ScriptedEngine(on_infer=lambda _: may_end.acquire(timeout=60))
     sink = Kept(lambda: sink_may_end.acquire(timeout=60))
     with sink_scheme(monkeypatch, sink) as url:
@@ -764,10 +766,10 @@ def test_a_camera_that_is_not_there_yet_is_waited_for(
     sink = Kept()
     with sink_scheme(monkeypatch, sink) as url:
         running = work("", source="camera://0", sink=[url])
-        assert running.program._standing().trouble == "camera 0 is not there"
+        assert running.program.first.standing.trouble == "camera 0 is not there"
         there.set()
         until(lambda: sink.frames)
-        until(lambda: not running.program._standing().trouble)
+        until(lambda: not running.program.first.standing.trouble)
         assert running.stop() is None
 
 
@@ -1027,11 +1029,11 @@ def test_another_seed_is_another_dream(relay: RunningRelay, work: Work) -> None:
     with Person(relay.websocket) as viewer:
         running = work(relay.websocket, engine, text_to_picture="auto")
         until(lambda: viewer.results)
-        dream = running.program._dreaming.dream
+        dream = running.program.first.dreaming.dream
         assert dream is not None
         assert (dream.width, dream.height, dream.seed) == (64, 48, 3)
         engine.seed = 4
-        until(lambda: running.program._dreaming.dream is not dream)
+        until(lambda: running.program.first.dreaming.dream is not dream)
         assert engine.patches[-1] == {}, "steps given one by one say more than a strength"
 
 

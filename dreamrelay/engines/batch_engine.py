@@ -8,7 +8,7 @@ ONNX runtime) loads a model, moves pixels to latents and back, encodes prompts a
 import logging
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
@@ -19,25 +19,27 @@ from numpy.typing import NDArray
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines.coherence import Coherence, remembers
-from dreamrelay.engines.condition import Condition, Flight, JoinedCondition, Told
-from dreamrelay.engines.denoise import (
-    Array,
-    Call,
-    Denoiser,
-    Guidance,
-    Plan,
-    Rows,
-    StreamBatch,
-    together,
-)
+from dreamrelay.engines.condition import Condition, Flight, Told
+from dreamrelay.engines.denoise import Array, Denoiser, Guidance, Plan, Rows, StreamBatch
 from dreamrelay.engines.masks import check_mask, composite
 from dreamrelay.engines.model_form import ModelForm as ModelForm  # for those that load one
 from dreamrelay.engines.noise import noise_of
 from dreamrelay.engines.parameters import MAX_SIDE, StreamBatchParameters, validate_patch
-from dreamrelay.engines.ports import Engine, EngineSettings, Mask, Progress, Report, Result, Token
+from dreamrelay.engines.ports import (
+    Engine,
+    EngineSettings,
+    Mask,
+    Outcome,
+    Progress,
+    Report,
+    Result,
+    Token,
+    Turn,
+)
 from dreamrelay.engines.prompts import Embedding, Encoded, Morph, blended, turned_away, weighted
 from dreamrelay.engines.schedule import schedule, timesteps
 from dreamrelay.engines.similar_image import SimilarImageFilter
+from dreamrelay.engines.together import Decoding, Encoding, Making, alone, make_together
 from dreamrelay.errors import ConfigError, EngineError, ParameterError
 
 logger = logging.getLogger(__name__)
@@ -208,9 +210,9 @@ class BatchEngine(Engine, Generic[Model]):
         grey = np.full((self.height, self.width, 3), 128, dtype=np.uint8)
         for call in range(_WARM_UP_CALLS):
             report(Progress("warming", f"{self.width}x{self.height} pixels", call / _WARM_UP_CALLS))
-            with self._computing("warming up"):
+            with self.computing("warming up"):
                 size = self._settings.frame_buffer_size
-                self._pictures([grey] * size, [Flight(None)] * size)
+                alone(self, self._passing([grey] * size, [Flight(None)] * size))
         self.forget()
 
     def close(self) -> None:
@@ -386,37 +388,82 @@ class BatchEngine(Engine, Generic[Model]):
     # Frames --------------------------------------------------------------------------------------
 
     def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
+        with self.computing():
+            return alone(self, self._inferring(frame, token, mask))
+
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
+        with self.computing():
+            return alone(self, self._inferring_once(frame, patch, mask))
+
+    def _inferring(
+        self, frame: Frame, token: Token, mask: Mask | None
+    ) -> Making[Result[Token] | None]:
         self._check_frame(frame, mask)
         if self._is_similar(frame):
             return self._repeated(token)
         self._gather(frame, token, mask)
         if len(self._gathered) >= self._settings.frame_buffer_size:
-            frames, flights = self._gathered_now()
-            with self._computing(f"computing {len(frames)} frame(s) of {self.width}x{self.height}"):
-                pictures, flights = self._pictures(frames, flights)
+            pictures, flights = yield from self._passing(*self._gathered_now())
             self._hand_in(pictures, flights)
         return self._next_ready()
 
-    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
+    def _inferring_once(
+        self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None
+    ) -> Making[Frame]:
         self._check_frame(frame, mask)
+        parameters = self._single(patch)
+        self._tune(parameters)
+        plan, flights = self.plan(parameters, frames=1), [Flight(None)]
+        self._equip(flights, [frame], parameters, plan, alone=True)
+        fresh = yield from self._fresh_latents([frame], parameters)
+        states = yield from self.denoiser.passing(self._seated(plan, flights), fresh, flights)
+        picture: Frame = (yield Decoding(states[-1].clean))[0]
+        return picture if mask is None else self._laid(picture, frame, mask, parameters)
+
+    def _single(self, patch: Mapping[str, Any]) -> StreamBatchParameters:
+        """The parameters of a single picture: it is as large as its frame."""
         parameters = self._checked(self._parameters, patch)
         size = {"width": self.width, "height": self.height}
         if (parameters.width, parameters.height) != (self.width, self.height):
-            parameters = validate_patch(parameters, size)  # a single one is as large as its frame
-        with self._computing(f"computing a frame of {self.width}x{self.height}"):
-            self._tune(parameters)
-            plan, flights = self.plan(parameters, frames=1), [Flight(None)]
-            self._equip(flights, [frame], parameters, plan, alone=True)
-            fresh = self._fresh_latents([frame], parameters)
-            latents = self.denoiser.through(self._seated(plan, flights), fresh, flights)[-1].clean
-            picture = self.decode(latents)[0]
-        return picture if mask is None else self._laid(picture, frame, mask, parameters)
+            parameters = validate_patch(parameters, size)
+        return parameters
+
+    # Several streams, see :class:`together.Shares` -----------------------------------------------
+
+    @property
+    def batch_limit(self) -> int:
+        if self._model is None:
+            return 1
+        return max(1, min(self._settings.batch or self._paying(), self._model.most_together))
+
+    def _paying(self) -> int:
+        """So many pictures in one call are worth while here."""
+        return 1
+
+    def infer_together(self, turns: Sequence[Turn]) -> list[Outcome]:
+        return make_together(turns)
+
+    def likeness(self, patch: Mapping[str, Any] | None) -> Hashable:
+        parameters = self._parameters if patch is None else self._single(patch)
+        return id(self._model), self.width, self.height, self._tuning(parameters)
+
+    def making(self, turn: Turn) -> Making[Result[Any] | None]:
+        if turn.patch is None:
+            return (yield from self._inferring(turn.frame, turn.token, turn.mask))
+        picture = yield from self._inferring_once(turn.frame, turn.patch, turn.mask)
+        return Result(picture, turn.token)
+
+    def part_ways(self, count: int, error: Exception) -> Callable[[], None]:
+        """Where memory is short, fewer go together from now on."""
+        logger.warning("%d pictures in one call failed: each alone (%.200s)", count, error)
+        if not self._is_out_of_memory(error):
+            return lambda: None
+        self.model.most_together = max(1, count // 2)
+        self._plans.clear()
+        return self._free_memory
 
     def beside(self, patch: Mapping[str, Any]) -> Self:
-        """Another stream over the same loaded model, with parameters of its own.
-
-        Each is closed by itself; the model goes with the last of them.
-        """
+        self._checked(self._parameters, patch)
         settings = replace(self._settings, parameters={**self.parameters, **patch})
         other = type(self)(settings)
         other._take(self.model)
@@ -453,20 +500,10 @@ class BatchEngine(Engine, Generic[Model]):
         feather, strength = parameters.mask_feather, parameters.mask_strength
         return composite(picture, frame, mask, feather=feather, strength=strength)
 
-    def _pictures(
+    def _passing(
         self, frames: Sequence[Frame], flights: Sequence[Flight]
-    ) -> tuple[list[Frame], list[Flight]]:
+    ) -> Making[tuple[list[Frame], list[Flight]]]:
         """Take m frames in, let m pictures out."""
-        call = self._call(frames, flights)
-        if self._settings.use_denoising_batch:
-            latents, done = self.stream.call(call.plan, call.fresh, call.tokens)
-        else:
-            latents = self.denoiser.through(call.plan, call.fresh, flights)[-1].clean
-            done = list(flights)
-        return self._shown(latents, done), done
-
-    def _call(self, frames: Sequence[Frame], flights: Sequence[Flight]) -> Call[Flight]:
-        """All that a call of the stream needs."""
         parameters = self._parameters
         self._tune(parameters)
         plan = self.plan(parameters, len(frames))
@@ -478,18 +515,20 @@ class BatchEngine(Engine, Generic[Model]):
         if coherence is not None:
             cells = plan.rows.eps.shape[-2:]
             frames = coherence.come_in(frames, flights, parameters, cells)
-        fresh = self._fresh_latents(frames, parameters)
+        fresh = yield from self._fresh_latents(frames, parameters)
         if coherence is not None:
             channels = self.model.picture_channels or self.model.channels
             fresh = coherence.mixed(fresh, flights, parameters, channels)
-        return Call(self.stream, self._seated(plan, flights), fresh, flights)
-
-    def _shown(self, latents: Array, flights: Sequence[Flight]) -> list[Frame]:
-        """The pictures of clean latents (m, C, h, w), as they are to be seen."""
-        pictures = self.decode(latents)
-        if self._coherence is not None:
-            pictures = self._coherence.go_out(pictures, latents, flights, self._parameters)
-        return pictures
+        plan = self._seated(plan, flights)
+        if self._settings.use_denoising_batch:
+            latents, done = yield from self.stream.calling(plan, fresh, flights)
+        else:
+            states = yield from self.denoiser.passing(plan, fresh, flights)
+            latents, done = states[-1].clean, list(flights)
+        pictures: list[Frame] = yield Decoding(latents)
+        if coherence is not None:
+            pictures = coherence.go_out(pictures, latents, done, parameters)
+        return pictures, done
 
     def _morphed(self, plan: Plan, morph: Morph) -> Plan:
         target: Condition = plan.condition
@@ -532,12 +571,12 @@ class BatchEngine(Engine, Generic[Model]):
 
     def _fresh_latents(
         self, frames: Sequence[Frame], parameters: StreamBatchParameters
-    ) -> Array:  # (m, C, h, w)
+    ) -> Making[Array]:  # (m, C, h, w)
         """What a picture is made from: the frames, or nothing at all."""
         if parameters.input_mode == "video":
-            return self.encode(frames)
+            return (yield Encoding(frames))
         if self.model.straight:  # what stands beside the picture must be there
-            return self.encode([np.full_like(frame, 128) for frame in frames])
+            return (yield Encoding([np.full_like(frame, 128) for frame in frames]))
         height, width = self._padded
         scale, channels = self.model.scale, self.model.channels
         shape = (len(frames), channels, height // scale, width // scale)
@@ -614,8 +653,8 @@ class BatchEngine(Engine, Generic[Model]):
             )
 
     @contextmanager
-    def _computing(self, what: str) -> Iterator[None]:
-        """Compute; a lack of memory costs the frame, never the engine."""
+    def computing(self, what: str = "") -> Iterator[None]:
+        """Compute, frames if it is not said; a lack of memory costs these, never the engine."""
         if self._short_of_memory:
             # Not when it happened: the error itself held on to what is to be freed.
             self._short_of_memory = False
@@ -624,7 +663,8 @@ class BatchEngine(Engine, Generic[Model]):
             with self._computing_mode():
                 yield
         except self.errors as error:
-            self._failed(what, error)
+            frames = f"{self._settings.frame_buffer_size} frame(s)"
+            self._failed(what or f"computing {frames} of {self.width}x{self.height}", error)
 
     def _failed(self, what: str, error: Exception) -> NoReturn:
         self._counts["frames_failed"] += 1
@@ -642,47 +682,6 @@ def out_of_memory(doing: str, instead: str | None = None) -> str:
     if instead:
         return f"out of memory while {doing}: from now on {instead}"
     return f"out of memory while {doing}: choose a smaller size, fewer steps or a smaller model"
-
-
-def infer_together(
-    turns: Sequence[tuple[BatchEngine[Any], Frame, Any, Mask | None]],
-) -> list[Result[Any] | None]:
-    """What ``engine.infer(frame, token, mask)`` returns for each, in one call of the U-Net.
-
-    Args:
-        turns: engine, frame, token and mask; engines over one model (:meth:`BatchEngine.beside`),
-            of one size, each at most once. Those that gather several frames a call, or repeat a
-            picture, take no part in the call.
-
-    Raises:
-        EngineError: the call failed; no stream has changed, and each lost its frame.
-    """
-    for engine, frame, _, mask in turns:
-        engine._check_frame(frame, mask)
-    if len({(e.width, e.height, id(e.model)) for e, *_ in turns}) > 1:
-        raise EngineError("expected engines over one model and of one size: see beside()")
-    if len({e._tuning(e._parameters) for e, *_ in turns}) > 1:
-        raise EngineError("expected the same LoRAs and scales in all streams of a call")
-    made: dict[int, Result[Any] | None] = {}
-    calls: list[tuple[int, list[Frame], list[Flight]]] = []
-    for at, (engine, frame, token, mask) in enumerate(turns):
-        if engine._is_similar(frame):
-            made[at] = engine._repeated(token)
-            continue
-        engine._gather(frame, token, mask)
-        if len(engine._gathered) >= engine._settings.frame_buffer_size:
-            calls.append((at, *engine._gathered_now()))
-    if calls:
-        first = turns[calls[0][0]][0]
-        with first._computing(f"computing {len(calls)} streams of {first.width}x{first.height}"):
-            latents = together(
-                [turns[at][0]._call(frames, flights) for at, frames, flights in calls],
-                lambda asked: JoinedCondition(first.xp, asked),
-            )
-            for (at, *_), (clean, flights) in zip(calls, latents, strict=True):
-                engine = turns[at][0]
-                engine._hand_in(engine._shown(clean, flights), flights)
-    return [made[at] if at in made else turns[at][0]._next_ready() for at in range(len(turns))]
 
 
 def _fits(model: ModelForm, parameters: StreamBatchParameters) -> bool:

@@ -98,22 +98,22 @@ class JoinedCondition:
 
     def __init__(self, xp: Any, asked: Sequence[Asked]) -> None:
         self._xp = xp
-        self._asked = asked
+        self.asked = asked
 
     def rows(self, count: int, negatives: int) -> Embedding:
-        return stacked(self._xp, [self._of(one) for one in self._asked])
+        return stacked(self._xp, [self._of(one) for one in self.asked])
 
     def seats(self, count: int, negatives: int) -> Sequence[Flight | None]:
         return [
             seat
-            for one in self._asked
+            for one in self.asked
             for seat in one.condition.seats(len(one.inputs), one.negatives)
         ]
 
     def unwanted(self, count: int, negatives: int) -> Sequence[bool]:
         return [
             row
-            for one in self._asked
+            for one in self.asked
             for row in one.condition.unwanted(len(one.inputs), one.negatives)
         ]
 

@@ -11,7 +11,7 @@ U-Net is a function. Shapes stand at line ends: n steps, m frames a call, B = n 
 x h x w.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from dreamrelay.engines.parameters import CfgType
 
 Array = Any
 Token = TypeVar("Token")
+T = TypeVar("T")
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 
@@ -151,6 +152,10 @@ class Asked:
     negatives: int
 
 
+Run = Generator[Asked, Array, T]
+"""Yields what it asks the U-Net, is sent what that says (it holds until the next answer)."""
+
+
 class Denoiser:
     """One denoising step of any rows."""
 
@@ -166,6 +171,10 @@ class Denoiser:
         return self.finish(asked, said)
 
     def through(self, plan: Plan, clean: Array, tokens: Sequence[Any] = ()) -> list[State]:
+        """Take m frames through all steps, see :meth:`passing`."""
+        return self.run(self.passing(plan, clean, tokens))
+
+    def passing(self, plan: Plan, clean: Array, tokens: Sequence[Any] = ()) -> "Run[list[State]]":
         """Take m frames through all steps, one after the other, as the batch does row by row.
 
         Args:
@@ -178,9 +187,21 @@ class Denoiser:
         plan = plan.boarded([*tokens] * plan.steps)
         state, states = State(clean), []
         for step in range(plan.steps):
-            state = self.step(plan, plan.of_step(step), state)
+            asked = self.begin(plan, plan.of_step(step), state)
+            state = self.finish(asked, (yield asked))
             states.append(state)
         return states
+
+    def run(self, run: "Run[T]") -> T:
+        """Ask the U-Net whatever ``run`` asks for, until it is done."""
+        said: Array = None
+        while True:
+            try:
+                asked = run.send(said)
+            except StopIteration as end:
+                made: T = end.value
+                return made
+            said = self.predict(asked.inputs, asked.timesteps, asked.condition, asked.negatives)
 
     def begin(self, plan: Plan, rows: Rows, state: State) -> Asked:
         """What the U-Net is to be asked for a step."""
@@ -247,16 +268,6 @@ class Denoiser:
         return rows.out * (noisy - rows.noise * noise) / rows.signal + rows.skip * noisy
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[Token]):
-    """m new frames for a stream: clean latents (m, C, h, w), and their tokens."""
-
-    stream: "StreamBatch[Token]"
-    plan: Plan
-    fresh: Array
-    tokens: Sequence[Token]
-
-
 class StreamBatch(Generic[Token]):
     """The rows in flight between two calls, and whose they are."""
 
@@ -281,6 +292,12 @@ class StreamBatch(Generic[Token]):
         self._steps, self._state, self.tokens = 0, State(None), []
 
     def call(self, plan: Plan, fresh: Array, tokens: Sequence[Token]) -> tuple[Array, list[Token]]:
+        """Take m new frames in and let m pictures out, see :meth:`calling`."""
+        return self.denoiser.run(self.calling(plan, fresh, tokens))
+
+    def calling(
+        self, plan: Plan, fresh: Array, tokens: Sequence[Token]
+    ) -> Run[tuple[Array, list[Token]]]:
         """Take m new frames in and let m pictures out, with the tokens of their frames.
 
         Args:
@@ -288,11 +305,10 @@ class StreamBatch(Generic[Token]):
         """
         if self.empty:
             # As if the first frames had always been there: no picture is made of an empty buffer.
-            return self._fill(plan, fresh, tokens)
+            states = yield from self.denoiser.passing(plan, fresh, tokens)
+            return self._filled(plan, states, tokens)
         asked, aboard = self._begin(plan, fresh, tokens)
-        predict = self.denoiser.predict
-        said = predict(asked.inputs, asked.timesteps, asked.condition, asked.negatives)
-        return self._finish(asked, aboard, said)
+        return self._finish(asked, aboard, (yield asked))
 
     def _begin(
         self, plan: Plan, fresh: Array, tokens: Sequence[Token]
@@ -319,8 +335,9 @@ class StreamBatch(Generic[Token]):
         self._steps, self._state, self.tokens = asked.plan.steps, state, aboard
         return state.clean[-m:], aboard[-m:]
 
-    def _fill(self, plan: Plan, fresh: Array, tokens: Sequence[Token]) -> tuple[Array, list[Token]]:
-        states = self.denoiser.through(plan, fresh, tokens)
+    def _filled(
+        self, plan: Plan, states: Sequence[State], tokens: Sequence[Token]
+    ) -> tuple[Array, list[Token]]:
         self._steps, self.tokens = plan.steps, [*tokens] * plan.steps
         self._state = states[0] if plan.steps == 1 else self._stacked(states)
         return states[-1].clean, [*tokens]
@@ -348,43 +365,3 @@ class StreamBatch(Generic[Token]):
         m, last = plan.frames, self._steps - 1
         at = [min(step, last) * m + frame for step in range(plan.steps) for frame in range(m)]
         return self._state.taken(at), [self.tokens[row] for row in at]
-
-
-def together(
-    calls: Sequence[Call[Any]], join: Callable[[Sequence[Asked]], Any]
-) -> list[tuple[Array, list[Any]]]:
-    """Make the calls of several streams over the same model in one call of the U-Net.
-
-    Each stream keeps its own steps, noise, guidance and prompts; only their latents must be of one
-    shape. A stream that is still empty fills up by itself, with calls of its own.
-
-    Args:
-        calls: at most one for a stream.
-        join: what the U-Net is told of all the rows, one call's after another's.
-
-    Returns:
-        What :meth:`StreamBatch.call` would have returned, call by call.
-    """
-    made: list[tuple[Array, list[Any]]] = [(None, [])] * len(calls)
-    begun: list[tuple[int, StreamBatch[Any], Asked, list[Any]]] = []
-    for at, call in enumerate(calls):
-        if call.stream.empty:
-            made[at] = call.stream.call(call.plan, call.fresh, call.tokens)
-        else:
-            begun.append((at, call.stream, *call.stream._begin(call.plan, call.fresh, call.tokens)))
-    if not begun:
-        return made
-    denoiser, asked = begun[0][1].denoiser, [one for _, _, one, _ in begun]
-    concatenate = denoiser.xp.concatenate
-    said = denoiser.predict(
-        concatenate([one.inputs for one in asked]),
-        concatenate([one.timesteps for one in asked]),
-        join(asked),
-        0,
-    )
-    start = 0
-    for at, stream, one, aboard in begun:
-        stop = start + len(one.inputs)
-        made[at] = stream._finish(one, aboard, said[start:stop])
-        start = stop
-    return made

@@ -23,6 +23,7 @@ class ModelForm:
             that weights and a negative prompt need no second call of the U-Net.
         defaults: parameters that it looks best with.
         vocabulary: the words that it knows, by kind; empty where it knows them all.
+        most_together: pictures in one call; fewer once memory was short for so many.
     """
 
     name: str
@@ -38,3 +39,4 @@ class ModelForm:
     straight: bool = False
     defaults: dict[str, Any] = field(default_factory=dict)
     vocabulary: dict[str, Any] = field(default_factory=dict)
+    most_together: int = 64

@@ -6,7 +6,7 @@ and an ONNX graph beside the weights of U-Net and text encoder.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,6 +62,13 @@ class PocketModel(ModelForm):
     encode_text: Program  # (1, words) int64 to (1, words, width)
     unet: Graph  # (B, C, h, w), (B,) int64, (B, words, width) to (B, C, h, w)
     words: tuple[int, int]  # how many a prompt has, and the width of their embeddings
+    programs: Encoded[tuple[int, ...], Program] = field(init=False)  # of the U-Net, by shape
+
+    def __post_init__(self) -> None:
+        def compiled(shape: tuple[int, ...]) -> Program:
+            return self.unet.program([shape, (shape[0],), (shape[0], *self.words)])
+
+        self.programs = Encoded(compiled, _PROGRAMS)
 
 
 class PocketEngine(BatchEngine[PocketModel]):
@@ -78,7 +85,6 @@ class PocketEngine(BatchEngine[PocketModel]):
         self._runtime: Runtime = RUNTIMES[chosen].load()(fast=fast, threads=threads)
         self.device_name = f"cpu, {self._runtime.label}"
         super().__init__(settings)
-        self._programs: Encoded[tuple[int, ...], Program] = Encoded(self._compiled, _PROGRAMS)
         self._fresh: dict[tuple[int, int, int], Latents] = {}
         logger.info(
             "acceleration: %s chose %s on %d thread(s)",
@@ -144,7 +150,6 @@ class PocketEngine(BatchEngine[PocketModel]):
 
     def close(self) -> None:
         super().close()
-        self._programs.clear()
         self._fresh.clear()
 
     # Between pixels, latents and words -----------------------------------------------------------
@@ -165,11 +170,7 @@ class PocketEngine(BatchEngine[PocketModel]):
         self, noisy: Latents, at: NDArray[np.int64], condition: Told, negatives: int
     ) -> Latents:  # (B, C, h, w)
         told = condition.rows(len(noisy), negatives)
-        return self._programs[noisy.shape](noisy, at, told.tokens)
-
-    def _compiled(self, shape: tuple[int, ...]) -> Program:
-        count = shape[0]
-        return self.model.unet.program([shape, (count,), (count, *self.model.words)])
+        return self.model.programs[noisy.shape](noisy, at, told.tokens)
 
     def _encode_prompt(self, text: str) -> Embedding:
         model = self.model

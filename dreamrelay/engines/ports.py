@@ -1,7 +1,7 @@
 """The engine port, documented for whoever adds an engine."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -10,12 +10,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from dreamrelay.codec import Frame
-from dreamrelay.errors import EngineError
+from dreamrelay.errors import ConfigError, EngineError, MissingExtra, ParameterError
+from dreamrelay.importer import Entry
 
 Token = TypeVar("Token")
 
+_SHARED = Entry("dreamrelay.engines.shared:SharedEngine", "a shared engine", "worker")
+
 Mask = NDArray[np.uint8]
 """uint8, H x W: 255 where the picture is shown, 0 where the frame stays, softly between."""
+
+FRAME_ERRORS = (EngineError, ParameterError, MissingExtra, ConfigError)
+"""What may be wrong with one picture; the latter two where its mask cannot be made here."""
 
 Stage = Literal["loading", "compiling", "warming"]
 
@@ -53,6 +59,35 @@ class Result(Generic[Token]):
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What one of several streams over one model wants, see :meth:`Engine.infer_together`.
+
+    Attributes:
+        engine: the stream.
+        frame, token, mask: as :meth:`Engine.infer` takes them.
+        patch: a single picture under it, as :meth:`Engine.infer_once` makes it; None: the frame is
+            the stream's next.
+    """
+
+    engine: "Engine"
+    frame: Frame
+    token: Any
+    mask: Mask | None = None
+    patch: Mapping[str, Any] | None = None
+
+    def alone(self) -> Result[Any] | None:
+        """What the engine makes of it by itself."""
+        if self.patch is None:
+            return self.engine.infer(self.frame, self.token, self.mask)
+        picture = self.engine.infer_once(self.frame, self.patch, self.mask)
+        return Result(picture, self.token)
+
+
+Outcome = Result[Any] | EngineError | ParameterError | MissingExtra | ConfigError | None
+"""What a turn comes to: a picture, none yet, or what was wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """What is decided when an engine is opened and cannot be changed between two frames.
 
@@ -82,9 +117,10 @@ class EngineSettings:
         processors: of the processors, those that may be chosen, each perhaps with its model
             (``lightning``, ``standard=some/model``).
         lightning_weights: hub id or folder with the U-Nets of SDXL-Lightning; None: the usual ones.
+        lightning_steps: for which numbers of steps to load one; empty: 4.
         compile_warmup: when ``compile`` compiles: ``start``, before the first frame;
             ``background``, in a second process while the plain form serves; ``auto``.
-        lightning_steps: for which numbers of steps to load one; empty: 4.
+        batch: pictures of several streams in one call of the model, at most; None: as many as pay.
     """
 
     engine: str = "auto"
@@ -109,6 +145,7 @@ class EngineSettings:
     processors: tuple[str, ...] = ()
     lightning_weights: str | None = None
     lightning_steps: tuple[int, ...] = ()
+    batch: int | None = None
     compile_warmup: str = "auto"
 
 
@@ -182,6 +219,52 @@ class Engine(ABC):
         Raises:
             ParameterError, EngineError: as above.
         """
+
+    # Several streams -----------------------------------------------------------------------------
+
+    def beside(self, patch: Mapping[str, Any]) -> "Engine":
+        """Another stream over what this engine has loaded: parameters and memory of its own.
+
+        It is closed by itself, and used by the same thread. Here it is one whose pictures are made
+        one by one, as :meth:`infer_once` does; an engine with a memory of its frames has its own.
+
+        Args:
+            patch: its first parameters, over those in force here.
+
+        Raises:
+            ParameterError: as above.
+            EngineError: nothing is loaded.
+        """
+        other: Engine = _SHARED.load()(self, patch)
+        return other
+
+    @property
+    def batch_limit(self) -> int:
+        """So many turns :meth:`infer_together` may be given at once; more than 1 where that pays.
+
+        From any thread.
+        """
+        return 1
+
+    def infer_together(self, turns: Sequence[Turn]) -> list[Outcome]:
+        """What each turn's stream would have made of it by itself, in fewer calls of the model.
+
+        Args:
+            turns: of this engine and of those :meth:`beside` it, at most one frame of each stream
+                and any number of single pictures.
+
+        Returns:
+            Turn by turn; what is wrong with one costs no other its picture.
+        """
+        outcomes: list[Outcome] = []
+        for turn in turns:
+            try:
+                outcomes.append(turn.alone())
+            except FRAME_ERRORS as error:
+                outcomes.append(error)
+        return outcomes
+
+    # What not every engine has -------------------------------------------------------------------
 
     def refer(self, picture: Frame | None) -> None:
         """Take a picture as image prompt from the next frame on; None: none any more.

@@ -51,6 +51,10 @@ from dreamrelay.errors import EngineError, MissingExtra, ParameterError
 logger = logging.getLogger(__name__)
 
 
+PAYING = 8
+"""Pictures in one call on a card, unless the settings say how many."""
+
+
 class StreamBatchEngine(BatchEngine[LoadedModel]):
     """Stable Diffusion 1.x, 2.x, XL, a Turbo model or the pocket model as a stream batch."""
 
@@ -144,7 +148,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         return None
 
     def _warm_up(self, report: Report) -> None:
-        with self._computing("trying the copies"):
+        with self.computing("trying the copies"):
             self._transfers.prepare(self._settings.frame_buffer_size, *self._padded)
         super()._warm_up(report)
         self._calls.finish(report)
@@ -209,6 +213,13 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     def _diffusion(parameters: StreamBatchParameters) -> DiffusionParameters:
         assert isinstance(parameters, DiffusionParameters)
         return parameters
+
+    # Several streams -----------------------------------------------------------------------------
+
+    def _paying(self) -> int:
+        # A processor is busy with one picture already. What is built is built for one, too.
+        pays = self._device.torch.type == "cuda" and self._acceleration not in BUILT
+        return PAYING if pays else 1
 
     # LoRAs ---------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from diffusers import LCMScheduler
 
-from dreamrelay.engines.denoise import Denoiser, Plan, State, StreamBatch
+from dreamrelay.engines.denoise import Denoiser, Plan, Run, State, StreamBatch
 from dreamrelay.engines.loading import LoadedModel
 from dreamrelay.engines.ports import EngineSettings
 from dreamrelay.engines.stream_batch import StreamBatchEngine
@@ -62,9 +62,8 @@ class StreamDiffusionEngine(StreamBatchEngine):
 class PackageDenoiser(Denoiser):
     """Single pictures by the package: the frame goes in until its picture comes out."""
 
-    def through(self, plan: Plan, clean: Any, tokens: Sequence[Any] = ()) -> list[State]:
-        stream = PackageStream(self)
-        picture, _ = stream.call(plan, clean, tokens)
+    def passing(self, plan: Plan, clean: Any, tokens: Sequence[Any] = ()) -> Run[list[State]]:
+        picture, _ = yield from PackageStream(self).calling(plan, clean, tokens)
         return [State(picture)]
 
 
@@ -78,11 +77,6 @@ class PackageStream(StreamBatch[Any]):
         self._clean: torch.Tensor | None = None
 
     @property
-    def empty(self) -> bool:
-        # Streams that are not empty may be computed in one call; the package's never are.
-        return True
-
-    @property
     def latents(self) -> Any:
         return self._clean
 
@@ -90,7 +84,8 @@ class PackageStream(StreamBatch[Any]):
         super().clear()
         self._package = self._rows = self._clean = None
 
-    def call(self, plan: Plan, fresh: Any, tokens: Sequence[Any]) -> tuple[Any, list[Any]]:
+    def calling(self, plan: Plan, fresh: Any, tokens: Sequence[Any]) -> Run[tuple[Any, list[Any]]]:
+        yield from ()  # the package calls the U-Net itself: no other stream can take part in that
         begin = self._package is None or not self._stands(plan)
         before = (None, None) if begin else self._buffers
         try:

@@ -66,6 +66,7 @@ class Dispatch:
         number: gives the next number of the stream's inputs.
         show: shows a result of several workers in its turn, and what steered it if that came.
         call_later: None: results of several workers are not held for their order.
+        hand: hears of each input that is given to a worker.
     """
 
     def __init__(
@@ -74,12 +75,15 @@ class Dispatch:
         show: Callable[[Packet, Packet | None], None],
         clock_ns: Callable[[], int],
         call_later: CallLater | None = None,
+        hand: Callable[[Packet], None] = lambda _: None,
     ) -> None:
         self.seats: list[Seat] = []
         self.several = False
         """Whether inputs are shared; if not, nothing is measured, held or waited for."""
         self._clock_ns = clock_ns
         self._call_later = call_later
+        self._hand = hand
+        self._show = show
         self._merge = Merge(show, clock_ns, call_later)
         self._keeper: Seat | None = None
         self._newest: Given | None = None
@@ -145,6 +149,23 @@ class Dispatch:
         self.hand_out()
         return left
 
+    def surrender(self) -> list[Request]:
+        """Give everything out of hand, because another relay decides; what was asked for is left.
+
+        What has come of the inputs so far is shown.
+        """
+        asked = [*self._inflight.values(), *self._requests]
+        self._merge.release()
+        self._merge = Merge(self._show, self._clock_ns, self._call_later)
+        for seat in self.seats:
+            seat.forget()
+        self.seats, self.several = [], False
+        self._keeper = self._newest = None
+        self._input.try_take()
+        self._requests.clear()
+        self._inflight.clear()
+        return asked
+
     def grant(self, seat: Seat, count: int) -> None:
         """A worker wants as many more."""
         seat.credit = min(seat.credit + count, MAX_CREDIT)
@@ -208,6 +229,7 @@ class Dispatch:
                 seat = taker
                 self._request_was_last = False
                 notice = Delivery(packet, "input")
+                self._hand(packet)
                 if self.several:
                     self._give(seat, packet)
             seat.credit -= 1

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from dreamrelay.errors import ProtocolError
 from dreamrelay.hub.merge import CallLater
+from dreamrelay.hub.standin import Fallback
 from dreamrelay.hub.stream import Stream
 from dreamrelay.protocol.messages import Limits
 
@@ -18,6 +19,7 @@ class Hub:
     Args:
         call_later: has a function called once, so many seconds from now, in the thread that calls
             the hub. Without it the results of several workers at one stream are not put in order.
+        fallback: what viewers of a stream are shown while no results come, until its people choose.
     """
 
     def __init__(
@@ -27,12 +29,16 @@ class Hub:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         unix_ns: Callable[[], int] = time.time_ns,
         call_later: CallLater | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._clock_ns = clock_ns
         self._unix_ns = unix_ns
         self._call_later = call_later
+        self._fallback = fallback
         self.streams: dict[str, Stream] = {}
+        self.made: Callable[[Stream], None] = lambda _: None
+        """Hears of each new stream, before anybody is at it."""
 
     def stream(self, name: str, owner: str = "") -> Stream:
         """Return the stream of that name; it is made if nobody named it before.
@@ -60,9 +66,11 @@ class Hub:
                 clock_ns=self._clock_ns,
                 unix_ns=self._unix_ns,
                 call_later=self._call_later,
+                fallback=self._fallback,
             )
             stream.owner = owner
             self.streams[name] = stream
+            self.made(stream)
         return stream
 
     def find(self, name: str) -> Stream | None:

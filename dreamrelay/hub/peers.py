@@ -14,6 +14,12 @@ class Peer(ABC):
     role: Role
     reply_limit: int | None = None
     """Bytes of a picture that this peer accepts as an answer."""
+    heads: int = 1
+    """How many of its role it stands for; another relay is one peer with all its viewers."""
+    lent: bool = False
+    """A worker of another stream, which helps out while this one has none of its own."""
+    waits: bool = False
+    """A producer that was here before, not on air: it does not take the air as a newcomer does."""
 
     @abstractmethod
     def notify(self, notice: Notice) -> None:
@@ -22,6 +28,9 @@ class Peer(ABC):
     @abstractmethod
     def wake(self) -> None:
         """Some subscription of this peer has a packet to send. Returns at once."""
+
+    def look(self) -> None:  # noqa: B027 - most have nothing to look at
+        """Once a second: is it still there?"""
 
 
 class Subscription:
@@ -36,6 +45,8 @@ class Subscription:
         self.peer = peer
         self.track: Track = track
         self.credit = credit
+        self.heads = 1
+        """How many look through it."""
         self.replaced = 0
         """How many packets were never sent because a newer one came."""
         self.stalled = False

@@ -19,6 +19,9 @@ SILENT_TIMES = 4
 """... and for so many of its own times, ..."""
 UNKNOWN_SILENT_NS = 10_000_000_000
 """... or for so long if its time is unknown: the first picture may take long."""
+ALONE_SILENT_NS = 1_500_000_000
+ALONE_UNKNOWN_NS = 30_000_000_000
+"""The same of a worker that is alone: nobody could do better meanwhile, so it is given longer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +48,7 @@ class Given:
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """A worker at a stream. What is below ``stateful`` is kept while it is one of several."""
+    """A worker at a stream. What is below ``given`` is kept while it is one of several."""
 
     peer: Peer
     credit: int
@@ -54,6 +57,10 @@ class Seat:
     served: int = 0
     told: AudienceChanged | None = None
     stateful: bool = False
+    results: int = 0
+    """All that it gave: pictures, previews, answers."""
+    hung: bool = False
+    """Whether it gave nothing for far longer than it takes, as the stream saw it last."""
     given: deque[Given] = field(default_factory=lambda: deque(maxlen=OWED))
     """Inputs without a result yet, oldest first."""
     since_ns: int | None = None
@@ -61,6 +68,9 @@ class Seat:
     result_ns: int = 0
     """When its last result came."""
     _times: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _silences: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _looked_ns: int = 0
+    _seen: tuple[int, int] = (0, 0)
 
     def forget(self) -> list[Given]:
         """Nothing is owed any more; what was."""
@@ -103,3 +113,33 @@ class Seat:
         times = self.times(now_ns)
         patience = max(SILENT_NS, SILENT_TIMES * times[-1]) if times else UNKNOWN_SILENT_NS
         return now_ns - self.since_ns > patience
+
+    def look(self, now_ns: int, *, alone: bool, fed: bool, waiting: bool, idle: bool) -> None:
+        """Once a second: see whether it hangs.
+
+        One of several is measured with each picture. One that is alone only here, so its pictures
+        cost nothing: did it give any since the last look, and has it anything to do?
+
+        Args:
+            fed: an input came since the last look.
+            waiting: an input waits for somebody who takes it.
+            idle: none is to be expected soon, so nobody owes a result.
+        """
+        looked, self._looked_ns = self._looked_ns or now_ns, now_ns
+        (results, served), self._seen = self._seen, (self.results, self.served)
+        if self.status.state != "live":
+            self.hung, self.since_ns = False, None
+        elif not alone:
+            self.hung = self.hangs(now_ns)
+        elif results != self.results:
+            self._silences.append(0 if self.since_ns is None else now_ns - self.since_ns)
+            self.hung, self.since_ns = False, None
+        elif idle:
+            self.since_ns = None
+        elif self.since_ns is None:
+            if served != self.served or (waiting and not self.credit):
+                self.since_ns = looked
+        elif fed:
+            usual = SILENT_TIMES * max(self._silences, default=0)
+            patience = max(ALONE_SILENT_NS, usual) if self._silences else ALONE_UNKNOWN_NS
+            self.hung = now_ns - self.since_ns > patience

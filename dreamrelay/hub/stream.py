@@ -9,8 +9,8 @@ All of it lives in one event loop's thread; nothing here awaits. The peers behin
 through :class:`Peer`, whose methods return at once.
 """
 
-import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,16 +18,27 @@ from typing import Any
 from dreamrelay.errors import DreamRelayError, EngineError, ParameterError, ProtocolError
 from dreamrelay.hub.dispatch import Dispatch, Request
 from dreamrelay.hub.merge import CallLater
+from dreamrelay.hub.mirrored import Mirrored
+from dreamrelay.hub.parameters import Parameters
 from dreamrelay.hub.peers import Peer, Subscription
+from dreamrelay.hub.timing import Timing
+from dreamrelay.hub.upstream import Upstream
 from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
     AudienceChanged,
+    CreditGiven,
+    FailureReceived,
+    LatencyMeasured,
     Limits,
     Notice,
+    PacketReceived,
     ParametersChanged,
+    PatchReceived,
     ReferenceChanged,
     Refused,
+    RequestReceived,
+    Role,
     SchemaChanged,
     SourceReported,
     StatusChanged,
@@ -36,10 +47,8 @@ from dreamrelay.protocol.messages import (
     Unanswered,
     WorkerHello,
 )
-from dreamrelay.schema import ParameterSchema
 from dreamrelay.telemetry import HopTimes, RateMeter
 
-MAX_PARAMETERS = 64
 ON_AIR_NS = 3_000_000_000
 """A producer that has been silent for so long leaves the stream to another."""
 IDLE_NS = 2_000_000_000
@@ -56,8 +65,6 @@ _NOTICED = (
     "state text fraction producers workers viewers dreaming held model input_text reference"
 ).split()
 """Of a status: what a person would notice."""
-
-_PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 
 @dataclass(slots=True)
@@ -96,7 +103,10 @@ class Stream:
         }
         self.peers: dict[str, Peer] = {}
         self._subscribed: dict[str, tuple[Subscription, ...]] = {}
-        self._workers = Dispatch(self._next_number, self._show_made, clock_ns, call_later)
+        self.timing = Timing({track: s.hops for track, s in self.tracks.items()}, unix_ns)
+        self._workers = Dispatch(
+            self._next_number, self._show_made, clock_ns, call_later, self.timing.hand
+        )
         self._seq = 0
         self._heard: set[str] = set()
         self._away: dict[str, str] = {}
@@ -110,17 +120,18 @@ class Stream:
         """Whether the last output was made from no input."""
         self.late = 0
         """Results that came after a newer one and were not shown."""
-        self.schema: Mapping[str, Any] | None = None
-        self.values: dict[str, Any] = {}
-        self._patched: dict[str, Any] = {}
-        self.revision = 0
+        self._parameters = Parameters(limits, unix_ns)
         self.reference: Packet | None = None
         """A picture that the workers are to imitate."""
+        self.reference_ns = 0
+        """When that was said, UNIX time."""
         self.owner = ""
         """The address that made it; empty for peers on this machine."""
         self.connections = 0
         """Who may still join: a stream that somebody is at is not forgotten."""
-        self._rules: ParameterSchema | None = None
+        self.upstream: Upstream | None = None
+        """The way to the relay where this stream has its home; None: it has it here."""
+        self.mirrored = Mirrored(self)
         self._had_worker = False
         self._last_words = ""
         self._told_status: dict[str, Any] = {}
@@ -157,7 +168,12 @@ class Stream:
                     subscription.offer(state.last)
         everything = (s for state in self.tracks.values() for s in state.subscriptions)
         self._subscribed[peer.id] = tuple(s for s in everything if s.peer is peer)
-        told = worker is not None and self._seat(peer, credit or 0, worker)
+        if peer.waits:
+            self._heard.add(peer.id)
+        if self.upstream is not None:
+            told = self.mirrored.join(peer, credit or 0, worker)
+        else:
+            told = worker is not None and self._seat(peer, credit or 0, worker)
         if newcomer and not told:
             peer.notify(SchemaChanged(self.schema))
             peer.notify(ParametersChanged(dict(self.values), self.revision))
@@ -173,10 +189,12 @@ class Stream:
         self._subscribed.pop(peer.id, None)
         self._heard.discard(peer.id)
         self._away.pop(peer.id, None)
+        self.timing.forget(peer)
         if self._on_air is peer:
             self._on_air = None
         for state in self.tracks.values():
             state.subscriptions = [s for s in state.subscriptions if s.peer is not peer]
+        self.mirrored.leave(peer)
         left = self._workers.leave(peer)
         if left is not None:
             self._last_words = left.status.text if left.status.state == "error" else ""
@@ -190,27 +208,23 @@ class Stream:
         if hello.schema is None:
             return False
         try:
-            rules = ParameterSchema(hello.schema)
+            kept = self._parameters.adopt(hello)
         except ProtocolError as error:
             peer.notify(Refused(ProtocolError(f"hello: {error}")))
             return False
-        self.schema, self._rules = hello.schema, rules
-        # What people asked for before this worker came still holds, as far as it can.
-        kept = {n: v for n, v in self._patched.items() if not self._problems({n: v})}
-        own = {n: v for n, v in hello.parameters.items() if n in rules.names}
-        self.values = {**own, **kept}
-        self.revision += 1
         if hello.reference and self.reference is not None:
             peer.notify(ReferenceChanged(self.reference))
         self._tell(SchemaChanged(self.schema))
-        self._tell(ParametersChanged(dict(self.values), self.revision, tuple(kept), "worker"))
+        self._tell(ParametersChanged(dict(self.values), self.revision, kept, "worker"))
         return True
 
     # -- packets ----------------------------------------------------------------------------------
 
     def publish(self, packet: Packet, track: Track, peer: Peer) -> None:
         """Take a packet from a producer (``input``) or a worker (``output``, ``control``)."""
-        if track == "input":
+        if self.upstream is not None:
+            self.upstream.say(peer, PacketReceived(packet, track))
+        elif track == "input":
             self._publish_input(packet, peer)
         elif peer.role != "worker":
             peer.notify(Refused(ProtocolError("only workers may send results")))
@@ -259,7 +273,7 @@ class Stream:
         return False
 
     def _publish_output(self, packet: Packet, peer: Peer) -> None:
-        packet = packet.stamped(Hop.RETURNED, self._unix_ns())
+        packet = self.timing.returned(packet)
         if self._workers.answer(packet, peer, str(self.values.get("prompt") or "")):
             return
         seat = self._workers.seat_of(peer)
@@ -278,6 +292,11 @@ class Stream:
         if seat is not None and seat.status.state not in ("live", "paused"):
             seat.status = StatusReceived("live", counters=seat.status.counters)
             self._tell_status()
+
+    def _newer(self, packet: Packet, track: Track) -> bool:
+        """Whether nothing newer was shown on that track."""
+        last = self.tracks[track].last
+        return last is None or _follows(packet, last)
 
     def _show(self, packet: Packet, *, painted: bool = False) -> bool:
         """Show a result, unless a newer one was shown already."""
@@ -310,7 +329,7 @@ class Stream:
         state.last = packet
         state.meter.tick()
         if measured:  # what no camera took has no age to speak of
-            state.hops.add(packet, self._unix_ns())
+            state.hops.add(packet, self._unix_ns(), self.timing.error_ns)
         for subscription in state.subscriptions:
             subscription.offer(packet)
 
@@ -327,6 +346,8 @@ class Stream:
         if seat is not None:
             self._workers.grant(seat, count)
             return
+        if self.upstream is not None and peer.role == "worker":
+            self.upstream.say(peer, CreditGiven(count))
         for subscription in self.subscriptions(peer):
             if track is None or subscription.track == track:
                 subscription.grant(count)
@@ -335,8 +356,11 @@ class Stream:
 
     def request(self, packet: Packet, patch: Mapping[str, Any], ticket: int, peer: Peer) -> None:
         """Have a picture made alone under ``patch``; ``peer`` hears Answered or Unanswered."""
+        if self.upstream is not None:
+            self.upstream.say(peer, RequestReceived(packet, patch, ticket))
+            return
         problem: DreamRelayError | None = self._workers.refusal()
-        if problem is None and (problems := self._problems(patch)):
+        if problem is None and (problems := self._parameters.problems(patch)):
             problem = ParameterError(problems)
         if problem is not None:
             peer.notify(Unanswered(ticket, problem))
@@ -345,9 +369,27 @@ class Stream:
 
     def fail(self, seq: int, message: str, peer: Peer | None = None) -> None:
         """The worker ``peer`` (anyone, if None) could not answer the request with this number."""
+        if self.upstream is not None:
+            self.upstream.say(peer, FailureReceived(seq, message))
+            return
         self._workers.fail(seq, message, peer)
 
     # -- parameters -------------------------------------------------------------------------------
+
+    @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """JSON Schema that a worker published, None before the first."""
+        return self._parameters.schema
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Of the parameters, in force."""
+        return self._parameters.values
+
+    @property
+    def revision(self) -> int:
+        """How many patches were applied."""
+        return self._parameters.revision
 
     def update_parameters(
         self,
@@ -370,31 +412,18 @@ class Stream:
         Raises:
             ParameterError: with every name that is unknown or out of bounds; nothing was changed.
         """
-        if problems := self._problems(patch):
+        if problems := self._parameters.problems(patch):
             raise ParameterError(problems)
-        changed = tuple(n for n, v in patch.items() if n not in self.values or self.values[n] != v)
-        self.values.update(patch)
-        self._patched.update(patch)
-        if changed:
-            self.revision += 1
+        if self.upstream is not None:  # it tells everybody, and ``peer`` with its id
+            self.upstream.say(peer, PatchReceived(patch, id, origin))
+            values = {**self.values, **patch}
+            return ParametersChanged(values, self.revision, tuple(patch), origin, id)
+        changed = self._parameters.apply(patch)
         notice = ParametersChanged(dict(self.values), self.revision, changed, origin)
         self._tell(notice, besides=peer)
         if peer is not None:
             peer.notify(replace(notice, id=id))
         return notice
-
-    def _problems(self, patch: Mapping[str, Any]) -> dict[str, str]:
-        problems: dict[str, str] = {}
-        if len(patch) > MAX_PARAMETERS or len({*self._patched, *patch}) > 4 * MAX_PARAMETERS:
-            return {"patch": f"expected at most {MAX_PARAMETERS} parameters, got {len(patch)}"}
-        for name, value in patch.items():
-            if len(repr(value)) > 4 * self._limits.text:
-                problems[name[:64]] = f"expected at most {4 * self._limits.text} characters"
-            elif self._rules is None and not _PARAMETER_NAME.match(name):
-                problems[name[:64]] = "expected a parameter's name"
-        if not problems and self._rules is not None:
-            problems = self._rules.problems(patch)
-        return problems
 
     def refer(self, packet: Packet | None) -> None:
         """Have the workers imitate a picture beside the prompt, or none any more.
@@ -403,16 +432,28 @@ class Stream:
             EngineError: the workers that are here cannot; what was in force stays.
         """
         loaded = [seat for seat in self._workers if seat.hello.schema is not None]
-        if packet is not None and loaded and not any(seat.hello.reference for seat in loaded):
+        if packet is not None and self.refers is False:
             raise EngineError(
                 "the worker imitates no pictures: start one for this stream with --ip_adapter and "
                 "a model for it"
             )
+        if self.upstream is not None:
+            self.upstream.say(None, ReferenceChanged(packet))
+            return
+        self.reference_ns = self._unix_ns()
         self.reference = packet
         for seat in loaded:
             if seat.hello.reference:
                 seat.peer.notify(ReferenceChanged(packet))
         self._tell_status()
+
+    @property
+    def refers(self) -> bool | None:
+        """Whether a worker imitates pictures; None: nobody has said."""
+        if self.upstream is not None:
+            return self.mirrored.standing.refers
+        said = [seat.hello.reference for seat in self._workers if seat.hello.schema is not None]
+        return any(said) if said else None
 
     # -- audience ---------------------------------------------------------------------------------
 
@@ -428,7 +469,7 @@ class Stream:
         if not self._workers:
             return
         watching, control = (
-            sum(not s.stalled for s in state.subscriptions)
+            sum(s.heads for s in state.subscriptions if not s.stalled)
             for state in (self.tracks["output"], self.tracks["control"])
         )
         live = (seat for seat in self._workers if seat.status.state == "live")
@@ -449,6 +490,9 @@ class Stream:
 
     def report(self, peer: Peer, status: StatusReceived) -> None:
         """A worker says how it is."""
+        if self.upstream is not None:
+            self.upstream.say(peer, status)
+            return
         seat = self._workers.seat_of(peer)
         if seat is not None:
             was, seat.status = seat.status.state, status
@@ -463,6 +507,9 @@ class Stream:
 
     def report_source(self, peer: Peer, report: SourceReported) -> None:
         """A producer says how its source is."""
+        if self.upstream is not None:
+            self.upstream.say(peer, report)
+            return
         self._away.pop(peer.id, None)
         if report.state == "away" and peer.id in self.peers:
             self._away[peer.id] = report.text or "its source gives no pictures"
@@ -479,8 +526,17 @@ class Stream:
     @property
     def worker(self) -> WorkerHello | None:
         """What the best of its workers says of itself; None without one that takes requests."""
+        if self.upstream is not None:
+            return self.mirrored.standing.worker
         state = self.state
         return next((seat.hello for seat in self._workers if seat.status.state == state), None)
+
+    @property
+    def staffed(self) -> bool:
+        """Whether a worker is here that is not lent."""
+        if self.upstream is not None:
+            return self.mirrored.standing.staffed
+        return any(peer.role == "worker" and not peer.lent for peer in self.peers.values())
 
     @property
     def state(self) -> StreamState:
@@ -496,24 +552,31 @@ class Stream:
 
     def status(self) -> dict[str, Any]:
         """The fields of a ``status`` message (``docs/protocol.md``)."""
+        if self.upstream is not None and self.mirrored.standing.status:
+            return {**self.mirrored.standing.status, "home": self.mirrored.home}
         best = next((s for s in self._workers if s.status.state == self.state), None)
         hello = best.hello if best else WorkerHello()
         output = self.tracks["output"]
-        roles = [peer.role for peer in self.peers.values()]
+        heads: Counter[Role] = Counter()
+        for peer in self.peers.values():
+            heads[peer.role] += peer.heads
         age = None
         if output.last is not None and not self._painted:
-            age = round((self._unix_ns() - output.last.captured_ns) / 1e6, 1)
+            since = self._unix_ns() - output.last.captured_ns
+            # A picture of the future has no age: nobody compared that clock with ours.
+            age = round(max(0, since) / 1e6, 1) if since >= -self.timing.error_ns else None
         if output.meter.rate and not self._painted:
-            age = round(output.hops.age.p50, 1)
+            ages = output.hops.age
+            age = round(ages.p50, 1) if ages.count else None
         return {
             "stream": self.name,
             "state": self.state,
             "text": best.status.text if best else self._last_words,
             "fraction": best.status.fraction if best else None,
             "input_text": self._input_text(),
-            "producers": roles.count("producer"),
-            "workers": roles.count("worker"),
-            "viewers": roles.count("viewer"),
+            "producers": heads["producer"],
+            "workers": heads["worker"],
+            "viewers": heads["viewer"],
             "fps_in": round(self.tracks["input"].meter.rate, 1),
             "fps_out": round(output.meter.rate, 1),
             "age_ms": age,
@@ -525,6 +588,7 @@ class Stream:
             "device": hello.device,
             "width": hello.width,
             "height": hello.height,
+            "home": self.mirrored.home,
             "seq_in": self._seq,
             "seq_out": output.last.seq if output.last else 0,
             "dropped": self._workers.dropped,
@@ -532,12 +596,20 @@ class Stream:
 
     def tick(self) -> None:
         """Once a second: say how it goes, see who is there, end requests that waited too long."""
+        if self.upstream is not None:  # its home says how it goes
+            for state in (self.tracks["output"], self.tracks["control"]):
+                for subscription in state.subscriptions:
+                    subscription.look()
+            return
         self._workers.expire(self._clock_ns())
         self._idle = self._is_idle()
         for state in (self.tracks["output"], self.tracks["control"]):
             for subscription in state.subscriptions:
                 subscription.look()
         self._tell_audience()
+        if self._workers and (figures := self.timing.summary()) is not None:
+            for seat in self._workers:
+                seat.peer.notify(LatencyMeasured(figures))
         self._tell_status(always=bool(self.peers))
 
     def _tell_status(self, *, always: bool = False) -> None:

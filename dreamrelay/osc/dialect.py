@@ -8,7 +8,7 @@ import difflib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dreamrelay.errors import ProtocolError
@@ -25,7 +25,15 @@ from dreamrelay.osc.fitting import (
     weighted,
 )
 from dreamrelay.osc.presets import Presets
-from dreamrelay.osc.table import BY_ADDRESS, FIGURE_NAMES, LONG, SUFFIXES, Address, address_of
+from dreamrelay.osc.table import (
+    BY_ADDRESS,
+    FIGURE_NAMES,
+    LATENCY,
+    LONG,
+    SUFFIXES,
+    Address,
+    address_of,
+)
 from dreamrelay.osc.wire import Message
 
 HELD_SECONDS = 0.25
@@ -48,13 +56,17 @@ _UNKNOWN_YET: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How the steered one is: what ``/state``, ``/fps``, ``/age`` and ``/error`` tell."""
+    """How the steered one is: what ``/state``, ``/fps``, ``/age`` and ``/error`` tell.
+
+    ``latency``: by the name of a part of the way, the numbers that ``/latency/NAME`` tells.
+    """
 
     state: str
     text: str = ""
     fps: float = 0.0
     age_ms: float = 0.0
     trouble: str = ""
+    latency: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,15 +307,20 @@ class Dialect:
 
     def everything(self) -> list[Reply]:
         """All figures and all parameters."""
-        figures = [(name, figure_arguments(name, self._steered.standing())) for name in _ANSWERED]
+        standing = self._steered.standing()
+        figures = [(name, figure_arguments(name, standing)) for name in _ANSWERED]
+        figures += latency_figures(standing)
         return [*figures, *(self._tell(name) for name in self._rules)]
 
     def _figure(self, message: Message) -> list[Reply]:
         """Figures are asked for, or come from another of our kind: those are no errors."""
-        if message.address in _ANSWERED and _is_question(message.arguments):
+        if not _is_question(message.arguments):
+            return []
+        if message.address in _ANSWERED:
             arguments = figure_arguments(message.address, self._steered.standing())
             return [(message.address, arguments)]
-        return []
+        known = latency_figures(self._steered.standing())
+        return [figure for figure in known if figure[0] == message.address]
 
     def _tell(self, name: str) -> Reply:
         rule = self._rules.get(name, {"type": "string"})
@@ -347,6 +364,12 @@ def figure_arguments(name: str, standing: Standing) -> list[Any]:
     if name == "/state":
         return [standing.state, standing.text]
     return [float(standing.fps if name == "/fps" else standing.age_ms)]
+
+
+def latency_figures(standing: Standing) -> list[Reply]:
+    """How late pictures are, part by part; what is not known is left out."""
+    told = ((f"{LATENCY}{name}", list(times)) for name, times in standing.latency.items())
+    return [(address, times) for address, times in told if address in FIGURE_NAMES]
 
 
 def _is_question(arguments: Sequence[Any]) -> bool:

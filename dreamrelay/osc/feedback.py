@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dreamrelay.errors import ConfigError
-from dreamrelay.osc.dialect import Reply, Steered, figure_arguments
+from dreamrelay.osc.dialect import Reply, Steered, figure_arguments, latency_figures
 from dreamrelay.osc.fitting import shown
 from dreamrelay.osc.table import address_of
 from dreamrelay.osc.wire import encode
@@ -156,5 +156,6 @@ class Feedback:
             self._beat_at = now + HEARTBEAT_SECONDS
             self._beats = self._beats % 2**31 + 1
             due += [(name, figure_arguments(name, standing)) for name in ("/fps", "/age")]
+            due += latency_figures(standing)
             due.append(("/heartbeat", [self._beats % 2**31]))
         return due

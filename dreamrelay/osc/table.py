@@ -94,9 +94,30 @@ ADDRESSES: tuple[Address, ...] = (
     ),
 )
 
+LATENCY = "/latency/"
+"""Before the name of a part of a picture's way."""
+
+_SPANS = {
+    "encoded": "Median, 95th and 99th of 100, in ms, once a second: from the camera to a JPEG.",
+    "relayed": "The same from there to the relay.",
+    "handed": "The same until a worker is given it.",
+    "received": "The same from there to the worker.",
+    "decoded": "The same from JPEG to pixels.",
+    "infer": "The same until the engine is free.",
+    "inferred": "The same of the engine.",
+    "reencoded": "The same from pixels to JPEG.",
+    "returned": "The same from there back to the relay.",
+    "age": "The same of all this: from the camera back to the relay.",
+    "shown": "The same from the camera to the eye, at the slowest of window, studio and bridge.",
+}
+
 FIGURES: tuple[Address, ...] = (
     Address("/fps", (), "figure", "f", "Pictures a second, once a second."),
     Address("/age", (), "figure", "f", "Age of the last picture in ms, once a second."),
+    *(Address(f"{LATENCY}{name}", (), "figure", "f f f", does) for name, does in _SPANS.items()),
+    Address(
+        f"{LATENCY}error", (), "figure", "f", "How far the clocks of the machines may differ, ms."
+    ),
     Address(
         "/state",
         (),

@@ -139,6 +139,33 @@ class FailureReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockReported:
+    """What a peer adds to its own clock to have the relay's, and how far that may be off, ns."""
+
+    offset_ns: int
+    error_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A picture that somebody saw, in ms: from the relay to there (None: it did not come that way),
+    from there to the eye, and its whole age.
+    """
+
+    delivered: float | None
+    painted: float
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class PicturesShown:
+    """Pictures of the output that a peer has shown since it last said so, and where."""
+
+    where: str
+    pictures: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyDue:
     """The dialect answers by itself, ``after`` so many seconds; nobody else needs to know."""
 
@@ -168,6 +195,8 @@ Event = (
     | StatusReceived
     | SourceReported
     | FailureReceived
+    | ClockReported
+    | PicturesShown
     | ReplyDue
     | Left
     | Fault
@@ -214,6 +243,13 @@ class AudienceChanged:
     watching: int
     idle: bool
     control: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyMeasured:
+    """To workers, once a second: the stream's figures (``docs/latency.md``)."""
+
+    figures: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +320,7 @@ Notice = (
     | ParametersChanged
     | StatusChanged
     | AudienceChanged
+    | LatencyMeasured
     | ReferenceChanged
     | Delivery
     | Acknowledged

@@ -22,6 +22,7 @@ from dreamrelay.protocol.messages import (
     WORKER_STATES,
     Acknowledged,
     AudienceChanged,
+    ClockReported,
     CreditGiven,
     Delivery,
     Dialect,
@@ -29,17 +30,20 @@ from dreamrelay.protocol.messages import (
     FailureReceived,
     Fault,
     Joined,
+    LatencyMeasured,
     Limits,
     Notice,
     PacketReceived,
     ParametersChanged,
     PatchReceived,
+    PicturesShown,
     ReferenceChanged,
     Refused,
     ReplyDue,
     RequestOffered,
     Role,
     SchemaChanged,
+    Seen,
     SourceReported,
     StatusChanged,
     StatusReceived,
@@ -57,6 +61,10 @@ MAX_TEXT = 256 * 1024
 MAX_ID = 200
 MAX_STATUS_TEXT = 500
 MAX_COUNTERS = 32
+MAX_SHOWN = 64
+"""Pictures of which one ``shown`` tells: those of a second, or so."""
+
+_LONGEST_MS = 1e7
 
 _HEADER = struct.Struct("<2sBBHBBQQIHHB3x")
 _STAMP = struct.Struct("<B3xQ")
@@ -298,6 +306,17 @@ class NativeDialect(Dialect):
     def _ping(self, fields: dict[str, Any]) -> list[Event]:
         return [ReplyDue(encode_text("pong", id=_id(fields), received_ns=self._clock_ns()))]
 
+    def _clock(self, fields: dict[str, Any]) -> list[Event]:
+        fields = {"offset_ns": None, "error_ns": None, **fields}  # neither may be left out
+        offset = _number(fields, "offset_ns", -(1 << 63), 1 << 63)
+        return [ClockReported(offset, _number(fields, "error_ns", 0, 1 << 63))]
+
+    def _shown(self, fields: dict[str, Any]) -> list[Event]:
+        pictures = fields.get("pictures")
+        if not isinstance(pictures, list) or len(pictures) > MAX_SHOWN:
+            raise ProtocolError(f"shown: expected a list of at most {MAX_SHOWN} pictures")
+        return [PicturesShown(_text(fields, "where", 32), tuple(map(_seen, pictures)))]
+
     def render(self, notice: Notice) -> list[str | bytes]:
         match notice:
             case Delivery(packet, track):
@@ -338,6 +357,8 @@ class NativeDialect(Dialect):
                 return [encode_text("status", **status)]
             case AudienceChanged(watching, idle, control):
                 return [encode_text("audience", watching=watching, idle=idle, control=control)]
+            case LatencyMeasured(figures):
+                return [encode_text("latency", **figures)]
             case ReferenceChanged(None):
                 return [encode_text("reference", image=None)]
             case ReferenceChanged(Packet() as packet):
@@ -360,6 +381,8 @@ _HANDLERS: Mapping[str, Callable[[NativeDialect, dict[str, Any]], list[Event]]] 
     "status": NativeDialect._status,
     "failed": NativeDialect._failed,
     "ping": NativeDialect._ping,
+    "clock": NativeDialect._clock,
+    "shown": NativeDialect._shown,
 }
 
 
@@ -405,6 +428,24 @@ def _counters(fields: Mapping[str, Any]) -> dict[str, float]:
         and 0 <= value < 1e18
     }
     return dict(list(named.items())[:MAX_COUNTERS])
+
+
+def _seen(picture: object) -> Seen:
+    """A picture that was shown: three times in ms, the first of them null where it has no sense."""
+    if isinstance(picture, list) and len(picture) == 3:
+        times = [
+            float(ms)
+            for ms in picture
+            if isinstance(ms, int | float) and not isinstance(ms, bool) and abs(ms) < _LONGEST_MS
+        ]
+        if len(times) == 3:
+            return Seen(times[0], times[1], times[2])
+        if len(times) == 2 and picture[0] is None:
+            return Seen(None, times[0], times[1])
+    raise ProtocolError(
+        "shown: expected [delivered or null, painted, age] in ms for each picture,"
+        f" got {picture!r:.60}"
+    )
 
 
 def _number(

@@ -44,6 +44,7 @@ from dreamrelay.relay.connections import (
     protocols,
 )
 from dreamrelay.relay.dreamstream import DreamStream
+from dreamrelay.relay.federation import join_cluster
 from dreamrelay.relay.guard import BlackOut, Guard, first_token, grant_of
 from dreamrelay.relay.http import error_response, make_router
 from dreamrelay.relay.lending import Lender
@@ -132,6 +133,7 @@ class Relay:
             limits,
             call_later=lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call),
         )
+        self.federation = join_cluster(self.hub, settings)
         self.opening = Opening(settings)
         self._sockets: list[socket.socket] = []
         self._closing = asyncio.Event()
@@ -168,7 +170,7 @@ class Relay:
                 allow_headers=["Authorization", "Content-Type"],
                 max_age=600,
             )
-        router = make_router(self.hub, self._slots, self._closing)
+        router = make_router(self.hub, self._slots, self._closing, self.federation)
         add_reference(router, self.hub)
         app.include_router(router)
         app.include_router(make_voice_router(self.hub, self.speech))
@@ -194,7 +196,11 @@ class Relay:
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:
             ticker = tasks.create_task(self._tick())
+            carrier = tasks.create_task(self.federation.run()) if self.federation else None
             yield
+            if self.federation is not None and carrier is not None:
+                await self.federation.close()
+                carrier.cancel()
             ticker.cancel()
             await asyncio.to_thread(self.speech.close)
 
@@ -202,6 +208,8 @@ class Relay:
         while True:
             await asyncio.sleep(1)
             self.hub.tick()
+            if self.federation is not None:
+                self.federation.tick()
             self._lender.tick()
 
     async def _websocket_example(self, websocket: WebSocket) -> None:
@@ -374,8 +382,13 @@ class Relay:
 
         Args:
             ready: called once the port answers.
+
+        Raises:
+            ConfigError: the backplane's server refuses us, or what we would send.
         """
         self.bind()
+        if self.federation is not None:
+            await self.federation.backplane.start()
         settings = self.settings
         most = settings.max_connections + SPARE_CONNECTIONS
         each = settings.max_connections_per_address
@@ -419,6 +432,8 @@ class Relay:
 
     def _closing_now(self) -> None:
         self._closing.set()
+        if self.federation is not None:
+            self.federation.say_goodbye()
         for stream in self.hub.streams.values():
             for peer in tuple(stream.peers.values()):
                 peer.wake()

@@ -30,6 +30,7 @@ from dreamrelay.packet import Packet, Track
 from dreamrelay.protocol.messages import Notice
 from dreamrelay.protocol.native import error_fields
 from dreamrelay.relay.bodies import BodyError, read_body
+from dreamrelay.relay.federation import Federation
 from dreamrelay.relay.guard import grant_of
 from dreamrelay.relay.limits import Slots
 from dreamrelay.relay.metrics import render
@@ -122,32 +123,36 @@ def _not_there(what: str) -> JSONResponse:
     return error_response(404, ProtocolError(what))
 
 
-def make_router(hub: Hub, slots: Slots, closing: asyncio.Event) -> APIRouter:
+def make_router(
+    hub: Hub, slots: Slots, closing: asyncio.Event, federation: Federation | None = None
+) -> APIRouter:
     """Build the routes over one hub.
 
     Args:
         slots: places for connections that last.
         closing: set when the relay stops; endless answers end then.
+        federation: this relay among others, if it has a backplane.
     """
     router = APIRouter(responses={"4XX": {"model": Refusal, "description": "Why not"}})
-    _add_pages(router, hub)
-    _add_status(router, hub)
+    _add_pages(router, hub, federation)
+    _add_status(router, hub, federation)
     _add_pictures(router, hub, slots, closing)
     _add_parameters(router, hub)
     return router
 
 
-def _status(hub: Hub) -> dict[str, Any]:
+def _status(hub: Hub, federation: Federation | None) -> dict[str, Any]:
     return {
         "status": "ok",
         "service": "livestream-processor-websocket",  # as DreamStream's pages know it
         "server": "dreamrelay",
         "version": __version__,
         "streams": [stream.status() for stream in hub.streams.values()],
+        "backplane": None if federation is None else federation.described(),
     }
 
 
-def _add_pages(router: APIRouter, hub: Hub) -> None:
+def _add_pages(router: APIRouter, hub: Hub, federation: Federation | None) -> None:
     static = load_static()
 
     def page(name: str) -> Response:
@@ -161,7 +166,7 @@ def _add_pages(router: APIRouter, hub: Hub) -> None:
     @router.get("/", summary="The studio, or the relay's status as JSON")
     async def index(request: Request) -> Response:
         html = "text/html" in request.headers.get("accept", "")
-        response = page("index.html") if html else JSONResponse(_status(hub))
+        response = page("index.html") if html else JSONResponse(_status(hub, federation))
         response.headers["Vary"] = "Accept"
         return response
 
@@ -185,14 +190,15 @@ def _add_pages(router: APIRouter, hub: Hub) -> None:
         return page("view.html")
 
 
-def _add_status(router: APIRouter, hub: Hub) -> None:
+def _add_status(router: APIRouter, hub: Hub, federation: Federation | None) -> None:
     @router.get("/healthz", summary="Whether the relay lives")
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "version": __version__}
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        return Response(render(hub), media_type="text/plain; version=0.0.4; charset=utf-8")
+        page = render(hub, federation)
+        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @router.get("/streams/{name}", summary="One stream: status and parameters")
     async def stream_status(name: StreamName) -> Response:

@@ -8,6 +8,7 @@ from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from dreamrelay.hub import Hub
+from dreamrelay.relay.federation import Federation
 
 
 class HubCollector(Collector):
@@ -65,8 +66,33 @@ class HubCollector(Collector):
         yield from (peers, packets, rate, age, hops, replaced, revision, engine)
 
 
-def render(hub: Hub) -> bytes:
+class BackplaneCollector(Collector):
+    """What went between this relay and others."""
+
+    def __init__(self, federation: Federation) -> None:
+        self._federation = federation
+
+    def collect(self) -> Iterator[Metric]:
+        traffic = self._federation.backplane.traffic
+        for name, text, value in (
+            ("connected", "Whether it is there", int(self._federation.backplane.connected)),
+            ("relays", "Relays that are there, this one too", len(self._federation.others) + 1),
+        ):
+            yield GaugeMetricFamily(f"dreamrelay_backplane_{name}", text, value=value)
+        for name, text, value in (
+            ("sent", "Letters sent to other relays", traffic.sent),
+            ("received", "Letters of other relays", traffic.received),
+            ("refused", "Letters that could not leave: it was away, or full", traffic.refused),
+            ("unreadable", "Letters that made no sense", self._federation.unreadable),
+            ("connects", "Times that it came, or came back", traffic.connects),
+        ):
+            yield CounterMetricFamily(f"dreamrelay_backplane_{name}", text, value=value)
+
+
+def render(hub: Hub, federation: Federation | None = None) -> bytes:
     """Return the metrics page."""
     registry = CollectorRegistry()
     registry.register(HubCollector(hub))
+    if federation is not None:
+        registry.register(BackplaneCollector(federation))
     return generate_latest(registry)

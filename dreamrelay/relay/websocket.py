@@ -23,6 +23,7 @@ from dreamrelay.packet import TRACKS, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
     AudienceChanged,
+    ClockReported,
     CreditGiven,
     Delivery,
     Dialect,
@@ -30,12 +31,14 @@ from dreamrelay.protocol.messages import (
     FailureReceived,
     Fault,
     Joined,
+    LatencyMeasured,
     Left,
     Limits,
     Notice,
     PacketReceived,
     ParametersChanged,
     PatchReceived,
+    PicturesShown,
     ReferenceChanged,
     Refused,
     ReplyDue,
@@ -132,6 +135,7 @@ class WebSocketPeer(Peer):
                 SchemaChanged()
                 | StatusChanged()
                 | AudienceChanged()
+                | LatencyMeasured()
                 | ReferenceChanged()
                 | ParametersChanged(id=None)
             ):
@@ -145,6 +149,7 @@ class WebSocketPeer(Peer):
         notice: SchemaChanged
         | StatusChanged
         | AudienceChanged
+        | LatencyMeasured
         | ReferenceChanged
         | ParametersChanged,
     ) -> None:
@@ -340,6 +345,10 @@ class WebSocketPeer(Peer):
                 self._stream.report_source(self, event)
             case FailureReceived(seq, text):
                 self._stream.fail(seq, text, self)
+            case ClockReported():
+                self._stream.timing.set_clock(self, event)
+            case PicturesShown():
+                self._stream.timing.show(event)
             case ReplyDue(reply, after):
                 self._post_after(after, reply)
             case Left():

@@ -51,10 +51,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """Picture ``seq`` is on the screen, so long after it was shown. Sent only with ``trace``."""
+    """Picture ``seq`` is on the screen, so long after it was shown, and so old; -1 where nobody
+    said when it was taken. Sent only with ``trace``.
+    """
 
     seq: int
     delay_ms: float
+    age_ms: float = -1.0
 
 
 Event = Opened | Closed | Paused | Snapshot | Preset | Record | Painted | Look

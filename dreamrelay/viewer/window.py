@@ -95,7 +95,7 @@ class Window(QWidget):
         self._options = options
         self._image = QImage()
         self._painted = True
-        self._written_ns = self._seq = 0
+        self._written_ns = self._captured_ns = self._seq = 0
         self._status = ""
         self._head_up = overlays.HeadUp()
         self._note = ""
@@ -311,6 +311,8 @@ class Window(QWidget):
         self._head_up.took(picture.info, (width, height), picture.written_ns)
         self._fresh = now
         self._seq, self._written_ns, self._painted = picture.seq, picture.written_ns, False
+        captured = picture.info.get("captured_ns")
+        self._captured_ns = captured if isinstance(captured, int) else 0
         if first and not self.isFullScreen() and not self.isMaximized():
             self._fit_window()
         if not self.look.black:
@@ -370,7 +372,9 @@ class Window(QWidget):
         if shown and not self._painted:
             self._painted = True
             if self._options.trace:
-                self._tell(Painted(self._seq, (time.time_ns() - self._written_ns) / 1e6))
+                now = time.time_ns()
+                age = (now - self._captured_ns) / 1e6 if self._captured_ns else -1.0
+                self._tell(Painted(self._seq, (now - self._written_ns) / 1e6, age))
 
     def _figures(self) -> list[overlays.Line]:
         return self._head_up.lines(

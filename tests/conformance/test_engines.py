@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dreamrelay.codec import Frame, resize
-from dreamrelay.engines import Engine, EngineSettings, open_engine
+from dreamrelay.engines import Engine, EngineSettings, Result, open_engine
+from dreamrelay.engines.ports import Turn
 from dreamrelay.errors import EngineError, ParameterError
 from tests.engines.pictures import moving_frames, noise_frame
 from tests.engines.tiny_controls import save_guides
@@ -461,6 +462,77 @@ def test_a_single_picture_is_that_of_its_patch_and_of_nothing_before(open_loaded
         fresh.infer(other, at)
     np.testing.assert_array_equal(fresh.infer_once(frame, patch), first)
     assert_alike(open_loaded(patch).infer_once(frame, {}), first)
+
+
+# Several streams ---------------------------------------------------------------------------------
+
+
+LOOKS: tuple[dict[str, Any], ...] = (
+    {"prompt": "a red cat", "strength": 0.8},
+    {"prompt": "the sea", "seed": 7},
+    {"num_inference_steps": 2, "guidance_scale": 1.6, "strength": 0.6},
+)
+
+
+def frame_of(outcome: Any) -> Frame:
+    assert isinstance(outcome, Result), outcome
+    frame: Frame = outcome.frame
+    return frame
+
+
+def test_a_stream_beside_another_has_parameters_and_frames_of_its_own(open_loaded: Open) -> None:
+    first = open_loaded(LOOKS[0])
+    other = first.beside(LOOKS[1])
+    assert other.parameters == {**first.parameters, **LOOKS[1]}
+    assert (other.width, other.height) == (first.width, first.height)
+    assert set(other.schema()["properties"]) == set(first.schema()["properties"])
+    frames = moving_frames(4)
+    expected = [open_loaded(look) for look in ({**LOOKS[0]}, {**LOOKS[0], **LOOKS[1]})]
+    for at, frame in enumerate(frames):
+        if at == 2:
+            other.apply({"prompt": "a dog"})
+            expected[1].apply({"prompt": "a dog"})
+        for stream, alone in zip((first, other), expected, strict=True):
+            assert_alike(frame_of(stream.infer(frame, at)), frame_of(alone.infer(frame, at)))
+    assert first.parameters["prompt"] == "a red cat"
+    with pytest.raises(ParameterError):
+        first.beside({"strength": 7})
+    other.close()
+    assert first.infer(frames[0], 9) is not None
+
+
+def test_rows_of_several_streams_in_one_call_are_as_each_alone(open_loaded: Open) -> None:
+    first = open_loaded(LOOKS[0])
+    streams = [first, *(first.beside(look) for look in LOOKS[1:])]
+    alone = [first.beside(stream.parameters) for stream in streams]
+    frames = moving_frames(8)
+    mask = np.full((first.height, first.width), 128, np.uint8)
+    patch = {"prompt": "a dog", "seed": 5}
+    for at in range(3):
+        turns = [Turn(one, frames[at + i], i, mask) for i, one in enumerate(streams)]
+        turns += [Turn(first, frames[7], "asked", patch=patch)]
+        turns += [Turn(first, frames[7], "refused", patch={"strength": 7})]
+        turns += [Turn(streams[1], frames[6][:8], "of another size", patch={})]
+        made = first.infer_together(turns)
+        for i, one in enumerate(alone):
+            expected = one.infer(frames[at + i], i, mask)
+            assert_alike(frame_of(made[i]), frame_of(expected))
+            assert isinstance(made[i], Result)
+        assert_alike(frame_of(made[3]), alone[0].infer_once(frames[7], patch))
+        assert isinstance(made[4], ParameterError)
+        assert isinstance(made[5], EngineError)
+
+
+def test_streams_of_different_sizes_are_served_too(open_loaded: Open) -> None:
+    first = open_loaded()
+    wide = first.beside({"width": SIDE + 16})
+    frame = noise_frame(0)
+    broad = resize(frame, wide.width, wide.height, "stretch")
+    assert wide.width == SIDE + 16
+    one, other = first.infer_together([Turn(first, frame, 1), Turn(wide, broad, 2)])
+    assert frame_of(one).shape == frame.shape
+    assert frame_of(other).shape == broad.shape
+    assert first.batch_limit >= 1
 
 
 # Life --------------------------------------------------------------------------------------------

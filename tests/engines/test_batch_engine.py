@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dreamrelay.engines import EngineSettings, open_engine
-from dreamrelay.engines.batch_engine import infer_together
 from dreamrelay.engines.pocket_engine import PocketEngine
+from dreamrelay.engines.ports import Turn
 from dreamrelay.errors import ConfigError, EngineError, ParameterError
 from tests.engines.pictures import moving_frames, noise_frame
 from tests.engines.tiny_models import pocket_folder, save_model
@@ -278,7 +278,8 @@ def test_streams_that_share_a_call_are_as_each_by_itself(open_loaded: Open) -> N
     for at in range(5):
         mask = np.full((64, 64), 200, np.uint8) if at == 2 else None
         calls = 0
-        results = infer_together([(e, frames[at + 2 * i], at, mask) for i, e in enumerate(engines)])
+        turns = [Turn(e, frames[at + 2 * i], at, mask) for i, e in enumerate(engines)]
+        results = first.infer_together(turns)
         if at:
             assert calls == 1
         for i, (engine, result) in enumerate(zip(alone, results, strict=True)):
@@ -290,18 +291,85 @@ def test_streams_that_share_a_call_are_as_each_by_itself(open_loaded: Open) -> N
     assert engines[1].infer(frames[0], 5) is not None, "the model goes with the last of them"
 
 
-def test_streams_that_cannot_share_a_call_are_refused_and_lose_nothing(open_loaded: Open) -> None:
+def test_streams_that_cannot_share_a_call_have_calls_of_their_own(open_loaded: Open) -> None:
     first = open_loaded()
-    other, stranger = first.beside({"width": 96}), open_loaded()
-    frame = noise_frame(0)
-    with pytest.raises(EngineError, match="engines over one model and of one size"):
-        infer_together([(first, frame, 0, None), (stranger, frame, 0, None)])
-    with pytest.raises(EngineError, match="engines over one model and of one size"):
-        infer_together([(first, frame, 0, None), (other, noise_frame(0, 96, 64), 0, None)])
-    with pytest.raises(EngineError, match="expected a frame of 64x64x3"):
-        infer_together([(first, frame, 0, None), (first.beside({}), frame[:8], 0, None)])
-    other = first.beside({})
-    other._tuning = lambda parameters: "another LoRA"
-    with pytest.raises(EngineError, match="expected the same LoRAs"):
-        infer_together([(first, frame, 0, None), (other, frame, 0, None)])
-    assert first.infer(frame, 0).token == 0
+    wide, stranger, tuned = first.beside({"width": 96}), open_loaded(), first.beside({})
+    tuned._tuning = lambda parameters: "another LoRA"
+    frame, broad = noise_frame(0), noise_frame(0, 96, 64)
+    turns = [Turn(engine, frame, at) for at, engine in enumerate((first, stranger, tuned))]
+    outcomes = first.infer_together([*turns, Turn(wide, broad, 3), Turn(first, frame[:8], 4)])
+    assert [outcome.token for outcome in outcomes[:4]] == [0, 1, 2, 3]
+    assert outcomes[3].frame.shape == broad.shape
+    assert isinstance(outcomes[4], EngineError)
+    assert "expected a frame of 64x64x3" in str(outcomes[4])
+
+
+def test_single_pictures_share_a_call_with_streams(open_loaded: Open) -> None:
+    first = open_loaded({"num_inference_steps": 2})
+    other = first.beside({"prompt": "the sea"})
+    alone = [first.beside({}), first.beside({"prompt": "the sea"})]
+    patches: list[dict[str, Any]] = [
+        {"prompt": "a dog", "seed": 3},
+        {"num_inference_steps": 3, "strength": 0.5},
+        {"strength": 7},
+    ]
+    frames = moving_frames(6)
+    for at in range(2):
+        turns = [Turn(first, frames[at], "one"), Turn(other, frames[at + 1], "other")]
+        turns += [Turn(first, frames[i], i, patch=patch) for i, patch in enumerate(patches)]
+        made = first.infer_together(turns)
+        expected: list[Any] = [
+            stream.infer(frames[at + i], 0).frame for i, stream in enumerate(alone)
+        ]
+        expected += [alone[0].infer_once(frames[i], patches[i]) for i in range(2)]
+        for outcome, frame in zip(made[:4], expected, strict=True):
+            assert_alike(outcome.frame, frame)
+        assert [outcome.token for outcome in made[:4]] == ["one", "other", 0, 1]
+        assert isinstance(made[4], ParameterError), "what is wrong with one costs that one"
+
+
+def test_a_joint_call_that_fails_is_made_again_for_each_alone(open_loaded: Open) -> None:
+    first = open_loaded()
+    engines = [first, first.beside({"prompt": "the sea"}), first.beside({"seed": 5})]
+    alone = [first.beside(engine.parameters) for engine in engines]
+    predict, rows = first.denoiser.predict, []
+
+    def short_of_memory(*inputs: Any) -> Any:
+        rows.append(len(inputs[0]))
+        if len(inputs[0]) > 1:
+            raise MemoryError("for so many rows")
+        return predict(*inputs)
+
+    first.denoiser.predict = short_of_memory
+    first._is_out_of_memory = lambda error: isinstance(error, MemoryError)
+    first.model.most_together = 3
+    first._settings = replace(first._settings, batch=8)
+    assert first.batch_limit == 3
+    frames = moving_frames(4)
+    made = first.infer_together([Turn(e, frames[i], i) for i, e in enumerate(engines)])
+    assert rows == [3, 1, 1, 1]
+    for i, outcome in enumerate(made):
+        assert_alike(outcome.frame, alone[i].infer(frames[i], i).frame)
+    assert first.batch_limit == 1, "fewer from now on"
+
+
+def test_one_that_cannot_be_computed_costs_the_others_nothing(open_loaded: Open) -> None:
+    first = open_loaded()
+    engines = [first, first.beside({"prompt": "the sea"}), first.beside({"seed": 5})]
+    predict, calls = first.denoiser.predict, 0
+
+    def fails(*inputs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls in (1, 3):  # all of them, and then the second one by itself
+            raise RuntimeError("no such kernel")
+        return predict(*inputs)
+
+    first.denoiser.predict = fails
+    frame = noise_frame(1)
+    one, two, three = first.infer_together([Turn(e, frame, i) for i, e in enumerate(engines)])
+    assert (one.token, three.token) == (0, 2)
+    assert isinstance(two, EngineError)
+    assert "no such kernel" in str(two)
+    made = first.infer_together([Turn(e, frame, i) for i, e in enumerate(engines)])
+    assert [outcome.token for outcome in made] == [0, 1, 2], "and it goes on"

@@ -1,6 +1,6 @@
 """The stream batch by itself, on arrays of numpy and a function for a model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,19 +11,20 @@ from diffusers.schedulers import DDIMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dreamrelay.codec import Frame
+from dreamrelay.engines.condition import JoinedCondition
 from dreamrelay.engines.denoise import (
     Asked,
-    Call,
     Denoiser,
     Guidance,
     Plan,
     Prediction,
     Rows,
     StreamBatch,
-    together,
 )
 from dreamrelay.engines.parameters import CfgType
 from dreamrelay.engines.schedule import cumulative_alphas, schedule
+from dreamrelay.engines.together import together
 
 SHAPE = (2, 3, 3)  # C, h, w
 ALPHAS = cumulative_alphas(
@@ -360,25 +361,39 @@ def test_what_a_frame_brings_along_stays_with_its_row(
 # Several streams in one call ---------------------------------------------------------------------
 
 
-class Several:
-    """What the model is told of the rows of several calls."""
+class Calls:
+    """What a model over ``denoiser`` is called by; memory is never short."""
 
-    def __init__(self, asked: Sequence[Asked]) -> None:
-        self.told = [
-            told
-            for one in asked
-            for told in [-0.3] * one.negatives
-            + [float(one.condition)] * (len(one.inputs) - one.negatives)
-        ]
+    xp: Any = np
+    errors: tuple[type[Exception], ...] = (MemoryError,)
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self.parted: list[int] = []
+
+    def encode(self, frames: Sequence[Frame]) -> Any:
+        raise AssertionError("nobody asks for pixels here")
+
+    def decode(self, latents: Any) -> list[Frame]:
+        raise AssertionError("nobody asks for pixels here")
+
+    def part_ways(self, count: int, error: Exception) -> Callable[[], None]:
+        self.parted.append(count)
+        return lambda: None
+
+
+def told(asked: Asked) -> list[float]:
+    wanted = len(asked.inputs) - asked.negatives
+    return [-0.3] * asked.negatives + [float(asked.condition)] * wanted
 
 
 def joined_model(noisy: Any, timesteps: Any, condition: Any, negatives: int) -> Any:
-    if not isinstance(condition, Several):
+    if not isinstance(condition, JoinedCondition):
         return noise_model(noisy, timesteps, condition, negatives)
-    assert len(condition.told) == len(noisy) == len(timesteps)
+    of_rows = np.array([value for asked in condition.asked for value in told(asked)])
+    assert len(of_rows) == len(noisy) == len(timesteps)
     step = np.asarray(timesteps) / 1000
-    told = np.array(condition.told)
-    return 0.6 * np.tanh(noisy) + (0.2 * step + 0.1 * told)[:, None, None, None]
+    return 0.6 * np.tanh(noisy) + (0.2 * step + 0.1 * of_rows)[:, None, None, None]
 
 
 @given(
@@ -416,12 +431,10 @@ def test_streams_in_one_call_are_as_each_by_itself(plans: list[Plan], late: int)
         fresh = {i: clip(at + 1, plans[i].frames)[at] + i for i in there}
         expected = {i: alone[i].call(plans[i], fresh[i], [at] * len(fresh[i])) for i in there}
         calls = 0
-        empty = sum(plans[i].steps for i in there if grouped[i].empty)
-        running = any(not grouped[i].empty for i in there)
-        made = together(
-            [Call(grouped[i], plans[i], fresh[i], [at] * len(fresh[i])) for i in there], Several
-        )
-        assert calls == empty + running, "one call for all that run, and those of who fill up"
+        longest = max(plans[i].steps if grouped[i].empty else 1 for i in there) if there else 0
+        runs = [grouped[i].calling(plans[i], fresh[i], [at] * len(fresh[i])) for i in there]
+        made: list[Any] = together(Calls(denoiser), runs)
+        assert calls == longest, "one call for all that run, and more for who fills up"
         for i, (latents, tokens) in zip(there, made, strict=True):
             np.testing.assert_allclose(latents, expected[i][0], rtol=1e-9, atol=1e-12)
             assert tokens == expected[i][1]
@@ -430,26 +443,27 @@ def test_streams_in_one_call_are_as_each_by_itself(plans: list[Plan], late: int)
 def test_a_joint_call_that_fails_leaves_all_streams_as_they_were() -> None:
     failing = False
 
-    def predict(*told: Any) -> Any:
+    def predict(*inputs: Any) -> Any:
         if failing:
             raise MemoryError
-        return joined_model(*told)
+        return joined_model(*inputs)
 
     denoiser = Denoiser(np, predict, "epsilon")
+    calls = Calls(denoiser)
     plans = [plan_of([900, 300]), plan_of([800], guidance=Guidance("full", 2, 1))]
     streams: list[StreamBatch[int]] = [StreamBatch(denoiser) for _ in plans]
     groups = clip(4)
 
-    def turn(at: int) -> list[tuple[Any, list[int]]]:
-        calls = [Call(s, p, groups[at], [at]) for s, p in zip(streams, plans, strict=True)]
-        return together(calls, Several)
+    def turn(at: int) -> list[Any]:
+        pairs = zip(streams, plans, strict=True)
+        return together(calls, [stream.calling(plan, groups[at], [at]) for stream, plan in pairs])
 
     turn(0)
     turn(1)
     before = [stream.latents.copy() for stream in streams]
     failing = True
-    with pytest.raises(MemoryError):
-        turn(2)
+    assert [type(failed) for failed in turn(2)] == [MemoryError, MemoryError]
+    assert calls.parted == [2], "and both were tried alone"
     failing = False
     for stream, kept in zip(streams, before, strict=True):
         np.testing.assert_array_equal(stream.latents, kept)

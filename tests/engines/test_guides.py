@@ -16,8 +16,8 @@ from dreamrelay.codec import Frame
 from dreamrelay.config import WorkerSettings
 from dreamrelay.engine_flags import engine_settings
 from dreamrelay.engines import EngineSettings, open_engine, stream_batch
-from dreamrelay.engines.batch_engine import infer_together
 from dreamrelay.engines.pocket_engine import PocketEngine
+from dreamrelay.engines.ports import Result, Turn
 from dreamrelay.engines.stream_batch import StreamBatchEngine
 from dreamrelay.errors import ConfigError, EngineError, ParameterError
 from tests.engines.pictures import moving_frames, noise_frame
@@ -380,9 +380,9 @@ def test_streams_in_one_call_of_the_network_keep_their_own_guides(
     frames = [shapes_frame(4 * at) for at in range(12)]
     alone = [pictures(stream.beside({}), frames[i::3]) for i, stream in enumerate(streams)]
     for at in range(4):
-        turns = [(stream, frames[3 * at + i], at, None) for i, stream in enumerate(streams)]
-        for made, expected in zip(infer_together(turns), alone, strict=True):
-            assert made is not None
+        turns = [Turn(stream, frames[3 * at + i], at) for i, stream in enumerate(streams)]
+        for made, expected in zip(one.infer_together(turns), alone, strict=True):
+            assert isinstance(made, Result)
             assert far(made.frame, expected[at]) <= 1
 
 

@@ -266,15 +266,15 @@ def test_another_kind_of_model_is_sent_to_the_other_engine(tmp_path: Path) -> No
 
 def test_a_call_that_fails_costs_a_frame_and_not_the_engine() -> None:
     engine: Any = load("pocket", "none", {"num_inference_steps": 1})
-    whole = engine._programs
+    whole = engine.model.programs
 
     def fail(*inputs: Any) -> Any:
         raise RuntimeError("std::bad_alloc")
 
-    engine._programs = defaultdict(lambda: fail)
+    engine.model.programs = defaultdict(lambda: fail)
     with pytest.raises(EngineError, match="out of memory while computing 1 frame"):
         engine.infer(noise_frame(0), 0)
-    engine._programs = whole
+    engine.model.programs = whole
     assert engine.infer(noise_frame(1), 1) is not None
     assert engine.counters()["frames_failed"] == 1
 

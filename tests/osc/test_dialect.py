@@ -308,6 +308,16 @@ class TestQuestions:
         assert stage("/fps", "?") == [("/fps", [24.5])]
         assert stage("/age", "?") == [("/age", [61.0])]
 
+    def test_of_a_part_of_the_way(self, stage: Stage) -> None:
+        times = {"infer": (1.0, 2.0, 3.0), "error": (0.5,), "a later one": (1.0,)}
+        stage.scene.standing = Standing("live", latency=times)
+        assert stage("/latency/infer", "?") == [("/latency/infer", [1, 2, 3])]
+        assert stage("/latency/error", "?") == [("/latency/error", [0.5])]
+        assert stage("/latency/encoded", "?") == [], "nobody knows"
+        told = dict(stage("/query"))
+        assert told["/latency/infer"] == [1, 2, 3]
+        assert set(told) == TOLD | {"/latency/infer", "/latency/error"}
+
     def test_what_another_of_our_kind_tells_is_no_error(self, stage: Stage) -> None:
         for figure in FIGURES:
             assert stage(figure.name, "something", 1) == []

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,10 @@ def test_when_what_is_due() -> None:
     scene.values = {**scene.values, "glow": True}
     assert feedback.due(0.10) == [("/glow", [1])]
     assert [address for address, _ in feedback.due(1.05)] == ["/fps", "/age", "/heartbeat"]
+    scene.standing = replace(scene.standing, latency={"infer": (1.0, 2.0, 3.0)})
+    assert ("/latency/infer", [1, 2, 3]) in feedback.due(2.1)
+    assert feedback.due(2.2) == []
+    scene.standing = replace(scene.standing, latency={})
     later = dict(feedback.due(5.0))
     assert set(later) == set(first), "all again now and then: a datagram may be lost"
     assert feedback.due(5.05) == []

@@ -30,7 +30,23 @@ PACKETS: dict[str, tuple[Packet, Track]] = {
             seq=2**40 + 5,
             captured_ns=1_700_000_000_000_000_000,
             revision=2**32 - 1,
-            stamps=tuple(Stamp(hop, 1_700_000_000_000_000_000 + hop * 1_000_000) for hop in Hop),
+            stamps=tuple(
+                Stamp(hop, 1_700_000_000_000_000_000 + hop * 1_000_000)
+                for hop in Hop
+                if hop <= Hop.RETURNED
+            ),
+        ),
+        "output",
+    ),
+    "output_handed": (
+        _packet(
+            seq=8,
+            captured_ns=1_700_000_000_000_000_000,
+            stamps=(
+                Stamp(Hop.RELAYED, 1_700_000_000_002_000_000),
+                Stamp(Hop.HANDED, 1_700_000_000_003_000_000),
+                Stamp(Hop.RETURNED, 1_700_000_000_009_000_000),
+            ),
         ),
         "output",
     ),
@@ -77,4 +93,10 @@ TO_RELAY: dict[str, dict[str, Any]] = {
     },
     "failed": {"type": "failed", "seq": 9, "message": "out of memory"},
     "ping": {"type": "ping", "id": "a"},
+    "clock": {"type": "clock", "offset_ns": -1_500_000, "error_ns": 250_000},
+    "shown": {
+        "type": "shown",
+        "where": "studio",
+        "pictures": [[3.25, 8.0, 120.5], [None, 8, 130.0]],
+    },
 }

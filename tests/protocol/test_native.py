@@ -17,16 +17,19 @@ from dreamrelay.protocol.messages import (
     Acknowledged,
     Answered,
     AudienceChanged,
+    ClockReported,
     CreditGiven,
     Delivery,
     FailureReceived,
     Fault,
     Joined,
+    LatencyMeasured,
     Limits,
     Notice,
     PacketReceived,
     ParametersChanged,
     PatchReceived,
+    PicturesShown,
     ProducerState,
     ReferenceChanged,
     Refused,
@@ -34,6 +37,7 @@ from dreamrelay.protocol.messages import (
     RequestOffered,
     Role,
     SchemaChanged,
+    Seen,
     SourceReported,
     StatusChanged,
     StatusReceived,
@@ -63,6 +67,13 @@ FROM_RELAY: dict[str, Notice] = {
     "parameters": ParametersChanged({"prompt": "blue neon"}, 3, ("prompt",), "studio", 4),
     "status": StatusChanged({"stream": "default", "state": "live", "age_ms": None}),
     "audience": AudienceChanged(2, True, 1),
+    "latency": LatencyMeasured(
+        {
+            "hops": {"encoded": (1.5, 2.0, 9.25), "infer": (0.1, 0.2, 0.3)},
+            "age": {"returned": (80.0, 95.5, 120.0)},
+            "error_ms": 0.125,
+        }
+    ),
     "reference": ReferenceChanged(PACKETS["input"][0]),
     "reference_none": ReferenceChanged(None),
     "ack": Acknowledged(5),
@@ -118,6 +129,46 @@ class TestGolden:
         expected |= {f"to_relay_{name}.json" for name in TO_RELAY}
         expected |= {f"from_relay_{name}.json" for name in FROM_RELAY}
         assert {path.name for path in GOLDEN.iterdir()} == expected
+
+
+class TestClocksAndEyes:
+    @pytest.mark.parametrize("role", ROLES)
+    def test_everybody_may_say_how_the_clock_goes(self, role: Role) -> None:
+        message = encode_text("clock", offset_ns=-5, error_ns=7)
+        assert dialect(role).receive(message) == [ClockReported(-5, 7)]
+
+    def test_what_was_shown(self) -> None:
+        pictures = [[1, 2.5, 30], [None, 2.0, 40.0]]
+        message = encode_text("shown", where="studio", pictures=pictures)
+        seen = (Seen(1.0, 2.5, 30.0), Seen(None, 2.0, 40.0))
+        assert dialect("viewer").receive(message) == [PicturesShown("studio", seen)]
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            '{"type": "clock"}',
+            '{"type": "clock", "offset_ns": 1}',
+            '{"type": "clock", "offset_ns": 1.5, "error_ns": 1}',
+            '{"type": "clock", "offset_ns": 1, "error_ns": -1}',
+            '{"type": "clock", "offset_ns": true, "error_ns": 1}',
+            '{"type": "clock", "offset_ns": 1e300, "error_ns": 1}',
+            '{"type": "shown"}',
+            '{"type": "shown", "pictures": 1}',
+            '{"type": "shown", "pictures": [1]}',
+            '{"type": "shown", "pictures": [[1, 2]]}',
+            '{"type": "shown", "pictures": [[1, null, 3]]}',
+            '{"type": "shown", "pictures": [[null, null, 3]]}',
+            '{"type": "shown", "pictures": [[1, 2, "3"]]}',
+            '{"type": "shown", "pictures": [[1, 2, true]]}',
+            '{"type": "shown", "pictures": [[1, 2, 1e300]]}',
+            '{"type": "shown", "where": 5, "pictures": []}',
+            encode_text("shown", pictures=[[1, 2, 3]] * 65),
+        ],
+    )
+    def test_what_is_none_is_refused(self, message: str) -> None:
+        (event,) = dialect("viewer").receive(message)
+        assert isinstance(event, Fault)
+        assert not event.close
 
 
 stamps = st.builds(Stamp, st.sampled_from(Hop), st.integers(0, 2**64 - 1))

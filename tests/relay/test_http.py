@@ -352,8 +352,9 @@ class TestDescriptions:
             for role in ("producer", "worker", "viewer"):
                 assert samples["dreamrelay_peers", "default", role] == 1
             assert samples["dreamrelay_parameters_revision", "default"] == 1
-            assert ("dreamrelay_hop_milliseconds", "default", "p50", "returned") in samples
-            assert samples["dreamrelay_age_milliseconds", "default", "output", "p50"] >= 0
+            for quantile in ("0.5", "0.95", "0.99"):
+                assert samples["dreamrelay_hop_seconds", quantile, "default", "returned"] >= 0
+            assert samples["dreamrelay_age_seconds", "0.5", "default", "returned"] >= 0
 
 
 BOMB = b"GIF89a" + b"\xff\xff\xff\xff" + bytes(20)

@@ -57,7 +57,7 @@ def test_a_program_views_publishes_and_sets_parameters(
             "bytes": len(picture("blue", (64, 64))),
             "same": True,
             "revision": relay.hub.streams["default"].revision,
-            "hops": [1, 2, 3, 4, 5, 6, 7, 8],
+            "hops": [1, 2, 9, 3, 4, 5, 6, 7, 8],
             "arrived": True,
             "round": True,
         }

@@ -1,7 +1,7 @@
 """The page's pure parts, run by a browser: weights, values, links, spans, voices, flicker."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -185,11 +185,11 @@ MS = 1_000_000
 
 
 def spans(
-    page: Page, stamps: dict[int, int], captured: int, **times: float
+    page: Page, stamps: Mapping[int, float], captured: int, **times: float
 ) -> dict[str, tuple[float, bool]]:
     """Times in ms, as of any moment."""
     argument = {
-        "stamps": [[hop, str(at * MS)] for hop, at in stamps.items()],
+        "stamps": [[hop, str(int(at * MS))] for hop, at in stamps.items()],
         "captured": str(captured * MS),
         **times,
     }
@@ -205,13 +205,14 @@ def spans(
 
 
 def test_the_stamps_of_a_picture_add_up_to_its_age(page: Page) -> None:
-    stamps = {1: 1010, 2: 1012, 3: 1013, 4: 1016, 5: 1018, 6: 1038, 7: 1041, 8: 1042}
+    stamps = {1: 1010, 2: 1012, 9: 1012.25, 3: 1013, 4: 1016, 5: 1018, 6: 1038, 7: 1041, 8: 1042}
     got = spans(page, stamps, 1000, arrived=1043.5, painted=1050, offset=0, seen=1004)
     assert got == {
         "capture": (4, False),
         "encode": (6, False),
         "relay": (2, False),
-        "queue": (1, False),
+        "queue": (0.25, False),
+        "hand": (0.75, False),
         "decode": (3, False),
         "wait": (2, False),
         "infer": (20, False),
@@ -227,7 +228,7 @@ def test_clocks_that_differ_do_not_make_negative_spans(page: Page) -> None:
     # The worker's clock is 5 s behind, this page's 2 s: between the relay's stamps are 40 ms.
     stamps = {1: 1000, 2: 1002, 3: -3990, 4: -3988, 5: -3987, 6: -3970, 7: -3968, 8: 1042}
     got = spans(page, stamps, 990, arrived=-956, painted=-950, offset=2000)
-    assert got["queue"] == got["return"] == (9, True)
+    assert got["hand"] == got["return"] == (9, True)
     assert got["view"] == (2, False)
     assert got["paint"] == (6, False)
     assert sum(ms for ms, _ in got.values()) == 60
@@ -237,6 +238,34 @@ def test_clocks_that_differ_do_not_make_negative_spans(page: Page) -> None:
 def test_a_picture_without_stamps_has_only_what_this_page_knows(page: Page) -> None:
     got = spans(page, {}, 1000, arrived=1040, painted=1046, offset=0)
     assert got == {"paint": (6, False)}
+
+
+def test_the_relays_clock_is_as_exact_as_the_quickest_ping(page: Page) -> None:
+    """And a clock that is set is noticed; as in ``tests/test_clock.py``."""
+    got = call(
+        page,
+        "clock",
+        """const clock = new m.ClockEstimate();
+           const seen = [clock.at(0)];
+           for (const ping of a) { clock.add(...ping); seen.push(clock.at(ping[2])); }
+           return seen;""",
+        [[0, 1050, 100], [200, 1201, 202], [300, 1370, 400], [500, 99_501, 502], [600, 0, 500]],
+    )
+    assert got[0] is None
+    first, quick, slow, moved, odd = got[1:]
+    assert (first["offset"], first["error"]) == (1000, pytest.approx(50, abs=0.1))
+    assert (quick["offset"], quick["error"]) == (1000, pytest.approx(1, abs=0.1))
+    assert (slow["offset"], slow["error"]) == (1000, pytest.approx(1, abs=0.1))
+    assert (moved["offset"], moved["error"]) == (99_000, pytest.approx(1, abs=0.1))
+    assert odd["offset"] == 99_000, "an answer from before its question is none"
+
+
+def test_how_well_times_hold_is_said_in_words(page: Page) -> None:
+    code = "return [m.certainty([]), m.certainty(a)];"
+    doubts = [{"name": "this page", "ms": 0.42}, {"name": "worker", "ms": 12.3}]
+    none, both = call(page, "latency", code, doubts)
+    assert "yet" in none
+    assert "this page ±0.4 ms, worker ±12 ms" in both
 
 
 # -- voices --------------------------------------------------------------------------------------

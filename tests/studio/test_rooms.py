@@ -333,16 +333,22 @@ def test_a_link_carries_what_was_changed_and_asks_before_it_acts(
 # -- where the time goes -------------------------------------------------------------------------
 
 
-def test_the_age_opens_where_the_time_goes(live: Page) -> None:
+def test_the_age_opens_where_the_time_goes(live: Page, relay: RunningRelay) -> None:
     live.get_by_role("button", name=re.compile(r"\d+ ms")).click()
     panel = live.get_by_role("region", name="Where the time goes")
     names = panel.locator("dt")
-    hops = ["capture", "encode", "relay", "queue", "decode", "wait", "infer", "encode again"]
-    expect(names).to_have_count(11)
+    hops = ["capture", "encode", "relay", "queue", "hand", "decode", "wait", "infer"]
+    expect(names).to_have_count(12)
     got = names.evaluate_all("(all) => all.map((name) => name.childNodes[1].data)")
-    assert got == [*hops, "return", "view", "paint"]
+    assert got == [*hops, "encode again", "return", "view", "paint"]
     expect(panel.locator("strong")).to_have_text(re.compile(r"^\d+ ms$"))
     expect(panel.get_by_role("img")).to_have_attribute("aria-label", re.compile("Last ten seconds"))
+    panel.get_by_role("combobox", name="Which pictures").select_option("slowest 1 %")
+    expect(names).to_have_count(12)
+    expect(panel).to_contain_text(re.compile(r"this page ±[\d.]+ ms, camera ±[\d.]+ ms"))
+    places = relay.hub.streams["default"].timing.places
+    until(lambda: "studio" in places and places["studio"].figures().keys(), 15, "what it saw")
+    assert set(places["studio"].figures()) == {"delivered", "painted", "age"}
     live.keyboard.press("Escape")
     expect(panel).to_be_hidden()
 

@@ -5,7 +5,7 @@
 
 export type Track = "input" | "output" | "control";
 
-/** When a hop of {@link HOPS} was passed, in ns of UNIX time on the clock of whoever set it. */
+/** When a hop of {@link HOPS} was passed, in ns of UNIX time by the relay's clock. */
 export interface Stamp {
   hop: number;
   ns: bigint;
@@ -103,9 +103,14 @@ export class Connection extends EventTarget {
   state: "connecting" | "open" | "waiting" | "closed";
   /** When the next attempt is due (as of {@link nowMs}), in state "waiting". */
   retryAt: number;
-  /** The relay's clock minus ours in ms, from the quickest of the last pings; null until known. */
-  clockOffset: number | null;
-  /** Round trip in ms of that ping. */
+  /**
+   * What is to be added to {@link nowMs} to have the relay's clock, and how far that may be off, in ms; null until known.
+   * Clocks that may agree are taken to agree: that is 0.
+   */
+  get clock(): { offset: number; error: number } | null;
+  /** The relay's clock minus ours in ms; null until known. */
+  get clockOffset(): number | null;
+  /** Round trip in ms of the last ping. */
   roundTrip: number | null;
   /** Producer: how many pictures may be sent now. */
   credits: number;
@@ -170,6 +175,8 @@ export class Relay {
   streams(): Promise<Record<string, any>[]>;
   /** Status, `parameters` and `revision` of one. */
   stream(stream: string): Promise<Record<string, any>>;
+  /** Where the time of its pictures goes (docs/latency.md). */
+  latency(stream: string): Promise<Record<string, any>>;
   /** The last picture of a track. */
   snapshot(stream: string, track?: Track): Promise<Blob>;
   /** The picture that another one is to look like. */

@@ -14,6 +14,7 @@
  * @module dreamrelay
  */
 
+import { ClockEstimate } from "./clock.js";
 import { PROTOCOL_VERSION, Told, decodePacket, encodePacket, nowMs } from "./packet.js";
 import { RelayError, relayAddress } from "./rest.js";
 
@@ -45,9 +46,7 @@ export class Connection extends EventTarget {
   state = "connecting";
   /** When the next attempt is due (as of {@link nowMs}), in state "waiting". */
   retryAt = 0;
-  /** Relay's clock minus ours in milliseconds, from the quickest of the last pings; null until known. @type {number | null} */
-  clockOffset = null;
-  /** Round trip in milliseconds of that ping. @type {number | null} */
+  /** Round trip in milliseconds of the last ping. @type {number | null} */
   roundTrip = null;
   /** Producer: how many pictures may be sent now. */
   credits = 0;
@@ -71,8 +70,7 @@ export class Connection extends EventTarget {
   #asked = new Map();
   /** @type {Map<number, number>} */
   #pinged = new Map();
-  /** @type {{ trip: number, offset: number }[]} */
-  #clock = [];
+  #clock = new ClockEstimate();
   #onOnline = () => this.retryNow();
 
   /**
@@ -99,6 +97,22 @@ export class Connection extends EventTarget {
 
   get role() {
     return this.#options.role;
+  }
+
+  /**
+   * What is to be added to {@link nowMs} to have the relay's clock, and how far that may be off, in ms; null until
+   * known. Clocks that may agree are taken to agree: that is 0.
+   */
+  get clock() {
+    const known = this.#clock.at(performance.now());
+    if (!known) return null;
+    const offset = known.offset - (nowMs() - performance.now());
+    return Math.abs(offset) <= known.error ? { offset: 0, error: known.error + Math.abs(offset) } : { offset, error: known.error };
+  }
+
+  /** The relay's clock minus ours in ms; null until known. @returns {number | null} */
+  get clockOffset() {
+    return this.clock?.offset ?? null;
   }
 
   /** Where the WebSocket goes. */
@@ -239,7 +253,7 @@ export class Connection extends EventTarget {
   #ping() {
     const id = this.#nextId++;
     this.#pinged.clear();
-    this.#pinged.set(id, nowMs());
+    this.#pinged.set(id, performance.now()); // a clock that nobody sets
     this.say({ type: "ping", id });
   }
 
@@ -273,7 +287,7 @@ export class Connection extends EventTarget {
     this.failures = 0;
     this.welcome = message;
     this.credits = message.credit ?? 0;
-    this.#clock = [];
+    this.#clock = new ClockEstimate();
     this.#become("open");
     if (this.#options.name) this.say({ type: "hello", version: PROTOCOL_VERSION, name: this.#options.name });
     this.#ping();
@@ -283,11 +297,11 @@ export class Connection extends EventTarget {
   #ponged(message) {
     const sent = this.#pinged.get(message.id);
     if (sent === undefined || typeof message.received_ns !== "number") return;
-    const trip = nowMs() - sent;
-    this.#clock = [...this.#clock.slice(-7), { trip, offset: message.received_ns / 1e6 - (sent + trip / 2) }];
-    const best = this.#clock.reduce((a, b) => (b.trip < a.trip ? b : a));
-    this.clockOffset = best.offset;
-    this.roundTrip = best.trip;
+    const back = performance.now();
+    this.roundTrip = back - sent;
+    this.#clock.add(sent, message.received_ns / 1e6, back);
+    const known = this.clock;
+    if (known) this.say({ type: "clock", offset_ns: Math.round(known.offset * 1e6), error_ns: Math.ceil(known.error * 1e6) });
   }
 }
 

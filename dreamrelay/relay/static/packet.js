@@ -2,7 +2,7 @@
 
 /** @typedef {"input" | "output" | "control"} Track control: the map (edges, depth, ...) that steers the picture */
 
-/** @typedef {{ hop: number, ns: bigint }} Stamp A hop of {@link HOPS} and when it was passed. */
+/** @typedef {{ hop: number, ns: bigint }} Stamp A hop of {@link HOPS} and when it was passed, by the relay's clock. */
 
 /**
  * @typedef {object} Packet One encoded picture with its header.
@@ -11,7 +11,7 @@
  * @property {Track} track
  * @property {boolean} private answers a request, not for the public
  * @property {number} seq number of the picture in its stream
- * @property {bigint} capturedNs UNIX time at which it was taken, on the producer's clock
+ * @property {bigint} capturedNs UNIX time at which it was taken, by the relay's clock
  * @property {number} revision of the parameters it was made under; 0 for inputs
  * @property {number} width pixels
  * @property {number} height pixels
@@ -29,7 +29,7 @@ export const CODECS = { 1: "image/jpeg", 2: "image/png", 3: "image/webp", 4: "im
 
 /** What a stamp's `hop` means. */
 export const HOPS = {
-  ENCODED: 1, RELAYED: 2, RECEIVED: 3, DECODED: 4, INFER: 5, INFERRED: 6, REENCODED: 7, RETURNED: 8,
+  ENCODED: 1, RELAYED: 2, RECEIVED: 3, DECODED: 4, INFER: 5, INFERRED: 6, REENCODED: 7, RETURNED: 8, HANDED: 9,
 };
 
 const HEADER = 36;

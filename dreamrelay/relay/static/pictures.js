@@ -1,12 +1,14 @@
 /** The two pictures of the stage: who paints them, how old they are, and where their time went. */
 
-import { Connection, Fallback, FlashGuard, Painter, nowMs } from "./dreamrelay.js";
+import { Connection, Fallback, FlashGuard, HOPS, Painter, nowMs } from "./dreamrelay.js";
 import { spans } from "./latency.js";
 
 /** @typedef {import("./dreamrelay.js").Packet} Packet */
 /** @typedef {import("./dreamrelay.js").Track} Track */
 
 const AGES = 30;
+const TELL_MS = 1000;
+const MOST = 60; // pictures of which one message tells
 
 /** Events: `first` (a pane has a picture now), `output` (detail: the packet painted), `change` (another map or fallback). */
 export class Pictures extends EventTarget {
@@ -24,6 +26,9 @@ export class Pictures extends EventTarget {
   #ages = [];
   /** @type {Connection | null} */
   #map = null;
+  /** What was painted since the relay was told: ms from the relay, from there to the eye, and in all. @type {(number | null)[][]} */
+  #shown = [];
+  #toldMs = 0;
 
   /**
    * @param {Connection} viewer of both tracks
@@ -96,7 +101,7 @@ export class Pictures extends EventTarget {
 
   /** No camera took what comes now. */
   forgetAges() {
-    this.#ages.length = 0;
+    this.#ages.length = this.#shown.length = 0;
   }
 
   /** @param {Packet} packet */
@@ -126,6 +131,7 @@ export class Pictures extends EventTarget {
     if (track !== "output" || !packet) return;
     this.#ages.push(this.#ageOf(packet));
     if (this.#ages.length > AGES) this.#ages.shift();
+    this.#tell(packet);
     this.dispatchEvent(new CustomEvent("output", { detail: packet }));
   }
 
@@ -134,10 +140,23 @@ export class Pictures extends EventTarget {
     return spans(packet, { paintedMs: nowMs(), offset: this.#viewer.clockOffset ?? 0, seenMs: this.#seenAt(packet.capturedNs) });
   }
 
+  /** The relay's figures end at the eye: say how pictures fared from there on. @param {Packet} packet */
+  #tell(packet) {
+    const [now, clock] = [nowMs(), this.#viewer.clock];
+    if (!clock) return;
+    const arrived = packet.arrivedMs ?? now;
+    const returned = packet.stamps.find(({ hop }) => hop === HOPS.RETURNED);
+    const delivered = returned ? arrived + clock.offset - Number(returned.ns) / 1e6 : null;
+    this.#shown.push([delivered, now - arrived, now + clock.offset - Number(packet.capturedNs) / 1e6]);
+    if (now - this.#toldMs < TELL_MS && this.#shown.length < MOST) return;
+    this.#viewer.say({ type: "shown", where: "studio", pictures: this.#shown });
+    this.#shown = [];
+    this.#toldMs = now;
+  }
+
   /** Milliseconds since the picture was taken. @param {Packet} packet */
   #ageOf(packet) {
     const captured = Number(packet.capturedNs) / 1e6;
-    const offset = this.#seenAt(packet.capturedNs) === undefined ? (this.#viewer.clockOffset ?? 0) : 0;
-    return Math.max(0, nowMs() + offset - captured);
+    return Math.max(0, nowMs() + (this.#viewer.clockOffset ?? 0) - captured);
   }
 }

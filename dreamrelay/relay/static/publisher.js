@@ -100,7 +100,7 @@ export class Publisher {
   #encoding = false;
   #paced = 0;
   #count = 0;
-  /** When we got the pictures that we sent, by when they were taken. @type {Map<bigint, number>} */
+  /** When we got the pictures that we sent, by when they were taken (relay's clock). @type {Map<bigint, number>} */
   #sent = new Map();
 
   /** @param {{ size?: () => ({ width: number, height: number } | null), quality?: number }} [options] size: what is wanted */
@@ -167,8 +167,10 @@ export class Publisher {
       const bitmap = await createImageBitmap(eye);
       const { width, height } = this.#size() ?? within(bitmap.width, bitmap.height);
       const data = await this.#encoder.encode(bitmap, width, height, this.mirror, this.quality);
-      const stamps = [{ hop: HOPS.ENCODED, ns: nowNs() }];
-      if (connection.send({ data, width, height, capturedNs, stamps, seq: this.#count++ })) this.#remember(capturedNs, seenMs);
+      const ahead = BigInt(Math.round((connection.clockOffset ?? 0) * 1000)) * 1000n; // the wire has the relay's clock
+      const sent = capturedNs + ahead;
+      const stamps = [{ hop: HOPS.ENCODED, ns: nowNs() + ahead }];
+      if (connection.send({ data, width, height, capturedNs: sent, stamps, seq: this.#count++ })) this.#remember(sent, seenMs);
     } catch (error) {
       // A camera between two sizes, or a source that has just ended: the next picture will do.
       if (this.#eye === eye) console.debug("dreamrelay: a picture was left out:", error);

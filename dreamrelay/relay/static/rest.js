@@ -55,6 +55,11 @@ export class Relay {
     return this.#ask(`streams/${encodeURIComponent(stream)}`);
   }
 
+  /** Where the time of its pictures goes: `hops`, `age`, `shown`, `clocks`. @param {string} stream @returns {Promise<Record<string, any>>} */
+  async latency(stream) {
+    return this.#ask(`streams/${encodeURIComponent(stream)}/latency`);
+  }
+
   /** The last picture of a track. @param {string} stream @param {import("./packet.js").Track} [track] @returns {Promise<Blob>} */
   async snapshot(stream, track = "output") {
     const reply = await this.#fetch(`streams/${encodeURIComponent(stream)}/snapshot.jpg?track=${track}`);

@@ -152,7 +152,25 @@ function showFigures() {
   if (old !== ageShown) $("age").replaceChildren(old ?? "", make("span", { className: "word-old" }, [" old"]));
   ageShown = old;
   $("age").hidden = age === null;
-  budget.show(nowMs());
+  if (budget.open && nowMs() - askedMs > 2000) askClocks();
+  const own = viewer.clock ? [{ name: "this page", ms: viewer.clock.error }] : [];
+  budget.show(nowMs(), [...own, ...doubts]);
+}
+
+/** How well producers and workers know the relay's clock. @type {import("./latency.js").Doubt[]} */
+let doubts = [];
+let askedMs = 0;
+
+async function askClocks() {
+  askedMs = nowMs();
+  try {
+    const { clocks } = await relay.latency(stream);
+    const worst = (/** @type {string} */ role) => Math.max(...clocks.filter((/** @type {any} */ one) => one.role === role).map((/** @type {any} */ one) => one.error_ms));
+    doubts = [{ name: "camera", ms: worst("producer") }, { name: "worker", ms: worst("worker") }].filter(({ ms }) => Number.isFinite(ms));
+  } catch (error) {
+    doubts = [];
+    console.debug("dreamrelay: nobody says how the clocks go:", error);
+  }
 }
 
 function showAbout() {

@@ -1,0 +1,331 @@
+"""What a show needs: relays, network, NATS, cards, traffic and delay, from measured costs.
+
+``plan`` is the whole computation; ``docs/capacity.md`` writes its formulas out, and
+``relay/static/capacity.js`` is the same in the browser: a test compares the two on random shows.
+The costs lie in ``relay/static/capacity.json``, which ``python -m benchmarks.costs`` writes from
+the figures of the benchmarks, each with its source.
+"""
+
+import importlib.resources
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from dreamrelay.config import Settings
+
+MEASURED_KB = 60.0
+"""Size of the pictures that the costs were measured with; larger ones cost in proportion."""
+
+MEASURED_VIEWERS = 16
+
+DEFAULT_CONNECTIONS = 256
+"""What a relay takes unless ``--max_connections`` says more."""
+
+VIDEO_GBIT = 200.0
+"""A judgement, not a measurement: beyond this, one encoded video for all is the right tool."""
+
+PHONE_MBIT = 10.0
+"""Another one: what a phone in a crowd cannot be counted on to receive."""
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "living-room": {
+        "viewers": 3,
+        "engine": "pocket-256",
+        "picture_kb": 16,
+        "nic_gbit": 1,
+        "tls": False,
+        "hours": 20,
+    },
+    "club-night": {"viewers": 60, "streams": 2, "nic_gbit": 1, "hours": 24},
+    "festival": {"viewers": 5000, "streams": 4, "fps": 25, "nic_gbit": 25, "hours": 30},
+    "internet": {
+        "viewers": 1_000_000,
+        "fps": 25,
+        "nic_gbit": 25,
+        "regions": 5,
+        "hours": 3,
+        "engine": "sd-turbo-4090-trt",
+    },
+}
+
+Engine = Literal["pocket-256", "pocket-512", "sd-turbo-4090", "sd-turbo-4090-trt", "lcm-4-4090"]
+
+
+class Show(Settings):
+    """What a show needs: relays, network, NATS, cards, traffic and delay, from measured costs."""
+
+    section: ClassVar[str] = "capacity"
+    usage: ClassVar[str] = "dreamrelay capacity"
+    aliases: ClassVar[Mapping[str, str]] = {"json": "as_json"}
+
+    preset: Literal["living-room", "club-night", "festival", "internet"] | None = Field(
+        None, description="A show to start from; other flags change it."
+    )
+    viewers: int = Field(60, ge=1, le=100_000_000, description="People who look at the same time.")
+    streams: int = Field(
+        1, ge=1, le=10_000, description="Pictures that run at once; viewers are spread over them."
+    )
+    fps: float = Field(30.0, ge=0.1, le=240, description="Pictures a second, of each stream.")
+    picture_kb: float = Field(
+        54.0, ge=0.5, le=8000, description="Size of a picture in kB; 54: 512 x 512, JPEG 85."
+    )
+    engine: Engine = Field("sd-turbo-4090", description="Engine and card whose time is known.")
+    engine_ms: float | None = Field(
+        None, gt=0, le=60_000, description="Your own card's ms for a picture; empty: the engine's."
+    )
+    share_cards: bool = Field(
+        False, description="One card serves several streams, as far as its time reaches."
+    )
+    nic_gbit: float = Field(
+        10.0, ge=0.01, le=800, description="Network card of a relay's machine, in Gbit/s."
+    )
+    tls: bool = Field(True, description="The relay does TLS itself; off: a proxy does, or nobody.")
+    regions: int = Field(1, ge=1, le=50, description="Places in the world that have relays.")
+    region_ms: float = Field(40.0, ge=0, le=1000, description="One way between two regions, in ms.")
+    hours: float = Field(4.0, ge=0, le=744, description="Hours on air in a month.")
+    headroom: float = Field(
+        0.7, ge=0.1, le=1, description="Part of a core and of a network card that is planned with."
+    )
+    as_json: bool = Field(False, description="For programs.")
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, data: Any) -> Any:
+        """What a preset says, where nothing else was said; a wrong name is refused as a field."""
+        preset = data.get("preset") if isinstance(data, dict) else None
+        if isinstance(preset, str) and preset in PRESETS:
+            return {**PRESETS[preset], **data}
+        return data
+
+
+NOT_OF_A_SHOW = ("preset", "as_json", "verbose")
+"""Settings of the command, not of the computation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The outcome; ``ROWS`` has the words and units.
+
+    Attributes:
+        binds: which of ``BINDS`` is the first bottleneck.
+        tier: which of ``TIERS`` fits.
+        notes: which of ``NOTES`` hold.
+    """
+
+    viewer_mbit: float
+    viewers_gbit: float
+    relays: int
+    relays_by_cpu: float
+    relays_by_nic: float
+    relay_core: float
+    relay_gbit: float
+    connections: int
+    nats_messages: float
+    nats_gbit: float
+    nats_cores: float
+    nats_servers: int
+    cards_per_stream: int
+    cards: int
+    card_busy: float
+    engine_ms: float
+    fanout_ms: float
+    backplane_ms: float
+    region_ms: float
+    added_ms: float
+    traffic_tb: float
+    video_gbit: float
+    binds: str
+    tier: str
+    notes: tuple[str, ...]
+
+
+ROWS: tuple[tuple[str, str, str, int], ...] = (
+    ("viewer_mbit", "Each viewer receives", "Mbit/s", 1),
+    ("viewers_gbit", "All viewers together", "Gbit/s", 2),
+    ("relays", "Relays", "", 0),
+    ("relays_by_cpu", "by their processors", "relays", 2),
+    ("relays_by_nic", "by their network cards", "relays", 2),
+    ("relay_core", "Each uses of its core", "", 2),
+    ("relay_gbit", "Each sends", "Gbit/s", 2),
+    ("connections", "Each needs --max_connections", "", 0),
+    ("nats_messages", "NATS delivers", "messages/s", 0),
+    ("nats_gbit", "NATS sends", "Gbit/s", 2),
+    ("nats_cores", "NATS computes", "cores", 2),
+    ("nats_servers", "NATS servers", "", 0),
+    ("cards_per_stream", "Workers for each stream", "", 0),
+    ("cards", "Cards", "", 0),
+    ("card_busy", "Each is busy", "", 2),
+    ("engine_ms", "Delay: engine", "ms", 1),
+    ("fanout_ms", "Delay: to the last viewer of a relay", "ms", 1),
+    ("backplane_ms", "Delay: backplane", "ms", 1),
+    ("region_ms", "Delay: to another region", "ms", 1),
+    ("added_ms", "Delay that we add", "ms", 1),
+    ("traffic_tb", "Traffic in a month", "TB", 2),
+    ("video_gbit", "The same viewers with one encoded video", "Gbit/s", 2),
+)
+"""Field, words, unit and decimals, in the order in which they are shown."""
+
+BINDS: Mapping[str, str] = {
+    "cpu": "the relays' processors: each relay is one process on one core.",
+    "nic": "the relays' network cards: they are full before a core is.",
+    "card": "the engine: pictures a second want cards, long before relays.",
+    "nats": "NATS: so many relays want so many streams that one server's network card is full."
+    " Make it a cluster, which deploy/ does not, or keep each stream's viewers on fewer relays.",
+}
+
+TIERS: Mapping[str, str] = {
+    "one": "One relay is enough: deploy/compose.yaml.",
+    "several": "Several relays that share their streams over NATS, behind a proxy:"
+    " deploy/compose.scale.yaml or deploy/kubernetes.yaml.",
+    "video": "Too much for pictures one by one. Keep a relay for the stage, the operators and those"
+    " who act; encode its output once as video, and let WebRTC servers (below half a second) or HLS"
+    " from a CDN (some seconds) carry it to the audience. dreamrelay has neither of the two.",
+}
+
+NOTES: Mapping[str, str] = {
+    "stateless": "Several workers at one stream need an engine without memory: one denoising step,"
+    " no coherence. Others have one keeper, and its pace.",
+    "connections": "The default of --max_connections, 256, is too small for this.",
+    "processes": "Relays are processes: several fit on one machine, as many as it has cores and its"
+    " network card has room for.",
+    "extrapolated": "The relay was measured with 16 viewers; what is beyond is a straight line.",
+    "line": "Each viewer receives more than 10 Mbit/s: phones in a crowd will get fewer pictures"
+    " (the newest, the others are left out). Smaller pictures, or fewer a second, help most.",
+    "published": "The engine's time is published by others, not measured by us.",
+    "processor": "This engine runs on processors: a card is two cores.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The measured figures, and those of others: value, unit, source, in the words of the file."""
+
+    values: Mapping[str, float]
+    engines: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def load(cls) -> "Costs":
+        """Those in the package."""
+        file = importlib.resources.files("dreamrelay") / "relay" / "static" / "capacity.json"
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return cls.of(content)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "Costs":
+        values = {name: float(cost["value"]) for name, cost in content["costs"].items()}
+        return cls(values, content["engines"])
+
+
+def plan(show: Show, costs: Costs) -> Plan:
+    """Compute what a show needs. ``docs/capacity.md`` has each line in words."""
+    c = costs.values
+    viewers, streams, fps = show.viewers, show.streams, show.fps
+    per_stream = viewers / streams
+
+    # A relay's seconds for a picture that comes, and for each viewer that it goes to.
+    each = (16 * c["relay_us_16"] - c["relay_us_1"]) / 15
+    once = c["relay_us_1"] - each
+    size = max(1.0, show.picture_kb / MEASURED_KB)
+    factor = (c["tls_factor"] if show.tls else 1.0) * size / 1e6
+    each, once = each * factor, once * factor
+
+    # Every relay takes every stream, as far as it has viewers for it.
+    fixed = fps * (streams * (once + each) + viewers * each)
+    spread = fps * streams * once
+    alone = (fixed + spread * per_stream) / show.headroom
+    room = show.headroom - spread
+    by_cpu = min(fixed / room, alone) if room > 0 else alone
+
+    picture_bits = show.picture_kb * 8000 * c["wire_factor"]
+    usable = show.nic_gbit * 1e9 * show.headroom
+    by_nic = picture_bits * fps * (viewers + streams) / usable
+    if max(by_cpu, by_nic) > 1 or show.regions > 1:  # and to the others, in and out
+        by_nic += picture_bits * fps * 2 * streams / usable
+    relays = show.regions * max(1, math.ceil(max(by_cpu, by_nic) / show.regions))
+    copies = min(relays, per_stream)
+    cpu = fixed + spread * copies
+
+    messages = fps * streams * copies if relays > 1 else 0.0
+    nats_gbit = messages * picture_bits / 1e9
+    nats_cores = messages * c["nats_us"] * size / 1e6
+    nats_load = nats_gbit * 1e9 / usable
+
+    engine = costs.engines[show.engine]
+    engine_ms = show.engine_ms if show.engine_ms is not None else float(engine["value"])
+    load = fps * engine_ms / 1000 / c["worker_efficiency"]
+    workers = 1 if load <= 1 else math.ceil(load / c["dispatch_efficiency"])
+    cards = streams * workers
+    if show.share_cards and load <= 1:
+        cards = math.ceil(streams / math.floor(1 / load))
+
+    at_relay = per_stream / copies
+    fanout = max(once + each * at_relay, picture_bits * at_relay / (show.nic_gbit * 1e9))
+    delays = (
+        engine_ms * (c["age_p95"] if workers > 1 else 1.0),
+        fanout * 1000,
+        2 * c["nats_hop_ms"] if relays > 1 else 0.0,
+        show.region_ms if show.regions > 1 else 0.0,
+    )
+    viewers_gbit = viewers * fps * picture_bits / 1e9
+    needs = {"cpu": by_cpu, "nic": by_nic, "card": load}
+    tier = "video" if viewers_gbit > VIDEO_GBIT else "one" if relays == 1 else "several"
+    at_each = viewers / relays
+    notes = {
+        "stateless": workers > 1,
+        "connections": at_each + 16 > DEFAULT_CONNECTIONS,
+        "processes": relays > 1 and by_cpu > by_nic,
+        "extrapolated": at_each > MEASURED_VIEWERS,
+        "line": fps * picture_bits / 1e6 > PHONE_MBIT,
+        "published": show.engine_ms is None and not engine["measured"],
+        "processor": show.engine_ms is None and engine["processor"],
+    }
+    return Plan(
+        viewer_mbit=fps * picture_bits / 1e6,
+        viewers_gbit=viewers_gbit,
+        relays=relays,
+        relays_by_cpu=by_cpu,
+        relays_by_nic=by_nic,
+        relay_core=cpu / relays,
+        relay_gbit=by_nic * usable / relays / 1e9,
+        connections=math.ceil(1.25 * at_each) + 16,
+        nats_messages=messages,
+        nats_gbit=nats_gbit,
+        nats_cores=nats_cores,
+        nats_servers=math.ceil(nats_load),
+        cards_per_stream=workers,
+        cards=cards,
+        card_busy=streams * load / cards,
+        engine_ms=delays[0],
+        fanout_ms=delays[1],
+        backplane_ms=delays[2],
+        region_ms=delays[3],
+        added_ms=delays[0] + delays[1] + delays[2] + delays[3],
+        traffic_tb=viewers_gbit * show.hours * 3600 / 8 / 1000,
+        video_gbit=viewers * c["video_mbit"] / 1000,
+        # Relays and cards one adds; NATS is one server until it is made a cluster.
+        binds="nats" if nats_load > 1 else max(needs, key=lambda name: needs[name]),
+        tier=tier,
+        notes=tuple(name for name, holds in notes.items() if holds),
+    )
+
+
+def as_text(found: Plan) -> str:
+    """The plan for people."""
+    values = asdict(found)
+    lines = [
+        f"{words:<42}{values[name]:>16,.{digits}f} {unit}".rstrip()
+        for name, words, unit, digits in ROWS
+    ]
+    lines += ["", TIERS[found.tier], f"The first bottleneck: {BINDS[found.binds]}"]
+    lines += [f"- {NOTES[name]}" for name in found.notes]
+    return "\n".join(lines)
+
+
+def as_json(found: Plan) -> str:
+    """The plan for programs."""
+    return json.dumps(asdict(found))

@@ -1,0 +1,166 @@
+"""One disaster after the other, a table of what was seen, and whether it was within its bounds."""
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from dreamrelay import __version__
+from dreamrelay.chaos.disasters import DISASTERS, Disaster
+from dreamrelay.chaos.show import FPS, LIGHT, Show
+from dreamrelay.config import DemoSettings
+from dreamrelay.errors import ClosedError, ConfigError, DreamRelayError
+
+BACK_SECONDS = 30.0
+"""For results to come at their usual rate again."""
+AFTERWARDS = 1.0
+HEAD = ("disaster", "longest gap", "bound", "full rate after", "disordered", "verdict")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was seen of a disaster.
+
+    Attributes:
+        gap, back: seconds; ``back`` None: the usual rate did not come again.
+        disordered: pictures that came after a newer one, or twice.
+        trouble: what else went wrong, or why it was left out.
+        verdict: ``held``, ``broken`` or ``left out``.
+    """
+
+    disaster: str
+    text: str
+    gap: float
+    bound: float
+    back: float | None
+    disordered: int
+    trouble: str
+    verdict: str
+
+
+def run_chaos(
+    settings: DemoSettings,
+    say: Callable[[str], None],
+    stopped: threading.Event,
+    only: Collection[str] = (),
+) -> int:
+    """Run the show and its disasters; 0 if what is promised was kept.
+
+    Args:
+        only: names of the disasters, all if empty.
+
+    Raises:
+        ConfigError: there is no such disaster.
+        EngineError: the show did not even begin.
+    """
+    known = [disaster.name for disaster in DISASTERS]
+    if unknown := set(only) - set(known):
+        raise ConfigError(f"expected disasters out of {', '.join(known)}, got {min(unknown)}")
+    # The model of the demo is for people to look at; here it would only take the time.
+    model = settings.model if "model" in settings.model_fields_set else LIGHT
+    rows: list[Row] = []
+    tell = (lambda _: None) if settings.as_json else say
+    try:
+        tell(f"dreamrelay {__version__}: relay, two workers ({model}), camera; a viewer measures")
+        with Show(model, stopped) as show:
+            tell(f"  {show.usual:.1f} results a second while nothing happens")
+            for disaster in DISASTERS:
+                if not only or disaster.name in only:
+                    tell(f"  {disaster.text} ...")
+                    rows.append(_strike(show, disaster))
+    except ClosedError:
+        tell("stopped")
+    say(as_json(model, rows) if settings.as_json else as_text(rows))
+    broken = any(row.verdict == "broken" for row in rows)
+    return 1 if broken or not rows else 0
+
+
+def _strike(show: Show, disaster: Disaster) -> Row:
+    """Have it happen, wait until all is as before, and look back."""
+    if disaster.why_not:
+        return _row(disaster, 0.0, 0.0, 0, disaster.why_not, "left out")
+    audience, trouble = show.audience, ""
+    begin = time.monotonic()
+    repaired = begin
+    back: float | None = None
+    try:
+        disaster.strike(show)
+        repaired = time.monotonic()
+        while back is None and time.monotonic() - repaired < BACK_SECONDS:
+            show.wait(0.2)
+            back = audience.back_at(show.usual, repaired, time.monotonic())
+        show.wait(AFTERWARDS)
+    except ClosedError:
+        raise
+    except DreamRelayError as error:
+        trouble = str(error)
+    end = time.monotonic()
+    gap, disordered = audience.longest_gap(begin, end), audience.out_of_order(begin, end)
+    kept = gap <= disaster.bound and not disordered and not trouble and back is not None
+    after = None if back is None else back - repaired
+    return _row(disaster, gap, after, disordered, trouble, "held" if kept else "broken")
+
+
+def _row(
+    disaster: Disaster,
+    gap: float,
+    back: float | None,
+    disordered: int,
+    trouble: str,
+    verdict: str,
+) -> Row:
+    return Row(
+        disaster.name,
+        disaster.text,
+        round(gap, 2),
+        disaster.bound,
+        None if back is None else round(back, 1),
+        disordered,
+        trouble,
+        verdict,
+    )
+
+
+# -- for people and programs ----------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured."""
+    return {
+        "system": platform.platform(terse=True),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "dreamrelay": __version__,
+    }
+
+
+def as_json(model: str, rows: Sequence[Row]) -> str:
+    """All of it for programs."""
+    found = {"machine": machine(), "model": model, "fps": FPS, "rows": [asdict(r) for r in rows]}
+    return orjson.dumps(found, option=orjson.OPT_INDENT_2).decode()
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """The table."""
+    lines = [HEAD, *(_cells(row) for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(HEAD))]
+    text = "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+    troubles = [f"{row.text}: {row.trouble}" for row in rows if row.trouble]
+    about = ", ".join(f"{name} {value}" for name, value in machine().items())
+    return "\n".join((text, *troubles, about))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if row.verdict == "left out":
+        return (row.text, "-", "-", "-", "-", row.verdict)
+    back = "never" if row.back is None else f"{row.back:.1f} s"
+    gap, bound = f"{row.gap:.2f} s", f"{row.bound:.1f} s"
+    return (row.text, gap, bound, back, str(row.disordered), row.verdict)

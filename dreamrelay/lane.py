@@ -1,0 +1,590 @@
+"""One stream at a worker: its way in to the engine, its parameters, its way out.
+
+Two threads with mailboxes before and behind them, so that the engine never waits for a codec::
+
+    link or source -> Batch[Packet] -> intake: decode, resize -> Batch[Job] -> the engine's thread
+    the engine's thread -> Batch[Done] -> outlet: sinks, encode, send
+
+Of live frames the newest wins at each mailbox; requests (a picture for one peer alone) are all
+kept. One credit goes back to the relay for each packet that was taken up, so one more is on its way
+while one is decoded, and no more.
+
+A worker has one engine's thread for all its lanes. Each lane has an engine of its own to ask, over
+the same model (:meth:`Engine.beside`), and a link of its own; what befalls one befalls no other.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dreamrelay.codec import Frame, decode, resize
+from dreamrelay.config import WorkerSettings
+from dreamrelay.dreaming import Dreaming
+from dreamrelay.engines import Engine
+from dreamrelay.engines.ports import Outcome, Result, Turn
+from dreamrelay.errors import ClosedError, DreamRelayError, ProtocolError
+from dreamrelay.human_edit import HumanEdit
+from dreamrelay.jobs import Asked, Batch, Done, Intake, Job, Patch, Reference
+from dreamrelay.link import Link, Listener, whole
+from dreamrelay.mailbox import Mailbox
+from dreamrelay.media import Captured
+from dreamrelay.osc import Standing
+from dreamrelay.packet import Hop, Packet, Track
+from dreamrelay.projection import Projection
+from dreamrelay.protocol.native import encode_text
+from dreamrelay.returning import Returning
+from dreamrelay.stage import Gate, Outlet, Stage
+from dreamrelay.steering import Steering
+from dreamrelay.telemetry import RateMeter
+from dreamrelay.trust import Trust
+
+logger = logging.getLogger(__name__)
+
+CREDIT = 2
+"""One packet in the engine's hands and one on its way."""
+
+
+@dataclass(slots=True)
+class WorkerStatistics:
+    """Totals since the start; written by the worker's threads, read by whoever reports."""
+
+    results: RateMeter = field(default_factory=RateMeter)
+    broken: int = 0
+    failed: int = 0
+    requests: int = 0
+    infer_seconds: float = 0.0
+    age_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job of a lane that is due; ``patch`` is what it is made under if it is made alone."""
+
+    lane: "Lane"
+    job: Job
+    patch: Mapping[str, Any] | None = None
+    dream: bool = False
+
+
+class Lane(Listener):
+    """One stream at a worker.
+
+    Args:
+        settings: of the worker.
+        stream: its name at the relay; None: frames come from a source of the worker's.
+        engine: the worker's, not loaded yet; see :meth:`begin`.
+        wake: has the engine's thread look at what waits here.
+        stopped: set when the worker ends.
+        over: is told when nothing comes of this lane any more; why, if that is an error.
+        stage, sinks, projection: of the lane that people at the worker see and steer.
+
+    Raises:
+        ConfigError: the relay's address cannot be one.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        stream: str | None,
+        *,
+        wake: Callable[[], None],
+        stopped: threading.Event,
+        over: Callable[["Lane", DreamRelayError | None], None],
+        stage: Stage | None = None,
+        sinks: Sequence[Outlet] = (),
+        projection: Projection | None = None,
+    ) -> None:
+        self.stream = stream
+        self.statistics = WorkerStatistics()
+        self.state = "loading"
+        self.keeps_all = False
+        """Every picture counts: the engine waits until the one before is out."""
+        self.over = False
+        self.replaced_by = ""
+        """The model of the worker that has taken over, when we were told to leave."""
+        self._settings = settings
+        self._wake = wake
+        self._stopped = stopped
+        self._tell_over = over
+        self._stage = stage
+        self._gate = stage.gate if stage is not None else Gate()
+        self._sinks = sinks
+        self._projection = projection
+        self._packets: Mailbox[Batch[Intake]] = Mailbox(Batch.merge_packets)
+        self._jobs: Mailbox[Batch[Job]] = Mailbox(Batch.merge)
+        self._results: Mailbox[Batch[Done]] = Mailbox(Batch.merge)
+        self._held: Batch[Job] = Batch()
+        self._due: deque[Job] = deque()
+        self._request_was_last = False
+        self._announced: tuple[int, Asked] | None = None
+        self._control_watched = False
+        self._arrived = self._begun = 0
+        """Live frames that came, in all and when the engine last took one: is there a newer one?"""
+        self._said: tuple[str, str, float | None] = ("loading", "", None)
+        self._trouble = ""
+        self.absent = ""
+        """Why no frame comes in."""
+        self._stateful = False
+        self._noticed = ""
+        self._taking_over = False
+        self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
+        self._loaded = threading.Event()
+        self.link: Link | None = None
+        if stream is not None:
+            trust = Trust(settings.tls_fingerprint, settings.tls_ca)
+            uri, token = settings.websocket_uri, settings.token
+            self.link = Link(uri, stream, "worker", self, token=token, name="worker", trust=trust)
+        self.dreaming = Dreaming(
+            "off" if self.link is None else settings.text_to_picture,
+            in_use=lambda: self._gate.open,
+            shown=lambda: bool(sinks) or (projection is not None and projection.viewer.alive),
+        )
+        self._returning = Returning(self.link, sinks, projection, settings.quality)
+
+    def prepare(self, engine: Engine) -> None:
+        """Be ready to begin: ``engine`` will compute, which is not loaded yet."""
+        self.engine = engine
+        self._edit = engine if isinstance(engine, HumanEdit) else None
+        self._steering = Steering(
+            engine,
+            self.link,
+            wake=self._wake,
+            complain=self._complain,
+            trouble=lambda: self._trouble,
+        )
+        if self.link is not None:
+            self.link.hello = {"name": "worker", "credit": 0, "engine": engine.name}
+
+    # -- life -------------------------------------------------------------------------------------
+
+    @property
+    def targets(self) -> tuple[Callable[[], None], ...]:
+        """What runs in threads of its own."""
+        return self._take_up, self._hand_out
+
+    def start(self) -> None:
+        if self.link is not None:
+            self.link.start()
+
+    def end(self) -> None:
+        """Have the threads end, once what is made is out; from any thread."""
+        for mailbox in (self._packets, self._jobs, self._results, self._steering):
+            mailbox.close()
+
+    def close(self) -> None:
+        if self.link is not None:
+            self.link.close()
+
+    def begin(self, engine: Engine) -> None:
+        """Take up work with a loaded engine; in its thread."""
+        self.engine = self._steering.engine = engine
+        self._edit = engine if isinstance(engine, HumanEdit) else None
+        engine.attend(lambda: self._arrived != self._begun, self._show_preview)
+        self._introduce()
+        self._loaded.set()
+        self.say("live", "")
+
+    def _introduce(self) -> None:
+        """Tell the relay what the loaded engine can do."""
+        engine = self.engine
+        if self._stage is not None:
+            self._stage.introduce(engine.schema())
+        if self.link is None:
+            return
+        hello = {
+            "name": "worker",
+            "credit": CREDIT,
+            "engine": engine.name,
+            "model": engine.model_name,
+            "device": engine.device_name,
+            "width": engine.width,
+            "height": engine.height,
+            "schema": engine.schema(),
+            "parameters": engine.parameters,
+            "reference": engine.imitates,
+            "stateful": engine.stateful,
+            "replace": self._settings.replace,
+        }
+        self._loaded.set()
+        self.link.introduce(hello)
+        self._taking_over = self._settings.replace
+
+    def look(self) -> None:
+        """Four times a second: how we are."""
+        if not self._loaded.is_set():
+            return
+        counted, when = self._counted
+        if (self._stateful, self._noticed) != (self.engine.stateful, self.engine.notice):
+            self._tell_status()  # the number of steps was changed, say
+        if self.link is not None and time.monotonic() - when >= 1.0:
+            self._counted = self.engine.counters(), time.monotonic()
+            self._returning.tell_seen()
+            if self._counted[0] != counted:
+                self._tell_status()
+
+    def say(self, state: str, text: str = "", fraction: float | None = None) -> None:
+        """Tell everybody how we are."""
+        if state == "live" and not self._gate.open:
+            state, text = "paused", text or self._gate.reason
+        self.state = state
+        self._said = (state, text, fraction)
+        self._tell_status()
+        if self._projection is not None and text:
+            self._projection.viewer.status(text)
+
+    def turned(self) -> None:
+        """The gate was opened or shut."""
+        if self._loaded.is_set():
+            self.say("live", self._trouble)
+
+    def _tell_status(self) -> None:
+        if self.link is not None:
+            state, text, fraction = self._said
+            fps, counters = round(self.statistics.results.rate, 1), self.engine.counters()
+            self._stateful, self._noticed = self.engine.stateful, self.engine.notice
+            self.link.tell(
+                "status",
+                state=state,
+                text=text or self._noticed,
+                fraction=fraction,
+                fps=fps,
+                counters=counters,
+                stateful=self._stateful,
+            )
+
+    def _complain(self, text: str) -> None:
+        """Have the stream show what is wrong while we go on; once, and "" when it is over."""
+        if text != self._trouble:
+            self._trouble = text
+            if text:
+                logger.warning("%s", text)
+            self.say("live", text)
+
+    @property
+    def standing(self) -> Standing:
+        """How we are, for OSC."""
+        statistics = self.statistics
+        rate, age = statistics.results.rate, statistics.age_ms
+        trouble, latency = self._trouble or self.absent, self._returning.latency
+        return Standing(self.state, self._said[1], rate, age, trouble, latency)
+
+    def known_values(self) -> dict[str, Any]:
+        """The parameters that the engine has, with their values; none before it is loaded."""
+        if not self._loaded.is_set():
+            return {}
+        values = self.engine.parameters
+        return {n: values[n] for n in self.engine.schema()["properties"] if n in values}
+
+    def change(self, patch: dict[str, Any], origin: str) -> None:
+        """Change parameters, for somebody at the worker; from any thread."""
+        if self.link is not None:
+            # The relay checks it like any other patch and tells everybody.
+            self.link.patch(patch, origin)
+        if self.link is None or not self.link.connected or not self._gate.open:
+            # Stopped, it holds at once: the next message may be a trigger.
+            self._steering.put(Patch(patch))
+
+    # -- from the relay, in the link's thread -----------------------------------------------------
+
+    def opened(self, welcome: Mapping[str, Any]) -> None:
+        logger.info("working for %s", self.link.shown_uri if self.link else "")
+        self.dreaming.relay_found()
+        self.say(*self._said)
+
+    def lost(self, reason: str, retry_in: float) -> None:
+        self.dreaming.relay_lost()
+        logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
+
+    def refused(self, error: DreamRelayError) -> None:
+        self._tell_over(self, error)
+
+    def heard(self, kind: str, fields: Mapping[str, Any]) -> None:
+        if kind == "parameters" and self._taking_over and self.link is not None:
+            # Said once: on a later connection it would send away who came after us.
+            self._taking_over = False
+            self.link.hello = {**(self.link.hello or {}), "replace": False}
+        if kind == "parameters" and self._loaded.is_set():
+            values = fields.get("values")
+            if isinstance(values, dict):
+                self._steering.put(Patch(values, whole(fields, "revision", 0)))
+        elif kind == "request":
+            patch = fields.get("patch")
+            most = whole(fields, "max_bytes", 0)
+            asked = Asked(patch if isinstance(patch, dict) else {}, most if most > 0 else None)
+            self._announced = (whole(fields, "seq", 0), asked)
+        elif kind == "audience":
+            self.dreaming.audience(whole(fields, "watching", 0), fields.get("idle") is True)
+            self._control_watched = whole(fields, "control", 0) > 0
+            self._wake()
+        elif kind == "reference":
+            image = fields.get("image")
+            self._steering.refer(Reference(image if isinstance(image, str) else None))
+        elif kind == "status":
+            self.hear_source(str(fields.get("input_text") or ""))
+        elif kind == "latency":
+            self._returning.hear(fields)
+        elif kind == "retire":
+            self.replaced_by = str(fields.get("by") or "another worker")
+            self._tell_over(self, None)
+        elif kind == "error":
+            logger.warning("the relay says: %s", fields.get("message"))
+            if self._stage is not None:
+                self._stage.tell_error(str(fields.get("message")))
+
+    def hear_source(self, trouble: str) -> None:
+        """Why nothing comes in, as its producer or our own source says: window and OSC show it."""
+        if trouble != self.absent:
+            self.absent = trouble
+            self.note_source()
+
+    def note_source(self) -> None:
+        """Have the window say it."""
+        if self._projection is not None:
+            self._projection.viewer.note(f"no picture: {self.absent}" if self.absent else "")
+
+    def received(self, packet: Packet, track: Track) -> None:
+        session = self.link.session if self.link else 0
+        announced, self._announced = self._announced, None
+        asked = announced[1] if announced and announced[0] == packet.seq else None
+        intake = Intake(packet.stamped(Hop.RECEIVED), session, asked)
+        newest, requests = (None, (intake,)) if asked else (intake, ())
+        batch = Batch(newest, requests, packets=1, session=session)
+        try:
+            self._packets.put(batch)
+        except ClosedError:
+            return  # stopping
+
+    def wake_outlet(self) -> None:
+        """Have the thread that hands out look after window and sinks."""
+        try:
+            self._results.put(Batch())
+        except ClosedError:
+            return  # stopping
+
+    # -- intake -----------------------------------------------------------------------------------
+
+    def await_engine(self) -> None:
+        """Return when there is a loaded one.
+
+        Raises:
+            ClosedError: the worker ended before.
+        """
+        while not self._loaded.wait(0.2):
+            if self._stopped.is_set() or self.over:
+                raise ClosedError("stopped before the engine was loaded")
+
+    def _take_up(self) -> None:
+        self.await_engine()
+        while True:
+            batch = self._packets.take()
+            if batch is None:
+                continue
+            if self.link is not None and batch.packets:
+                self.link.send(encode_text("credit", count=batch.packets), batch.session)
+            for intake in batch.items():
+                job = self._decode(intake)
+                if job is not None and job.asked is None:
+                    job = self._masked(job)
+                if job is not None:
+                    self._arrived += not job.asked
+                    self._jobs.put(Batch(requests=(job,)) if job.asked else Batch(job))
+                    self._wake()
+
+    def _decode(self, intake: Intake) -> Job | None:
+        packet = intake.packet
+        try:
+            frame = decode(packet.data)
+        except ProtocolError as error:
+            self.statistics.broken += 1
+            logger.warning("picture %d cannot be decoded: %s", packet.seq, error)
+            if intake.asked is not None:
+                self._returning.failed(packet.seq, intake.session, str(error))
+            return None
+        job = Job(
+            self._fitted(frame),
+            packet.seq,
+            packet.captured_ns,
+            intake.session,
+            packet.stamps,
+            intake.asked,
+        )
+        return job.but(Hop.DECODED)
+
+    def _masked(self, job: Job) -> Job | None:
+        """A job with its mask; None where it has to have one and that cannot be made."""
+        try:
+            mask = self._edit.mask(job.frame) if self._edit is not None else None
+        except DreamRelayError as error:
+            self.statistics.failed += 1
+            self._complain(str(error))
+            return None
+        return job if mask is None else replace(job, mask=mask)
+
+    def _fitted(self, frame: Frame) -> Frame:
+        """The frame in the size that the engine takes."""
+        return resize(frame, self.engine.width, self.engine.height, self._settings.fit)
+
+    def take_frame(self, captured: Captured) -> None:
+        """Take one of the worker's own source."""
+        job = self._masked(Job(self._fitted(captured.frame), 0, captured.captured_ns, 0))
+        if job is not None:
+            self._arrived += 1
+            self._jobs.put(Batch(job.but(Hop.DECODED)))
+            self._wake()
+
+    def await_taken(self) -> None:
+        """Return when the engine's thread has taken what came in."""
+        self._await_empty(self._jobs)
+
+    def _await_empty(self, mailbox: Mailbox[Any]) -> None:
+        while mailbox.statistics().waiting and not self._stopped.is_set():
+            self._stopped.wait(0.005)
+
+    # -- in the engine's thread -------------------------------------------------------------------
+
+    def due(self) -> Task | None:
+        """What is to be computed next, if anything waits: a request and a frame in turn."""
+        if self.over:
+            return None
+        self._steering.apply()
+        if not self._due:
+            request = self._next_request(beside=self._request_was_last)
+            if request is not None:
+                return request
+            job, self._held = self._held.newest, replace(self._held, newest=None)
+            if job is not None:
+                self._begun = self._arrived
+            session = self.link.session if self.link else 0
+            self._due.extend(self._gate.due(() if job is None else (job,), session))
+        self._request_was_last = False
+        if not self._due:
+            return self._next_request()
+        job = self._due.popleft()
+        return Task(self, job, {} if job.alone else None)
+
+    def due_beside(self) -> Task | None:
+        """A request that can be computed in the same call as what :meth:`due` gave."""
+        return None if self.over else self._next_request()
+
+    def _next_request(self, *, beside: bool = False) -> Task | None:
+        """The request that waits longest; not if a frame waits and it is to go ``beside`` it."""
+        newer = self._jobs.try_take()
+        if newer is not None:
+            self._held = self._held.merge(newer)
+        requests = self._held.requests
+        if not requests or (beside and self._held.newest is not None):
+            return None
+        self._held = replace(self._held, requests=requests[1:])
+        self._request_was_last = True
+        asked = requests[0].asked
+        return Task(self, requests[0], {} if asked is None else asked.patch)
+
+    def dream(self) -> Task | None:
+        """A picture to be made from the prompt alone, if there is to be one now."""
+        # What is made already goes out first.
+        if self._results.statistics().waiting or not self.dreaming.due():
+            return None
+        engine = self.engine
+        canvas, patch = self.dreaming.picture(engine.width, engine.height, engine.parameters)
+        session = self.link.session if self.link else 0
+        if self._edit is not None:
+            patch["mode"] = "full"  # there is nobody in a dream
+        return Task(self, Job(canvas, 0, time.time_ns(), session), patch, dream=True)
+
+    def turn(self, task: Task) -> Turn | None:
+        """What the engine is asked for a task; None where nobody waits for it any more."""
+        job = task.job
+        if job.asked is not None and self.link is not None and job.session != self.link.session:
+            return None  # the relay has asked another worker, or failed it
+        height, width = job.frame.shape[:2]
+        if (width, height) != (self.engine.width, self.engine.height):
+            # The size is a parameter too, and this frame was on its way when it changed.
+            job = replace(job, frame=self._fitted(job.frame), mask=None)
+            fitted = self._masked(job) if job.asked is None else job
+            if fitted is None:
+                return None
+            job = fitted
+        mask = job.mask if task.patch is None else None
+        return Turn(self.engine, job.frame, job.but(Hop.INFER), mask, task.patch)
+
+    def finish(self, task: Task, outcome: Outcome, seconds: float) -> None:
+        """Have what came of a task sent, shown and said."""
+        asked = task.job.asked
+        if isinstance(outcome, DreamRelayError):
+            self.statistics.failed += 1
+            if asked is not None:
+                logger.warning("request %d: %s", task.job.seq, outcome)
+                self._returning.failed(task.job.seq, task.job.session, str(outcome))
+                return
+            if task.dream:
+                self.dreaming.failed()
+            self._complain(str(outcome))
+            return
+        self.statistics.infer_seconds += seconds
+        if outcome is None:
+            return
+        if asked is None:
+            self._steering.settled()
+        if self.keeps_all:
+            self._await_empty(self._results)
+        self._put(outcome, asked, dream=task.dream)
+
+    def _put(self, result: Result[Job], asked: Asked | None, *, dream: bool) -> None:
+        token = result.token.but(Hop.INFERRED)
+        shown = self._control_watched and asked is None and not dream
+        control = self.engine.control_map() if shown else None
+        done = Done(result.frame, token, self._steering.revision, result.repeated, control)
+        try:
+            self._results.put(Batch(done) if asked is None else Batch(requests=(done,)))
+        except ClosedError:
+            if not self.over:
+                raise
+
+    def _show_preview(self, frame: Frame, token: Any) -> None:
+        """Show how far a slow picture is; while the engine is at it."""
+        # A whole picture is never replaced by a rough one.
+        waits = self._results.statistics().waiting
+        if isinstance(token, Job) and token.asked is None and not waits and not self.over:
+            job = token.but(Hop.INFERRED)
+            self._results.put(Batch(Done(frame, job, self._steering.revision, preview=True)))
+
+    def no_more(self) -> None:
+        """The engine makes nothing more: the outlet hands out what lies there, then ends."""
+        self._results.close()
+
+    # -- outlet -----------------------------------------------------------------------------------
+
+    def _hand_out(self) -> None:
+        try:
+            while True:
+                batch = self._results.take()
+                if self._stage is not None:
+                    self._stage.renew(self._sinks)
+                if self._projection is not None:
+                    self._projection.renew()
+                if batch is None:
+                    continue
+                for done in batch.items():
+                    if done.job.asked is not None:
+                        self.statistics.requests += 1
+                        self._returning.answer(done, done.job.asked)
+                    else:
+                        self._publish(done)
+        finally:
+            self._tell_over(self, None)  # also at the end of a local source: all of it is out
+
+    def _publish(self, done: Done) -> None:
+        statistics = self.statistics
+        if not done.preview:
+            statistics.results.tick()
+        statistics.age_ms = self._returning.publish(done, self._info)
+
+    def _info(self) -> dict[str, object]:
+        """What the window says of a picture."""
+        prompt = self.engine.parameters.get("prompt", "")
+        info: dict[str, object] = {"prompt": prompt, "fps": self.statistics.results.rate}
+        return {**info, "no picture": self.absent} if self.absent else info

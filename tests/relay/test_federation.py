@@ -1,0 +1,407 @@
+"""Relays that share streams: one home, mirrors that do as it does, and what a cut leaves of it."""
+
+import pytest
+
+from dreamrelay.errors import ParameterError
+from dreamrelay.protocol.messages import (
+    Acknowledged,
+    Answered,
+    ParametersChanged,
+    Refused,
+    SchemaChanged,
+    Unanswered,
+)
+from tests.fakes.federations import SCHEMA, Cluster, picture
+
+
+@pytest.fixture
+def pair() -> Cluster:
+    """Two relays; the stream has its home at the first."""
+    cluster = Cluster("a", "b")
+    assert cluster["a"].stream is not cluster["b"].stream
+    cluster.pass_time()
+    assert (cluster["a"].home, cluster["b"].home) == ("a", "a")
+    return cluster
+
+
+class TestPictures:
+    def test_a_picture_goes_from_one_relay_to_a_worker_and_viewers_at_the_other(
+        self, pair: Cluster
+    ) -> None:
+        a, b = pair["a"], pair["b"]
+        worker, here, there = b.worker(), a.viewer(), b.viewer("input", "output")
+        producer = a.producer()
+        pair.settle()
+        for n in (1, 2, 3):
+            a.send(producer)
+            pair.settle()
+            assert worker.given[-1].seq == n
+            b.make(worker)
+            pair.settle()
+        assert here.numbers() == there.numbers() == [1, 2, 3]
+        assert there.numbers("input") == [1, 2, 3]
+
+    def test_a_producer_at_a_mirror(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        worker, here, there = a.worker(), a.viewer(), b.viewer()
+        producer = b.producer()
+        pair.settle()
+        for seq in (7, 8):
+            b.send(producer, seq)
+            pair.settle()
+            a.make(worker)
+            pair.settle()
+        assert here.numbers() == there.numbers() == [1, 2]
+        assert [(ack.seq, ack.on_air) for ack in producer.of(Acknowledged)] == [
+            (7, True),
+            (8, True),
+        ]
+
+    def test_the_newest_is_kept_where_the_other_relay_is_slow(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        there = b.viewer("input")
+        producer = a.producer()
+        pair.settle()
+        for _ in range(50):
+            a.send(producer)  # nothing arrives meanwhile
+        pair.settle()
+        assert there.numbers("input") == [1, 2, 50]
+
+    def test_the_newest_is_kept_where_the_home_is_slow(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        here = a.viewer("input")
+        producer = b.producer()
+        pair.settle()
+        for n in range(50):
+            b.send(producer, note=b"%d" % n)
+        pair.settle()
+        assert [packet.data[10:] for _, packet in here.seen] == [b"0", b"1", b"49"]
+        assert len(producer.of(Acknowledged)) == 50
+
+    def test_a_picture_crosses_once_for_many_viewers_and_never_for_none(
+        self, pair: Cluster
+    ) -> None:
+        a, b = pair["a"], pair["b"]
+        viewers = [b.viewer("input") for _ in range(5)]
+        producer = a.producer()
+        pair.settle()
+        pair.cable.carried.clear()
+        a.send(producer, note=b"MARKED")
+        pair.settle()
+        assert all(viewer.numbers("input") == [1] for viewer in viewers)
+        assert sum(b"MARKED" in letter for letter in pair.cable.carried) == 1
+        for viewer in viewers:
+            b.stream.leave(viewer)
+        pair.settle()
+        pair.cable.carried.clear()
+        a.send(producer, note=b"MARKED")
+        pair.settle()
+        assert not any(b"MARKED" in letter for letter in pair.cable.carried)
+
+    def test_who_comes_to_a_mirror_that_nobody_watched_sees_no_old_picture(
+        self, pair: Cluster
+    ) -> None:
+        a, b = pair["a"], pair["b"]
+        producer, first = a.producer(), b.viewer("input")
+        pair.settle()
+        a.send(producer)
+        pair.settle()
+        b.stream.leave(first)
+        pair.settle()
+        a.send(producer)
+        pair.settle()
+        second = b.viewer("input")
+        assert second.numbers("input") == []
+        pair.settle()
+        assert second.numbers("input") == [2]
+
+
+class TestWorkers:
+    def test_workers_of_two_relays_share_a_stream_in_order(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        workers, viewer = (a.worker(), b.worker()), b.viewer()
+        producer = a.producer()
+        pair.settle()
+        for _ in range(2):
+            a.send(producer)
+            pair.clock.advance(0.01)
+            pair.settle()
+        assert sorted(packet.seq for worker in workers for packet in worker.given) == [1, 2]
+        later = next(w for w in workers if w.given[-1].seq == 2)
+        first = next(w for w in workers if w is not later)
+        (a if later is workers[0] else b).make(later)
+        pair.settle()
+        assert viewer.numbers() == []
+        (a if first is workers[0] else b).make(first)
+        pair.clock.advance(0.1)
+        pair.settle()
+        assert viewer.numbers() == [1, 2]
+
+    def test_a_worker_is_given_as_many_as_it_asks_for(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        worker, producer = b.worker(credit=2), a.producer()
+        pair.settle()
+        for _ in range(5):
+            a.send(producer)
+            pair.settle()
+        assert [packet.seq for packet in worker.given] == [1, 2]
+        b.make(worker)
+        pair.settle()
+        assert [packet.seq for packet in worker.given] == [1, 2, 5]
+
+    def test_a_worker_that_goes_is_gone_everywhere(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        worker = b.worker()
+        pair.settle()
+        assert a.stream.status()["workers"] == 1
+        b.stream.leave(worker)
+        pair.settle()
+        assert (a.stream.status()["workers"], a.stream.state) == (0, "lost")
+        assert b.stream.status()["state"] == "lost"
+
+    def test_a_request_at_a_mirror_is_answered_there(self, pair: Cluster) -> None:
+        b = pair["b"]
+        asker = b.viewer()
+        b.stream.request(picture(), {}, 5, asker)
+        pair.settle()
+        assert asker.of(Unanswered)[0].ticket == 5
+        worker = b.worker()
+        pair.settle()
+        b.stream.request(picture(note=b"?"), {"prompt": "x"}, 6, asker)
+        b.stream.request(picture(), {"strength": 7}, 7, asker)
+        pair.settle()
+        refusal = asker.of(Unanswered)[1]
+        assert (refusal.ticket, type(refusal.error)) == (7, ParameterError)
+        assert worker.given[0].private
+        b.make(worker, worker.given[0])
+        pair.settle()
+        answer = asker.of(Answered)[0]
+        assert (answer.ticket, answer.prompt, answer.packet.data[10:]) == (6, "x", b"?")
+        assert asker.numbers() == []
+
+
+class TestWords:
+    def test_a_patch_at_a_mirror_holds_everywhere(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        worker, here, there, asker = a.worker(), a.viewer(), b.viewer(), b.viewer()
+        pair.settle()
+        assert there.of(SchemaChanged)[-1].schema == SCHEMA
+        b.stream.update_parameters({"prompt": "cat"}, "studio", id=9, peer=asker)
+        pair.settle()
+        for somebody in (worker, here, there, asker):
+            assert somebody.values == {"prompt": "cat", "strength": 0.5}
+        notices = [n for n in asker.of(ParametersChanged) if n.changed]
+        assert [(n.id, n.origin, n.revision) for n in notices] == [(9, "studio", a.stream.revision)]
+        assert b.stream.revision == a.stream.revision
+        a.stream.update_parameters({"strength": 1}, "rest")
+        pair.settle()
+        assert there.values == b.stream.values == {"prompt": "cat", "strength": 1}
+
+    def test_a_wrong_patch_is_refused_with_the_same_words(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        a.worker()
+        pair.settle()
+        texts = []
+        for node in (a, b):
+            with pytest.raises(ParameterError) as refused:
+                node.stream.update_parameters({"strength": 7, "nothing": 1}, "rest")
+            texts.append(str(refused.value))
+        assert texts[0] == texts[1]
+
+    def test_what_only_the_home_knows_to_be_wrong_is_refused_there(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        asker = b.viewer()
+        pair.settle()
+        a.worker()  # its schema is on its way
+        b.stream.update_parameters({"nothing": 1}, "studio", id="x", peer=asker)
+        pair.settle()
+        assert [(said.id, said.error.problems.keys()) for said in asker.of(Refused)] == [
+            ("x", {"nothing"})
+        ]
+        assert "nothing" not in b.stream.values
+
+    def test_everybody_is_counted(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        a.viewer(), b.viewer(), b.viewer("input"), b.producer(), a.producer(), b.worker()
+        pair.pass_time()
+        for node in (a, b):
+            status = node.stream.status()
+            counted = [status[role] for role in ("viewers", "producers", "workers")]
+            assert (counted, status["home"]) == ([3, 2, 1], "a")
+
+    def test_the_picture_to_imitate(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        b.stream.refer(picture(note=b"imitated"))
+        pair.pass_time()
+        for node in (a, b):
+            assert node.stream.reference is not None
+            assert node.stream.reference.data.endswith(b"imitated")
+            assert node.stream.status()["reference"]
+        a.stream.refer(None)
+        pair.pass_time()
+        assert b.stream.reference is None
+
+
+class TestCuts:
+    def test_a_mirror_goes_on_alone_and_comes_back(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        workers, viewers = [], []
+        for node in (a, b):
+            workers.append(node.worker())
+            viewers.append(node.viewer())
+        producer = a.producer()
+        pair.settle()
+        a.stream.update_parameters({"prompt": "before"}, "rest")
+        for _ in range(6):
+            a.send(producer)
+            pair.settle()
+            for node, worker in zip((a, b), workers, strict=True):
+                if worker.given and worker.given[-1].seq == a.stream.status()["seq_in"]:
+                    node.make(worker)
+            pair.settle()
+            pair.clock.advance(0.2)
+        assert viewers[0].numbers() == viewers[1].numbers()
+        seen = viewers[1].numbers()[-1]
+        pair.cut("b")
+        pair.pass_time(8)
+        assert (a.home, b.home) == ("a", "b")
+        assert b.stream.values["prompt"] == "before"
+        other = b.producer()
+        for _ in range(3):
+            b.send(other)
+            b.make(workers[1])
+            pair.clock.advance(0.2)
+        a.stream.update_parameters({"strength": 0.1, "prompt": "at a"}, "rest")
+        pair.clock.advance(1)
+        b.stream.update_parameters({"prompt": "at b"}, "rest")
+        assert viewers[1].numbers()[-1] > seen
+        pair.heal()
+        pair.pass_time(3)
+        assert (a.home, b.home) == ("a", "a")
+        for node in (a, b):
+            assert node.stream.values == {"prompt": "at b", "strength": 0.1}
+            assert node.stream.status()["workers"] == 2
+        for _ in range(6):
+            a.send(producer)
+            b.send(other)
+            pair.settle()
+            for node, worker in zip((a, b), workers, strict=True):
+                node.make(worker)
+                pair.settle()
+            pair.pass_time()
+        for viewer in viewers:
+            numbers = viewer.numbers()
+            assert numbers == sorted(set(numbers))
+        assert viewers[0].numbers()[-1] == viewers[1].numbers()[-1] > seen
+
+    @pytest.mark.parametrize("says_goodbye", [True, False])
+    def test_when_the_home_is_gone_one_of_the_mirrors_takes_its_place(
+        self, says_goodbye: bool
+    ) -> None:
+        cluster = Cluster("a", "b", "c")
+        a, b, c = cluster.nodes
+        for node in cluster.nodes:
+            node.viewer()
+        cluster.pass_time()
+        worker, producer = c.worker(), b.producer()
+        cluster.settle()
+        if says_goodbye:
+            a.federation.say_goodbye()
+            cluster.settle()
+        cluster.remove(a)
+        if not says_goodbye:
+            assert b.home == "a"
+            cluster.pass_time(5)
+        cluster.settle()
+        assert (b.home, c.home) == ("b", "b")
+        b.send(producer)
+        cluster.settle()
+        c.make(worker)
+        cluster.settle()
+        again = cluster.add("a2")
+        viewer = again.viewer()
+        cluster.pass_time(2)
+        assert again.home == "b"
+        assert viewer.numbers() == [1]
+
+    def test_a_lost_letter_costs_nothing_for_long(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        worker, viewer, producer = b.worker(2), b.viewer(), a.producer()
+        pair.settle()
+        a.send(producer)
+        pair.cable.loses = lambda letter: b"Delivery" in letter or b"PacketReceived" in letter
+        pair.settle()
+        a.send(producer)
+        pair.settle()
+        b.stream.update_parameters({"prompt": "still"}, "rest")
+        pair.cable.loses = lambda _: False
+        pair.pass_time(3)
+        assert a.stream.values["prompt"] == "still"
+        a.send(producer)
+        pair.settle()
+        assert worker.given[-1].seq == 3
+        b.make(worker)
+        pair.settle()
+        assert viewer.numbers()[-1] == 3
+
+    def test_while_the_backplane_is_away_everybody_goes_on(self, pair: Cluster) -> None:
+        b = pair["b"]
+        worker, viewer, producer = b.worker(), b.viewer(), b.producer()
+        pair.settle()
+        b.place.close()
+        pair.pass_time(5)
+        assert b.home == "b"
+        b.send(producer)
+        b.make(worker)
+        assert viewer.numbers() == [1]
+        b.place.open(b.federation)
+        pair.pass_time(2)
+        assert b.home == "a"
+        assert pair["a"].stream.status()["workers"] == 1
+
+    def test_two_that_begin_at_once_agree(self) -> None:
+        cluster = Cluster()
+        a, b = cluster.add("a"), cluster.add("b")
+        viewers = [node.viewer() for node in (a, b)]
+        cluster.pass_time(3)
+        assert (a.home, b.home) == ("a", "a")
+        assert a.stream.status()["viewers"] == len(viewers)
+
+    def test_a_letter_that_makes_no_sense_costs_nobody_anything(self, pair: Cluster) -> None:
+        a = pair["a"]
+        for junk in (
+            b"",
+            b"DRB",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"DRB\x01\xff\xff\xff\xff",
+            b"DRB\x02" + bytes(9),
+        ):
+            pair.cable.post("b", "a", junk)
+        pair.settle()
+        assert a.federation.unreadable == 5
+        assert pair["b"].home == "a"
+
+
+class TestProducers:
+    def test_who_was_not_on_air_does_not_take_it_by_beginning_anew(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        waits, sends = b.producer(), a.producer()
+        pair.settle()
+        b.send(waits)
+        pair.settle()
+        a.send(sends)
+        pair.clock.advance(1.1)
+        b.send(waits)
+        pair.settle()
+        b.send(waits)
+        assert not waits.of(Acknowledged)[-1].on_air
+        b.place.close()
+        b.place.open(b.federation)
+        pair.settle()
+        a.send(sends)
+        before = a.stream.status()["seq_in"]
+        pair.clock.advance(1.1)
+        b.send(waits)
+        pair.settle()
+        assert a.stream.status()["seq_in"] == before
+        assert not waits.of(Acknowledged)[-1].on_air
