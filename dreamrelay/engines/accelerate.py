@@ -137,12 +137,16 @@ class Acceleration:
         self.parts: dict[str, Part] = {}
         """Those that may have faster forms, by name."""
 
-    def over(self, name: str, run: Run) -> Run:
-        """A part that is called in place of ``run``."""
-        return run if self._build is None else self._part(name, run)
+    def over(self, name: str, run: Run, *, of_parts: bool = False) -> Run:
+        """A part that is called in place of ``run``.
 
-    def _part(self, name: str, run: Run) -> "Part":
-        part = Part(name, run, self)
+        Args:
+            of_parts: it calls other parts.
+        """
+        return run if self._build is None else self._part(name, run, of_parts)
+
+    def _part(self, name: str, run: Run, of_parts: bool) -> "Part":
+        part = Part(name, run, self, of_parts=of_parts)
         self.parts[name] = part
         return part
 
@@ -175,6 +179,8 @@ class Acceleration:
         """
         build, began = self._build, time.monotonic()
         self._open = False
+        # What is made of other parts comes after them.
+        self._wanted.sort(key=lambda wanted: wanted[0].of_parts)
         while self._wanted and build is not None:
             part, key, call = self._wanted.pop(0)
             built = _Building(build, call)
@@ -224,8 +230,9 @@ class _Building(threading.Thread):
 class Part:
     """A function of tensors, in the best form there is for the shapes it is called with."""
 
-    def __init__(self, name: str, run: Run, owner: Acceleration) -> None:
+    def __init__(self, name: str, run: Run, owner: Acceleration, *, of_parts: bool = False) -> None:
         self.name = name
+        self.of_parts = of_parts
         self.run = run
         self.ready: dict[Hashable, Flat] = {}
         self._owner = owner

@@ -78,13 +78,18 @@ class BuiltBeside(Acceleration):
         self._asked: dict[Path, tuple[Part, Hashable, Call]] = {}
         self._anatomies: dict[str, str] = {}
         self._made: deque[tuple[Part, Hashable, Call, Flat]] = deque()
+        self._last_of_all: deque[tuple[Part, Hashable, Call, Flat]] = deque()
+        """What is made of other parts, once these are there."""
+
         self._helper: Helper | None = None
         self._began = 0.0
         self._doing = self._trouble = ""
         inductor()  # now, for it takes seconds; later a frame would wait
 
-    def over(self, name: str, run: Callable[..., Any]) -> Callable[..., Any]:
-        return self._part(name, run)
+    def over(
+        self, name: str, run: Callable[..., Any], *, of_parts: bool = False
+    ) -> Callable[..., Any]:
+        return self._part(name, run, of_parts)
 
     @property
     def notice(self) -> str:
@@ -97,6 +102,9 @@ class BuiltBeside(Acceleration):
 
     def want(self, part: Part, key: Hashable, call: Call) -> None:
         if not self._open:
+            return
+        if part.of_parts:
+            self._last_of_all.append((part, key, owned(call), call.flat))
             return
         if part.name not in self._anatomies:
             self._anatomies[part.name] = anatomy(call)
@@ -154,6 +162,8 @@ class BuiltBeside(Acceleration):
 
     def between_frames(self) -> None:
         """Take over one form that was built; from the thread of the frames, within its mode."""
+        if not self._made and not self._asked and self._last_of_all:
+            self._made.append(self._last_of_all.pop())
         if self._made:
             part, key, call, form = self._made.popleft()
             began = time.perf_counter()
@@ -177,6 +187,7 @@ class BuiltBeside(Acceleration):
         super().close()
         self._asked.clear()
         self._made.clear()
+        self._last_of_all.clear()
         if self._helper is not None:
             self._helper.dismiss()
             self._helper = None

@@ -289,7 +289,8 @@ class _DepthLook(_Look):
         near = self._near
         due = self._age >= parameters.depth_skip_interval
         if near is None or due or near.shape != frame.shape[:2]:
-            near = self._normalised(self._estimator([frame], parameters.depth_input_size)[0])
+            depth = self._estimator([frame], parameters.depth_input_size)[0]
+            near = self._normalised(depth, remember=parameters.depth_memory)
             self._near, self._age, self._map = near, 0, None
         self._age += 1
         within = (

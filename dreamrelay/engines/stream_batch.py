@@ -29,6 +29,7 @@ from dreamrelay.engines.accelerate import (
 from dreamrelay.engines.batch_engine import BatchEngine
 from dreamrelay.engines.beside import BuiltBeside, Helper, builds_beside
 from dreamrelay.engines.condition import Flight, Told
+from dreamrelay.engines.denoise import Plan
 from dreamrelay.engines.devices import (
     choose_device,
     free_memory,
@@ -46,6 +47,7 @@ from dreamrelay.engines.ports import EngineSettings, Report
 from dreamrelay.engines.prompts import Embedding
 from dreamrelay.engines.tensorrt import building
 from dreamrelay.engines.transfers import Transfers
+from dreamrelay.engines.whole import WholeFrame
 from dreamrelay.errors import EngineError, MissingExtra, ParameterError
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,8 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         self._loras = short_names(settings.loras)
         self._guided = GuidedStream(settings)
         self._guide: Guide | None = None  # of the last picture
+        self._whole: WholeFrame | None = None
+        self._size: tuple[tuple[int, int], torch.Tensor] | None = None
         super().__init__(settings)
 
     def _load_model(self, report: Report) -> LoadedModel:
@@ -147,6 +151,17 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
                 return with_openvino(exact=settings.precision == "float32")
         return None
 
+    def _whole_frame(self, model: LoadedModel) -> WholeFrame | None:
+        """All of a frame as one part, where that can be a graph: with nothing that looks at it."""
+        on_card = self._device.torch.type == "cuda"
+        graphs = self._acceleration == "graphs" or (self._acceleration == "compile" and on_card)
+        guides = model.guides
+        guided = guides is None or guides.controls is not None or guides.image is not None
+        if not graphs or guided or not self._settings.use_denoising_batch:
+            return None
+        encode, decode = self._encode_bytes, self._decode_bytes
+        return WholeFrame(self._calls.acceleration, encode, decode, self.denoiser)
+
     def _warm_up(self, report: Report) -> None:
         with self.computing("trying the copies"):
             self._transfers.prepare(self._settings.frame_buffer_size, *self._padded)
@@ -171,6 +186,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         assert model.guides is not None
         super()._take(model)
         self._calls.users += 1
+        self._whole = self._whole_frame(model)
         self._guided.begin(model.guides)
         try:
             self._guided.check(self._diffusion(self._parameters))
@@ -255,7 +271,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     def _tuning(self, parameters: StreamBatchParameters) -> Hashable:
         return tuple(sorted(self._scales(parameters).items()))
 
-    def _encoder_state(self) -> Hashable:
+    def encoder_state(self) -> Hashable:
         loras = self.model.loras
         return tuple(loras.scales.items()) if loras.of_text else ()
 
@@ -282,18 +298,33 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     # One call of the model -----------------------------------------------------------------------
 
     def _encode_pixels(self, frames: Sequence[Frame]) -> torch.Tensor:  # (m, C, h, w)
+        return self._encode_bytes(self._transfers.up(frames))
+
+    def _encode_bytes(self, pixels: torch.Tensor) -> torch.Tensor:  # of (m, H, W, 3)
         model = self.model
-        pixels = self._transfers.up(frames)  # (m, H, W, 3)
         # Seen as (m, 3, H, W), which is channels-last already.
         pictures = (pixels.to(model.vae_dtype) / 127.5 - 1).permute(0, 3, 1, 2)
         return self._calls.encode(pictures).float() * model.vae.config.scaling_factor
 
     def _decode_pixels(self, latents: torch.Tensor) -> list[Frame]:  # of (m, C, h, w)
+        return self._transfers.down(self._decode_bytes(latents))()
+
+    def _decode_bytes(self, latents: torch.Tensor) -> torch.Tensor:  # (m, H, W, 3)
         model = self.model
         scaled = (latents / model.vae.config.scaling_factor).to(model.vae_dtype)
         pictures = self._calls.decode(scaled).float()  # (m, 3, H, W) in -1..1
         pixels = (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-        return self._transfers.down(pixels.permute(0, 2, 3, 1).contiguous())()
+        return pixels.permute(0, 2, 3, 1).contiguous()
+
+    def _in_one_go(
+        self, plan: Plan, frames: Sequence[Frame], flights: Sequence[Flight]
+    ) -> tuple[list[Frame], list[Flight]] | None:
+        video = self._parameters.input_mode == "video"
+        if self._whole is None or self.stream.empty or plan.board is not None or not video:
+            return None
+        pixels = self._transfers.up(self.padded(frames))
+        pictures, done = self._whole(self.stream, plan, pixels, flights)
+        return self.cut(self._transfers.down(pictures)()), done
 
     def _predict(
         self, noisy: torch.Tensor, at: torch.Tensor, condition: Told, negatives: int
@@ -314,19 +345,21 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         if not self.model.tells_size:
             return None
         height, width = self._padded
-        # Of the original, where its upper left corner was cut, and of the picture wanted.
-        size = torch.tensor([height, width, 0, 0, height, width], dtype=self._device.dtype)
-        sizes = size.to(self._device.torch).expand(rows, -1)  # (B, 6)
-        return {"text_embeds": told.pooled, "time_ids": sizes}
+        if self._size is None or self._size[0] != (height, width):
+            # Of the original, where its upper left corner was cut, and of the picture wanted. Kept:
+            # while a graph is recorded nothing can be brought to the card.
+            six = torch.tensor([height, width, 0, 0, height, width], dtype=self._device.dtype)
+            self._size = (height, width), six.to(self._device.torch)
+        return {"text_embeds": told.pooled, "time_ids": self._size[1].expand(rows, -1)}
 
-    def _encode_prompt(self, text: str) -> Embedding:
+    def encode_prompt(self, text: str) -> Embedding:
         model = self.model
         return model.text.plain(text) if model.straight else model.text.weighted(text)
 
-    def _unwanted(self, text: str, embedding: Embedding) -> Embedding:
+    def unwanted(self, text: str, embedding: Embedding) -> Embedding:
         return embedding * 0.0 if self.model.nothing_is_zero and not text.strip() else embedding
 
-    def _placed(self, values: NDArray[Any]) -> torch.Tensor:
+    def placed(self, values: NDArray[Any]) -> torch.Tensor:
         placed = torch.from_numpy(values).to(self._device.torch)
         if values.ndim == 4:
             return placed.contiguous(memory_format=torch.channels_last)
