@@ -32,8 +32,10 @@ SECONDS ?= 60
 fuzz: $(VENV)/installed-dev
 	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest -n $(JOBS) -q -s tests/fuzz $(ARGS)
 
+# One table, about ten minutes; ARGS=--quick only shows that it runs. `python -m benchmarks report` then
+# keeps the figures and writes the tables of docs/performance.md.
 bench: $(VENV)/installed-dev
-	$(BIN)/python -m benchmarks all
+	$(BIN)/python -m benchmarks all $(ARGS)
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

@@ -28,19 +28,26 @@ _TEXT, _BINARY, _CLOSE = 1, 2, 8
 _COMPRESSED = 0x40
 
 
-def connect(port: int) -> socket.socket:
-    """A TCP connection whose receive buffer has room for several pictures."""
+def connect(port: int, receive_buffer: int | None = RECEIVE_BUFFER) -> socket.socket:
+    """A TCP connection whose receive buffer has room for several pictures; None: as systems do."""
     client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    if receive_buffer is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.settimeout(30)
-    client.connect(("127.0.0.1", port))
+    try:
+        client.connect(("127.0.0.1", port))
+    except OSError:
+        client.close()
+        raise
     return client
 
 
-def upgrade(port: int, path: str, *, deflate: bool = False) -> socket.socket:
+def upgrade(
+    port: int, path: str, *, deflate: bool = False, receive_buffer: int | None = RECEIVE_BUFFER
+) -> socket.socket:
     """A WebSocket: the connection after its handshake, of which not a byte more was read."""
-    client = connect(port)
+    client = connect(port, receive_buffer)
     lines = [
         f"GET {path} HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
@@ -60,6 +67,7 @@ def upgrade(port: int, path: str, *, deflate: bool = False) -> socket.socket:
             break
         reply += byte
     if not reply.startswith(b"HTTP/1.1 101"):
+        client.close()
         first = reply.partition(b"\r\n")[0].decode(errors="replace")
         raise RuntimeError(f"expected 101 for {path}, got {first!r}")
     return client

@@ -2,22 +2,23 @@
 
 Each figure is read from ``benchmarks/results`` and keeps its source; what nobody here measured says
 whose it is. With them go the inputs, presets and words, so that page and command are one thing.
+The two tables of ``docs/capacity.md`` are written from the same.
 """
 
 import json
 import sys
-from pathlib import Path
 from typing import Any, get_args
 
 from benchmarks.processes import ROOT
 from dreamrelay import capacity
 
 TARGET = ROOT / "dreamrelay" / "relay" / "static" / "capacity.json"
+PAGE = ROOT / "docs" / "capacity.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
-_RELAY = "baseline.json", "relay", "microseconds_per_delivered_picture"
+_RELAY = "baseline.json", "parts", "relay", "microseconds_per_delivered_picture"
 _WIRE = "wire.json", "wire"
-_JITTER = "dispatch.json", "dispatch", "cases", "two of 40 ms, +-10 %"
+_JITTER = "baseline.json", "parts", "dispatch", "cases", "two of 40 ms, +-10 %"
 
 MEASURED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "relay_us_1": (
@@ -34,7 +35,7 @@ MEASURED: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "nats_hop_ms": ((*_WIRE, "nats_hop_ms"), "ms", "From a relay over NATS to four others"),
     "worker_efficiency": (
-        ("baseline.json", "worker", "ratios", "scripted-512"),
+        ("baseline.json", "parts", "worker", "ratios", "scripted-512"),
         "",
         "Worker, pace of its engine over the engine alone",
     ),
@@ -160,9 +161,53 @@ def text() -> str:
     return json.dumps(content(), indent=1, ensure_ascii=False) + "\n"
 
 
-def main(target: Path = TARGET) -> int:
-    """Write the file."""
-    target.write_text(text(), encoding="utf-8")
+THRIFTY = {"fps": 15, "picture_kb": 30, "tls": False}
+"""What the page shows a large audience can be made of."""
+
+
+def _figures(found: dict[str, Any]) -> str:
+    engines = {name: {**engine, "unit": "ms"} for name, engine in found["engines"].items()}
+    rows = ["| | figure | value | source |", "|---|---|---:|---|"]
+    for name, cost in {**found["costs"], **engines}.items():
+        value = f"{cost['value']:g} {cost['unit']}".strip()
+        rows.append(f"| `{name}` | {cost['words']} | {value} | {cost['source']} |")
+    return "\n".join(rows)
+
+
+def _shows(found: dict[str, Any]) -> str:
+    costs = capacity.Costs.of(found)
+    shows = dict(capacity.PRESETS)
+    shows["festival, thrifty"] = {**capacity.PRESETS["festival"], **THRIFTY}
+    rows = []
+    for name, values in sorted(shows.items(), key=lambda show: show[1]["viewers"]):
+        show = capacity.Show(**values)
+        plan = capacity.plan(show, costs)
+        cells = (
+            *(name, f"{show.viewers:,}", f"{plan.viewers_gbit:,.2f}", f"{plan.relays:,}"),
+            *(f"{plan.cards}", f"{plan.added_ms:.0f}", f"{plan.traffic_tb:,.1f}"),
+            f"{plan.video_gbit:,.2f}",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    head = (
+        "| show | viewers | Gbit/s | relays | cards | delay, ms | TB a month | as video, Gbit/s |"
+    )
+    return "\n".join([head, "|---|---:|---:|---:|---:|---:|---:|---:|", *rows])
+
+
+def page(before: str) -> str:
+    """The page of the documentation with its two tables as they are now."""
+    found = content()
+    for name, table in (("figures", _figures(found)), ("shows", _shows(found))):
+        begin, end = f"<!-- {name}: python -m benchmarks.costs -->\n", f"\n<!-- end of {name} -->"
+        head, _, rest = before.partition(begin)
+        before = f"{head}{begin}{table}{end}{rest.partition(end)[2]}"
+    return before
+
+
+def main() -> int:
+    """Write both."""
+    TARGET.write_text(text(), encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

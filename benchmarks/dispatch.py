@@ -12,7 +12,7 @@ beside the engine. Time is counted, not measured, so the figures are the same on
   from a picture given to it to its result, with nothing else to do.
 - speed-up: shown pictures over those of one worker alone with the same producer.
 
-``python -m benchmarks dispatch --json benchmarks/results/dispatch.json`` keeps them.
+A part of ``make bench``; by itself ``python -m benchmarks dispatch``, some seconds.
 """
 
 import heapq

@@ -44,6 +44,8 @@ def process(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
             [sys.executable, *arguments],
+            # A Ctrl-C is for us alone: they end with the ``with``, and say nothing about it.
+            start_new_session=True,
             cwd=folder,
             env={**environment(), **variables},
             stdin=subprocess.PIPE,

@@ -103,17 +103,22 @@ class Published:
         await self._got.reach(RELAYS)
 
 
-async def _watch(socket: ClientConnection, got: Count) -> None:
+async def _watch(socket: ClientConnection, joined: Count, got: Count) -> None:
+    await socket.recv()  # its welcome
+    joined.one()
     async for message in socket:
         if isinstance(message, bytes):
             got.one()
             await socket.send('{"type":"credit","count":1}')
 
 
-async def _watch_mjpeg(port: int, path: str, got: Count) -> None:
+async def _watch_mjpeg(port: int, path: str, joined: Count, got: Count) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        while not (await reader.readline()).startswith(b"--"):
+            pass
+        joined.one()
         while True:  # the chunks' own lines are skipped with the rest of the heads
             line = await reader.readline()
             if found := re.match(rb"Content-Length: (\d+)", line):
@@ -148,21 +153,20 @@ async def _relayed(tasks: asyncio.TaskGroup, *, tls: bool, mjpeg: bool) -> Async
     with _relay(*flags) as (pid, port):
         base = f"{'wss' if tls else 'ws'}://127.0.0.1:{port}/streams/wire"
         options: dict[str, Any] = {"ssl": context, "compression": None, "max_size": None}
-        got = Count()
+        got, joined = Count(), Count()
         watching = []
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(VIEWERS):
                 if mjpeg:
-                    work = _watch_mjpeg(port, "/streams/wire/mjpeg?track=input", got)
+                    work = _watch_mjpeg(port, "/streams/wire/mjpeg?track=input", joined, got)
                 else:
                     viewer = connect(f"{base}/viewer?track=input", **options)
-                    work = _watch(await stack.enter_async_context(viewer), got)
+                    work = _watch(await stack.enter_async_context(viewer), joined, got)
                 watching.append(tasks.create_task(work))
             producer = await stack.enter_async_context(connect(f"{base}/producer", **options))
             watching.append(tasks.create_task(_hear(producer)))
             message = encode_packet(Packet.of(make_picture(), seq=1), "input")
-            if mjpeg:  # until all of them have joined, pictures are nobody's
-                await asyncio.sleep(1)
+            await joined.reach(VIEWERS)  # until then pictures are nobody's
             try:
                 yield Relayed(pid, producer, message, got)
             finally:
@@ -215,7 +219,7 @@ async def _published() -> AsyncIterator[Way]:
             yield Published(pid, clients[0], make_picture(), got)
 
 
-async def measure(rounds: int) -> dict[str, Any]:
+async def measure(rounds: int, block: int = BLOCK) -> dict[str, Any]:
     """Microseconds of CPU per delivered picture of each way, and the ratios that carry over."""
     best: dict[str, float] = {}
     hop: list[float] = []
@@ -232,12 +236,12 @@ async def measure(rounds: int) -> dict[str, Any]:
         for number in range(rounds + 1):
             for name, way in ways.items():
                 before = idle_cpu_ns(way.pid) if number else cpu_ns(way.pid)
-                for _ in range(BLOCK):
+                for _ in range(block):
                     began = time.perf_counter()
                     await way.send()
                     if name == "nats" and number:
                         hop.append((time.perf_counter() - began) * 1000)
-                spent = (idle_cpu_ns(way.pid) - before) / 1000 / BLOCK / way.receivers
+                spent = (idle_cpu_ns(way.pid) - before) / 1000 / block / way.receivers
                 if number:  # the first is to warm up
                     best[name] = min(spent, best.get(name, spent))
                 print(f"round {number}: {name} {spent:.1f} us", file=sys.stderr, flush=True)

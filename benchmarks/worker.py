@@ -131,7 +131,7 @@ def measure_engine(
         child = stack.enter_context(process("-m", "benchmarks.worker_process", uri, name))
         assert child.stdin is not None
         assert child.stdout is not None
-        hello = _read(child.stdout)
+        hello = read_answer(child.stdout)
         if not hello["ready"]:
             raise RuntimeError(f"the worker with {name} did not start")
         for number in range(rounds):
@@ -148,7 +148,7 @@ def measure_engine(
                 if stage is not None:
                     returned += stage.play(seconds, rate)
                     stage.close()
-                starts[phase].append(_read(child.stdout)["starts"])
+                starts[phase].append(read_answer(child.stdout)["starts"])
                 after = cpu_ns(child.pid) if can_count_cpu() else 0
                 cpu[phase].append((after - before) / len(starts[phase][-1]))
             say(f"worker, {name}: round {number + 1} of {rounds}")
@@ -180,7 +180,12 @@ def mean_rate(rounds: Sequence[Sequence[float]]) -> float:
     return sum(len(starts) - 1 for starts in rounds) / sum(s[-1] - s[0] for s in rounds)
 
 
-def _read(lines: IO[str]) -> dict[str, Any]:
+def read_answer(lines: IO[str]) -> dict[str, Any]:
+    """The next line of JSON from the worker's process.
+
+    Raises:
+        RuntimeError: it has ended.
+    """
     for line in lines:
         if line.startswith("{"):
             fields: dict[str, Any] = json.loads(line)

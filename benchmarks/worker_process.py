@@ -1,4 +1,5 @@
-"""The worker under measurement, as a process: ``python -m benchmarks.worker_process RELAY ENGINE``.
+"""The worker under measurement, as a process: ``python -m benchmarks.worker_process RELAY ENGINE
+[STREAM]``.
 
 One engine, used in turn alone and by the whole worker, which the parent feeds. Reads ``alone
 SECONDS`` and ``worker SECONDS`` on its standard input, and answers with the moments at which the
@@ -24,8 +25,8 @@ from dreamrelay.worker import Worker
 
 _BUILT = Entry("benchmarks.full_models:open_built", "models with random weights", "worker")
 
-STEP = 0.025
-"""Seconds that the scripted engine takes for a picture: a fast card with SD-Turbo."""
+STEP_MS = 25.0
+"""What the scripted engine takes for a picture: a fast card with SD-Turbo."""
 
 
 class NoParameters(BaseModel):
@@ -41,9 +42,10 @@ class ScriptedEngine(Engine):
     name: ClassVar[str] = "scripted"
     parameters_type: ClassVar[type[BaseModel]] = NoParameters
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, step_ms: float = STEP_MS) -> None:
         self.width = self.height = size
-        self.model_name = f"{STEP * 1000:.0f} ms a picture"
+        self.model_name = f"{step_ms:.0f} ms a picture"
+        self._seconds = step_ms / 1000
         self.device_name = "none"
 
     def load(self, report: Report) -> None:
@@ -57,7 +59,7 @@ class ScriptedEngine(Engine):
         """There is nothing to change."""
 
     def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
-        time.sleep(STEP)
+        time.sleep(self._seconds)
         return Result(frame, token)
 
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
@@ -65,11 +67,13 @@ class ScriptedEngine(Engine):
 
 
 def make_engine(name: str) -> Engine:
-    """The scripted engine with pictures of the size ``scripted-SIZE`` tells, a model with random
-    weights (``built:sd-turbo:512``), or one that is there.
+    """The scripted engine with pictures of the size that ``scripted-SIZE`` tells, and the time of
+    ``scripted-SIZE-MS``; a model with random weights (``built:sd-turbo:512``); or one that is
+    there.
     """
     if name.startswith("scripted-"):
-        return ScriptedEngine(int(name.removeprefix("scripted-")))
+        _, size, *step = name.split("-")
+        return ScriptedEngine(int(size), *map(float, step))
     if name.startswith("built:"):
         _, form, size = name.split(":")
         built: Engine = _BUILT.load()(form, int(size))
@@ -78,15 +82,16 @@ def make_engine(name: str) -> Engine:
 
 
 class Clock:
-    """Notes when an engine begins a picture, whoever calls it."""
+    """Notes when an engine begins a picture, whoever calls it, while there is a list for it."""
 
     def __init__(self, engine: Engine) -> None:
-        self.starts: list[float] = []
+        self.starts: list[float] | None = None
         self._infer = engine.infer
         engine.infer = self.infer  # type: ignore[method-assign]
 
     def infer(self, frame: Frame, token: Any, mask: Mask | None = None) -> Result[Any] | None:
-        self.starts.append(time.perf_counter())
+        if self.starts is not None:
+            self.starts.append(time.perf_counter())
         return self._infer(frame, token, mask)
 
 
@@ -102,12 +107,12 @@ def call_alone(engine: Engine, seconds: float) -> None:
         number += 1
 
 
-def main(relay: str, name: str) -> None:
+def main(relay: str, name: str, stream: str = "default") -> None:
     """Start the worker and do as told."""
     engine = make_engine(name)
     clock = Clock(engine)
     settings = WorkerSettings(
-        websocket_uri=relay, osc_port=None, viewer="off", text_to_picture="off"
+        websocket_uri=relay, stream=stream, osc_port=None, viewer="off", text_to_picture="off"
     )
     worker = Worker(settings, engine=engine)
     thread = threading.Thread(target=worker.run, name="worker")
@@ -123,7 +128,8 @@ def main(relay: str, name: str) -> None:
                 call_alone(engine, float(seconds))
             else:
                 time.sleep(float(seconds))
-            _answer(starts=clock.starts)
+            starts, clock.starts = clock.starts, None
+            _answer(starts=starts)
     finally:
         worker.stop()
         thread.join()

@@ -7,6 +7,7 @@ fails; its one status line says which of them it waits for.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from dreamrelay.media import Sink, open_sink
 from dreamrelay.media.steady import Fitting
 from dreamrelay.packet import Packet, Track
 from dreamrelay.producer import Producer
+from dreamrelay.shown import Shown
 from dreamrelay.telemetry import RateMeter
 from dreamrelay.trust import Trust
 
@@ -37,12 +39,13 @@ class _Results(Listener):
     """The relay's results, the newest of them, with a credit for each that was taken."""
 
     def __init__(self, fail: Callable[[BaseException], None]) -> None:
-        self.packets: Mailbox[Packet] = Mailbox()
+        self.packets: Mailbox[tuple[Packet, int]] = Mailbox()
+        """Each with when it was here, UNIX time in ns."""
         self._fail = fail
 
     def received(self, packet: Packet, track: Track) -> None:
         try:
-            self.packets.put(packet)
+            self.packets.put((packet, time.time_ns()))
         except ClosedError:
             return  # stopping
 
@@ -104,6 +107,7 @@ class Bridge:
             name="bridge",
             trust=Trust(settings.tls_fingerprint, settings.tls_ca),
         )
+        self._shown = Shown(self._link, "bridge")
         self._stopped = threading.Event()
         self._sink_trouble = ""
 
@@ -174,13 +178,15 @@ class Bridge:
     def _write_all(self) -> None:
         assert self._sink is not None
         while not self._stopped.is_set():
-            packet = self._results.packets.take(0.5)
-            if packet is None:
+            came = self._results.packets.take(0.5)
+            if came is None:
                 continue
+            packet, arrived_ns = came
             self._link.tell("credit", count=1)
             try:
                 self._sink.write(self._fit_result(decode(packet.data)))
                 self.statistics.written.tick()
+                self._shown.add(packet, arrived_ns, time.time_ns())
                 self._sink_trouble = ""
             except ProtocolError as error:
                 self.statistics.broken += 1

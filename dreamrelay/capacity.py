@@ -25,6 +25,9 @@ MEASURED_VIEWERS = 16
 DEFAULT_CONNECTIONS = 256
 """What a relay takes unless ``--max_connections`` says more."""
 
+MOST_RELAYS = 256
+"""So many share their streams (``relay/federation.py``)."""
+
 VIDEO_GBIT = 200.0
 """A judgement, not a measurement: beyond this, one encoded video for all is the right tool."""
 
@@ -193,6 +196,7 @@ NOTES: Mapping[str, str] = {
     "connections": "The default of --max_connections, 256, is too small for this.",
     "processes": "Relays are processes: several fit on one machine, as many as it has cores and its"
     " network card has room for.",
+    "too-many": "At most 256 relays share streams.",
     "extrapolated": "The relay was measured with 16 viewers; what is beyond is a straight line.",
     "line": "Each viewer receives more than 10 Mbit/s: phones in a crowd will get fewer pictures"
     " (the newest, the others are left out). Smaller pictures, or fewer a second, help most.",
@@ -221,6 +225,14 @@ class Costs:
         return cls(values, content["engines"])
 
 
+def _relays(fixed: float, copy: float, most: float, room: float) -> float:
+    """How many relays with so much room each: the smallest n for which
+    ``fixed + copy * min(n, most) <= n * room``.
+    """
+    all_copies = (fixed + copy * most) / room
+    return min(fixed / (room - copy), all_copies) if room > copy else all_copies
+
+
 def plan(show: Show, costs: Costs) -> Plan:
     """Compute what a show needs. ``docs/capacity.md`` has each line in words."""
     c = costs.values
@@ -234,21 +246,23 @@ def plan(show: Show, costs: Costs) -> Plan:
     factor = (c["tls_factor"] if show.tls else 1.0) * size / 1e6
     each, once = each * factor, once * factor
 
-    # Every relay takes every stream, as far as it has viewers for it.
-    fixed = fps * (streams * (once + each) + viewers * each)
-    spread = fps * streams * once
-    alone = (fixed + spread * per_stream) / show.headroom
-    room = show.headroom - spread
-    by_cpu = min(fixed / room, alone) if room > 0 else alone
-
+    # What all of it takes at one relay; and, of several, what each copy of each stream adds: one
+    # letter out of its home, one into another relay. (The home needs none; one more input does.)
+    cpu = fps * (streams * (2 * once + each) + viewers * each)
+    cpu_copy = fps * streams * (once + each)
     picture_bits = show.picture_kb * 8000 * c["wire_factor"]
+    bits = picture_bits * fps * (viewers + streams)
+    bits_copy = picture_bits * fps * streams
     usable = show.nic_gbit * 1e9 * show.headroom
-    by_nic = picture_bits * fps * (viewers + streams) / usable
-    if max(by_cpu, by_nic) > 1 or show.regions > 1:  # and to the others, in and out
-        by_nic += picture_bits * fps * 2 * streams / usable
+    by_cpu, by_nic = cpu / show.headroom, bits / usable
+    if max(by_cpu, by_nic) > 1 or show.regions > 1:
+        by_cpu = _relays(cpu, cpu_copy, per_stream, show.headroom)
+        by_nic = _relays(bits, bits_copy, per_stream, usable)
     relays = show.regions * max(1, math.ceil(max(by_cpu, by_nic) / show.regions))
     copies = min(relays, per_stream)
-    cpu = fixed + spread * copies
+    if relays > 1:
+        cpu += cpu_copy * copies
+        bits += bits_copy * copies
 
     messages = fps * streams * copies if relays > 1 else 0.0
     nats_gbit = messages * picture_bits / 1e9
@@ -279,6 +293,7 @@ def plan(show: Show, costs: Costs) -> Plan:
         "stateless": workers > 1,
         "connections": at_each + 16 > DEFAULT_CONNECTIONS,
         "processes": relays > 1 and by_cpu > by_nic,
+        "too-many": relays > MOST_RELAYS,
         "extrapolated": at_each > MEASURED_VIEWERS,
         "line": fps * picture_bits / 1e6 > PHONE_MBIT,
         "published": show.engine_ms is None and not engine["measured"],
@@ -291,7 +306,7 @@ def plan(show: Show, costs: Costs) -> Plan:
         relays_by_cpu=by_cpu,
         relays_by_nic=by_nic,
         relay_core=cpu / relays,
-        relay_gbit=by_nic * usable / relays / 1e9,
+        relay_gbit=bits / relays / 1e9,
         connections=math.ceil(1.25 * at_each) + 16,
         nats_messages=messages,
         nats_gbit=nats_gbit,

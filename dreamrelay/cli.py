@@ -27,6 +27,7 @@ from dreamrelay import __version__, capacity
 from dreamrelay.config import (
     LOG_LEVELS,
     SECTIONS,
+    BenchSettings,
     BridgeSettings,
     DemoSettings,
     ListSettings,
@@ -51,6 +52,7 @@ PROGRAMS = {
     "chaos": Entry("dreamrelay.chaos:run_chaos", "the disasters", "relay,producer"),
     "list": Entry("dreamrelay.media.present:look", "the list", "producer"),
     "selftest": Entry("dreamrelay.media.selftest:spout", "the self-test", "spout"),
+    "bench": Entry("dreamrelay.glass:run_glass", "the measurement", "relay,pocket,producer"),
 }
 """What each command runs, imported when it is asked for."""
 
@@ -241,6 +243,15 @@ def capacity_(settings: capacity.Show) -> int:
     return 0
 
 
+def bench(settings: BenchSettings) -> int:
+    """Measure from glass to glass; 0 only if all ways of seeing saw something."""
+    stopped = threading.Event()
+    with stop_on_signal() as calls:
+        calls(stopped.set)
+        code: int = PROGRAMS["bench"].load()(settings, say, stopped)
+    return code
+
+
 COMMANDS: dict[str, tuple[type[Settings], Callable[..., int]]] = {
     "relay": (RelaySettings, relay),
     "worker": (WorkerSettings, worker),
@@ -249,6 +260,7 @@ COMMANDS: dict[str, tuple[type[Settings], Callable[..., int]]] = {
     "demo": (DemoSettings, demo),
     "list": (ListSettings, list_),
     "selftest": (SelftestSettings, selftest),
+    "bench": (BenchSettings, bench),
     "capacity": (capacity.Show, capacity_),
 }
 
@@ -336,7 +348,7 @@ def _start(
             raise ConfigError(
                 "--binary goes with a picture: client.py image.png 'a prompt' --binary"
             )
-    if positional and settings_type is SelftestSettings and "what" not in flags:
+    if positional and "what" in settings_type.model_fields and "what" not in flags:
         flags["what"], positional = positional[0], positional[1:]
     if positional and settings_type is not ProducerSettings:
         raise ConfigError(f"expected flags like --name=value, got {positional[0]!r}")

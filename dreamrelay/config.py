@@ -411,6 +411,9 @@ class RelaySettings(Settings):
         description="Who listens: off, auto, offline (commands and the model's words, no download),"
         " whisper:NAME_OR_FOLDER (whole sentences).",
     )
+    fanout: Literal["auto", "direct", "stock"] = Field(
+        "auto", description="direct: pictures go past the ASGI server; stock: through; auto."
+    )
     stall_seconds: float = Field(
         10.0, gt=0, description="A peer that reads nothing for so long is dropped."
     )
@@ -760,6 +763,32 @@ class SelftestSettings(Settings):
 
     what: Literal["spout"] = Field("spout", description="What to try; also as the first word.")
     seconds: float = Field(3.0, gt=0, le=60, description="To measure rate and delay.")
+    verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
+
+
+class BenchSettings(Settings):
+    """Measure how old pictures are when they are seen: a clock is sent through all of it, and read.
+
+    It flickers: the fields of the clock change with every picture.
+    """
+
+    section = "bench"
+    usage = "dreamrelay bench glass"
+
+    what: Literal["glass"] = Field("glass", description="What to measure; also as the first word.")
+    seconds: float = Field(10.0, ge=1, le=600, description="For each way of seeing.")
+    model: str = Field("pocket", description="pocket, a hub id, or a folder in diffusers format.")
+    strength: float = Field(
+        0.2, ge=0, le=1, description="Of the engine; more, and it paints over the clock."
+    )
+    fps: float = Field(30.0, gt=0, le=240, description="Pictures a second that are sent.")
+    window: Literal["auto", "on", "off"] = Field(
+        "auto", description="Read it off the worker's window as well, on the screen."
+    )
+    browser: Literal["auto", "on", "off"] = Field(
+        "auto", description="Read it off a page in Chromium as well, on the screen."
+    )
+    save: OptionalText = Field(None, description="Write the figures to this JSON file.")
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
 
 

@@ -58,11 +58,10 @@ class Audience(Listener):
             while len(self._inputs) > 120:
                 del self._inputs[min(self._inputs)]
             return
-        now = time.time_ns()
-        self.first_ns = self.first_ns or now
-        self.last_ns = now
+        self.last_ns = time.monotonic_ns()
+        self.first_ns = self.first_ns or self.last_ns
         self.delivered += 1
-        self.ages_ms.append((now - packet.captured_ns) / 1e6)
+        self.ages_ms.append(max(0, time.time_ns() - packet.captured_ns) / 1e6)
         source = self._inputs.get(packet.seq)
         if source is not None and self.delivered >= self._next_look:
             self._next_look = self.delivered + LOOK_AT_EVERY
@@ -186,7 +185,7 @@ def _watch(
         if worker.poll() is not None and not stopped.is_set():
             raise EngineError(_reason(audience, worker.returncode, stopped))
         if audience.first_ns:
-            shown = (time.time_ns() - audience.first_ns) / 1e9
+            shown = (time.monotonic_ns() - audience.first_ns) / 1e9
             if settings.duration is not None and shown >= settings.duration:
                 return
         elif time.monotonic() - began > LOADING_SECONDS:

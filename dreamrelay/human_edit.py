@@ -4,9 +4,11 @@ The mask is made where frames are taken up, beside the engine's thread; the engi
 frame, so that a picture that comes out later is laid over the frame that it was made from.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,22 +19,37 @@ from dreamrelay.engines.parameters import validate_patch
 from dreamrelay.engines.ports import FRAME_ERRORS, Mask, Outcome, Token, Turn
 from dreamrelay.preprocess import HumanOnly, HumanParameters, Matting
 
+_numbers = itertools.count(1)
+
 
 class HumanEdit(Engine):
     """An engine whose pictures may be shown on people alone, or on all but people.
 
+    Streams beside one another share one matting, which remembers the frames of each by itself.
+
     Args:
         engine: what computes; it lays its pictures over the frames by their masks.
         open_matting: makes the matting when it is first wanted.
+        beside: the stream that has a matting already, or will have one.
     """
 
-    def __init__(self, engine: Engine, open_matting: Callable[[], Matting]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        open_matting: Callable[[], Matting],
+        beside: "HumanEdit | None" = None,
+    ) -> None:
         self.inner = engine
-        self._open_matting = open_matting
-        self._human = HumanOnly(open_matting)
+        self._open_matting: Callable[[], Matting] = (
+            cache(open_matting) if beside is None else beside._open_matting
+        )
+        self._human = HumanOnly(self._open_matting)
+        self._stream = f"stream {next(_numbers)}"
         self._values = HumanParameters()
         self._dumped = self._values.model_dump(mode="json")  # asked for with each picture
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time: threading.Lock = (
+            threading.Lock() if beside is None else beside._one_at_a_time
+        )
 
     def mask(self, frame: Frame) -> Mask | None:
         """Where the picture of this frame of the stream may be seen; None: everywhere.
@@ -44,7 +61,7 @@ class HumanEdit(Engine):
 
     def _mask(self, frame: Frame, values: HumanParameters, *, alone: bool) -> Mask | None:
         with self._one_at_a_time:
-            return self._human.mask(frame, values, alone=alone)
+            return self._human.mask(frame, values, self._stream, alone=alone)
 
     # What is ours --------------------------------------------------------------------------------
 
@@ -132,7 +149,7 @@ class HumanEdit(Engine):
     def beside(self, patch: Mapping[str, Any]) -> "HumanEdit":
         own, rest = _parted(patch)
         values = validate_patch(self._values, own)
-        other = HumanEdit(self.inner.beside(rest), self._open_matting)
+        other = HumanEdit(self.inner.beside(rest), self._open_matting, self)
         other.apply(values.model_dump())
         return other
 

@@ -53,6 +53,8 @@ class WorkerStatistics:
     """Totals since the start; written by the worker's threads, read by whoever reports."""
 
     results: RateMeter = field(default_factory=RateMeter)
+    ready: int = 0
+    """Frames and requests that were decoded."""
     broken: int = 0
     failed: int = 0
     requests: int = 0
@@ -119,13 +121,13 @@ class Lane(Listener):
         self._results: Mailbox[Batch[Done]] = Mailbox(Batch.merge)
         self._held: Batch[Job] = Batch()
         self._due: deque[Job] = deque()
-        self._request_was_last = False
+        self._request_was_last = self._frame_in_call = False
         self._announced: tuple[int, Asked] | None = None
         self._control_watched = False
         self._arrived = self._begun = 0
         """Live frames that came, in all and when the engine last took one: is there a newer one?"""
         self._said: tuple[str, str, float | None] = ("loading", "", None)
-        self._trouble = ""
+        self._trouble = self._sinks_said = ""
         self.absent = ""
         """Why no frame comes in."""
         self._stateful = False
@@ -239,7 +241,7 @@ class Lane(Listener):
     def turned(self) -> None:
         """The gate was opened or shut."""
         if self._loaded.is_set():
-            self.say("live", self._trouble)
+            self.say("live", self._wrong)
 
     def _tell_status(self) -> None:
         if self.link is not None:
@@ -262,14 +264,19 @@ class Lane(Listener):
             self._trouble = text
             if text:
                 logger.warning("%s", text)
-            self.say("live", text)
+            self.say("live", self._wrong)
+
+    @property
+    def _wrong(self) -> str:
+        """What is wrong while we go on: with a frame, else with a sink (a disk that is full)."""
+        return self._trouble or self._sinks_said
 
     @property
     def standing(self) -> Standing:
         """How we are, for OSC."""
         statistics = self.statistics
         rate, age = statistics.results.rate, statistics.age_ms
-        trouble, latency = self._trouble or self.absent, self._returning.latency
+        trouble, latency = self._wrong or self.absent, self._returning.latency
         return Standing(self.state, self._said[1], rate, age, trouble, latency)
 
     def known_values(self) -> dict[str, Any]:
@@ -392,6 +399,7 @@ class Lane(Listener):
                 if job is not None:
                     self._arrived += not job.asked
                     self._jobs.put(Batch(requests=(job,)) if job.asked else Batch(job))
+                    self.statistics.ready += 1
                     self._wake()
 
     def _decode(self, intake: Intake) -> Job | None:
@@ -446,42 +454,48 @@ class Lane(Listener):
 
     # -- in the engine's thread -------------------------------------------------------------------
 
-    def due(self) -> Task | None:
-        """What is to be computed next, if anything waits: a request and a frame in turn."""
+    def due(self, *, first: bool) -> Task | None:
+        """What is to be computed next, if anything waits: a request and a frame in turn.
+
+        Args:
+            first: of this lane in a call; what comes beside it is whatever waits, but no second
+                frame of the stream.
+        """
         if self.over:
             return None
-        self._steering.apply()
-        if not self._due:
-            request = self._next_request(beside=self._request_was_last)
-            if request is not None:
-                return request
-            job, self._held = self._held.newest, replace(self._held, newest=None)
-            if job is not None:
-                self._begun = self._arrived
-            session = self.link.session if self.link else 0
-            self._due.extend(self._gate.due(() if job is None else (job,), session))
-        self._request_was_last = False
-        if not self._due:
-            return self._next_request()
-        job = self._due.popleft()
-        return Task(self, job, {} if job.alone else None)
-
-    def due_beside(self) -> Task | None:
-        """A request that can be computed in the same call as what :meth:`due` gave."""
-        return None if self.over else self._next_request()
-
-    def _next_request(self, *, beside: bool = False) -> Task | None:
-        """The request that waits longest; not if a frame waits and it is to go ``beside`` it."""
+        if first:
+            self._frame_in_call = False
+            self._steering.apply()
         newer = self._jobs.try_take()
         if newer is not None:
             self._held = self._held.merge(newer)
+        frames_turn = first and self._request_was_last and self._held.newest is not None
+        if not frames_turn and (request := self._next_request()) is not None:
+            return request
+        if not self._frame_in_call and (job := self._next_frame()) is not None:
+            self._request_was_last, self._frame_in_call = False, True
+            return Task(self, job, {} if job.alone else None)
+        return self._next_request()
+
+    def _next_request(self) -> Task | None:
+        """The request that waits longest."""
         requests = self._held.requests
-        if not requests or (beside and self._held.newest is not None):
+        if not requests:
             return None
         self._held = replace(self._held, requests=requests[1:])
         self._request_was_last = True
         asked = requests[0].asked
         return Task(self, requests[0], {} if asked is None else asked.patch)
+
+    def _next_frame(self) -> Job | None:
+        """The newest frame, as the gate lets it pass."""
+        if not self._due:
+            job, self._held = self._held.newest, replace(self._held, newest=None)
+            if job is not None:
+                self._begun = self._arrived
+            session = self.link.session if self.link else 0
+            self._due.extend(self._gate.due(() if job is None else (job,), session))
+        return self._due.popleft() if self._due else None
 
     def dream(self) -> Task | None:
         """A picture to be made from the prompt alone, if there is to be one now."""
@@ -582,6 +596,10 @@ class Lane(Listener):
         if not done.preview:
             statistics.results.tick()
         statistics.age_ms = self._returning.publish(done, self._info)
+        trouble = self._returning.trouble
+        if trouble != self._sinks_said:
+            self._sinks_said = trouble
+            self.say("live", self._wrong)
 
     def _info(self) -> dict[str, object]:
         """What the window says of a picture."""

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 MAX_MESSAGE = 64 * 1024 * 1024
 FIRST_WAIT = 0.25
-LONGEST_WAIT = 5.0
+LONGEST_WAIT = 2.0
 STEADY = 10.0
 """Seconds after which a connection counts as one that works: then the waits begin anew."""
 

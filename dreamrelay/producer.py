@@ -270,7 +270,7 @@ class Producer(Listener):
                 self._complain(f"the relay refused a picture: {statistics.last_refusal}")
             taken = self._captured_ns.pop(whole(fields, "seq", 0), None)
             if taken is not None:
-                statistics.age_ms = (time.time_ns() - taken) / 1e6
+                statistics.age_ms = max(0, time.time_ns() - taken) / 1e6  # it may be set back
             if len(self._captured_ns) > 256:  # those that were replaced get no ack
                 for seq in list(self._captured_ns)[:128]:
                     del self._captured_ns[seq]

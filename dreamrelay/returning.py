@@ -39,6 +39,11 @@ class Returning:
         self._own = HopTimes()
         self._heard: dict[str, tuple[float, ...]] = {}
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the local sinks, as they say it."""
+        return "; ".join(outlet.trouble for outlet in self._sinks if outlet.trouble)
+
     def publish(self, done: Done, info: Callable[[], Mapping[str, Any]]) -> float:
         """Show a picture everywhere; how old it is now, in ms.
 
@@ -69,7 +74,7 @@ class Returning:
         now = time.time_ns()
         if self._link is None:
             self._own.add(to_packet(done, done.frame, b""), now)
-        return (now - captured_ns) / 1e6
+        return max(0, now - captured_ns) / 1e6  # the clock may have been set back
 
     @property
     def latency(self) -> dict[str, tuple[float, ...]]:

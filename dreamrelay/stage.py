@@ -177,7 +177,8 @@ class Stage:
         self.presets = Path(presets).expanduser() if presets else default_path()
         """The file that they are kept in."""
         self._osc: OscServer | None = None
-        self._waits = False
+        self._open: Callable[[], OscServer] | None = None
+        """Listens to OSC, where the port was taken at the start."""
         self._schema: Mapping[str, Any] = {}
         if settings.osc_port is None:
             if settings.osc_out:
@@ -187,17 +188,18 @@ class Stage:
             change, self._act, values, standing, self._set_verbosity, lambda: self._verbosity
         )
         port, out = settings.osc_port, settings.osc_out
-        self._open = lambda: OscServer(
-            settings.osc_ip, port, steered, out=out, presets=self.presets
-        )
+
+        def listen() -> OscServer:
+            return OscServer(settings.osc_ip, port, steered, out=out, presets=self.presets)
+
         try:
-            self._osc = self._open()
+            self._osc = listen()
         except ConfigError as error:
             if not settings.replace:
                 raise
             # The worker before us may have the port: it is ours when that one has left.
             logger.warning("%s; tried again until it is free", error)
-            self._waits = True
+            self._open = listen
 
     @property
     def osc_port(self) -> int | None:
@@ -221,13 +223,13 @@ class Stage:
 
     def look(self) -> None:
         """Now and then: listen to OSC, where the port was taken at the start."""
-        if not self._waits:
+        if self._open is None:
             return
         try:
             self._osc = self._open()
         except ConfigError:
             return
-        self._waits = False
+        self._open = None
         self._osc.introduce(self._schema)
         self._osc.start()
         logger.info("OSC: listening at port %d now", self._osc.port)

@@ -356,18 +356,18 @@ class Worker:
             lane.say(state, progress.text, progress.fraction)
 
     def _due(self) -> list[Task]:
-        """What is to be computed next, in one call: of each lane in turn, then more requests."""
+        """What is to be computed next, in one call: of each lane in turn, then whatever waits."""
         limit = self.engine.batch_limit
         tasks: list[Task] = []
         lanes = len(self._rota)
         for _ in range(lanes):
             if len(tasks) == limit:
                 break
-            if (task := self._next_lane().due()) is not None:
+            if (task := self._next_lane().due(first=True)) is not None:
                 tasks.append(task)
         idle = 0
         while 0 < len(tasks) < limit and idle < lanes:
-            beside = self._next_lane().due_beside()
+            beside = self._next_lane().due(first=False)
             idle = idle + 1 if beside is None else 0
             if beside is not None:
                 tasks.append(beside)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +88,17 @@ def until(
 
 
 class Program:
-    """A real process of ours: ``Program("server.py", "--port=0")``. Its output is kept by line."""
+    """A real process of ours: ``Program("server.py", "--port=0")``. Its output is kept by line.
 
-    def __init__(self, *arguments: str, cwd: Path = ROOT, **environment: str) -> None:
+    ``before`` is a command that starts it: ``ip netns exec NAME``.
+    """
+
+    def __init__(
+        self, *arguments: str, cwd: Path = ROOT, before: Sequence[str] = (), **environment: str
+    ) -> None:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **environment}
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [*before, sys.executable, *arguments],
             cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,

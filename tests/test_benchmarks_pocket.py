@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import pocket, report
+from benchmarks import pocket, pocket_report
 
 RACED = {
     "devices": {"torch": "cpu", "OpenVINO f32": "cpu, OpenVINO f32"},
@@ -43,14 +43,12 @@ def test_what_cannot_run_says_why() -> None:
 
 
 def test_figures_make_a_table_with_goals_and_what_was_before() -> None:
-    machine = {"processor": "Abacus", "cores": 2, "system": "s", "python": "p", "packages": {}}
-    figures = {"machine": machine, "load": [0.1, 0.2], "pocket": FIGURES}
-    text = report.table(figures, {"pocket": FIGURES})
+    text = pocket_report.table(FIGURES, FIGURES)
     for part in ("256 x 256, 2 threads", "60 fps", "4.50", "no bfloat16", "2.50", "before"):
         assert part in text
-    assert report.table(figures, {})
+    assert pocket_report.table(FIGURES, {})
     assert "45 pictures a second (256 x 256, 2 threads, OpenVINO f32, 4.5 times torch)" in (
-        report.quote(figures)
+        pocket_report.quote(FIGURES)
     )
 
 

@@ -16,7 +16,9 @@ from playwright._impl._driver import compute_driver_executable
 from benchmarks import costs as generator
 from dreamrelay import capacity, cli
 from dreamrelay.capacity import Costs, Plan, Show, plan
+from dreamrelay.config import RelaySettings
 from dreamrelay.errors import ConfigError
+from dreamrelay.relay.federation import MAX_RELAYS
 from tests.support import ROOT
 
 COSTS = Costs.load()
@@ -49,6 +51,12 @@ def test_the_file_is_what_the_benchmarks_say() -> None:
     assert written == generator.text(), "write it anew: python -m benchmarks.costs"
 
 
+def test_so_does_the_page_of_the_documentation() -> None:
+    written = generator.PAGE.read_text(encoding="utf-8")
+    assert written == generator.page(written), "write it anew: python -m benchmarks.costs"
+    assert written.count("| festival") == 2
+
+
 def test_every_cost_has_a_source() -> None:
     content = json.loads((STATIC / "capacity.json").read_text(encoding="utf-8"))
     for name, cost in [*content["costs"].items(), *content["engines"].items()]:
@@ -59,7 +67,7 @@ def test_every_cost_has_a_source() -> None:
 
 
 def test_a_figure_that_was_moved_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = {"x": (("baseline.json", "relay", "nowhere"), "", "")}
+    gone = {"x": (("baseline.json", "parts", "nowhere"), "", "")}
     monkeypatch.setattr(generator, "MEASURED", gone)
     with pytest.raises(KeyError, match="there is no 'nowhere'"):
         generator.content()
@@ -98,6 +106,11 @@ def test_a_living_room_by_hand() -> None:
     assert found.traffic_tb == pytest.approx(found.viewers_gbit / 8 * 36_000 / 1000)
     assert (found.relays, found.cards, found.tier, found.binds) == (1, 1, "one", "card")
     assert found.nats_messages == found.backplane_ms == found.region_ms == 0
+
+
+def test_limits_are_those_of_the_relay() -> None:
+    assert capacity.MOST_RELAYS == MAX_RELAYS
+    assert RelaySettings().max_connections == capacity.DEFAULT_CONNECTIONS
 
 
 def test_what_binds_is_named() -> None:

@@ -20,7 +20,7 @@ IDS = [path.relative_to(ROOT).as_posix() for path in PAGES]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?: \"[^\"]*\")?\)|(?:src|href)=\"([^\"]+)\"")
 COMMAND = re.compile(
     r"(?:python3? (?:-m )?)?\b(server\.py|main\.py|client\.py|spout_bridge\.py"
-    r"|dreamrelay (?:relay|worker|producer|bridge|demo|list|selftest))((?: +[^\s`]+)*)"
+    r"|dreamrelay (?:relay|worker|producer|bridge|demo|list|selftest|capacity))((?: +[^\s`]+)*)"
 )
 SCRIPTS = {
     "server.py": "relay",

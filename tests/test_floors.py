@@ -35,12 +35,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "engine_flags",
         "human_edit",
         "steering",
+        "shown",
     ),  # the worker's, composed of floor 3
     ("projection",),  # its window, too
     ("returning",),
     ("lane",),  # one stream at the worker: all of these
     ("relay", "worker", "producer", "img2img"),
-    ("bridge", "demo", "chaos"),  # floor 4 too, but they compose programs
+    ("bridge", "demo", "glass", "chaos"),  # floor 4 too, but they compose programs
     ("cli", "integrations"),
     ("__main__",),
 )

@@ -11,7 +11,7 @@ from dreamrelay.codec import Frame, decode
 from dreamrelay.config import RelaySettings, WorkerSettings
 from dreamrelay.engines import Engine, Result
 from dreamrelay.engines.masks import composite
-from dreamrelay.engines.ports import Mask, Token
+from dreamrelay.engines.ports import Mask, Token, Turn
 from dreamrelay.errors import (
     ConfigError,
     DreamRelayError,
@@ -141,6 +141,44 @@ def test_a_single_picture_has_a_mask_under_its_own_patch(edit: HumanEdit, mattin
     assert made[24, 60].tolist() == [0, 0, 255]
     assert (matting.alone, matting.streamed) == (1, 0)
     assert edit.parameters["mode"] == "full"
+
+
+def test_streams_share_a_matting_and_nothing_else(edit: HumanEdit, matting: Bright) -> None:
+    other = edit.beside({"mode": "human", "prompt": "blue"})
+    assert (edit.parameters["mode"], other.parameters["mode"]) == ("full", "human")
+    assert other.parameters["prompt"] == "blue"
+    edit.apply({"mode": "human", "keep": "person", "prompt": "red"})
+    frame = half_bright()
+    dark = np.zeros_like(frame)
+    turns = [
+        Turn(edit, frame, "one", edit.mask(frame)),
+        Turn(other, frame, "other", other.mask(frame)),
+        Turn(other, frame, "asked", patch={"mode": "full", "prompt": "green"}),
+        Turn(edit, frame, "refused", patch={"mode": "nobody"}),
+        Turn(edit, frame, "dark", patch={"keep": "background"}),
+        Turn(edit, dark, "nobody there", patch={"keep": "background"}),
+    ]
+    one, beside, asked, refused, person, nobody = edit.infer_together(turns)
+    assert one is None, "it comes one frame later"
+    assert isinstance(beside, Result)
+    assert beside.frame[24, 4].tolist() == [0, 0, 0]
+    assert beside.frame[24, 60].tolist() == [0, 0, 255]
+    assert isinstance(asked, Result)
+    assert asked.frame[24, 4].tolist() == [0, 255, 0]
+    assert isinstance(refused, ParameterError)
+    assert isinstance(person, Result)
+    assert person.frame[24, 60].tolist() == [255, 0, 0]
+    assert isinstance(nobody, Result)
+    assert not nobody.frame.any()
+    assert matting.loaded == 2, "loading is asked for by each stream, of one matting"
+    matting.broken = True
+    broken, whole = edit.infer_together(
+        [Turn(edit, frame, 1, patch={}), Turn(edit, frame, 2, patch={"mode": "full"})]
+    )
+    assert isinstance(broken, EngineError)
+    assert isinstance(whole, Result)
+    with pytest.raises(ParameterError):
+        edit.beside({"mode": "nobody"})
 
 
 # -- in the worker --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dreamrelay import link as link_module
+from dreamrelay.clock import RelayClock
 from dreamrelay.config import RelaySettings
 from dreamrelay.errors import AuthError, ConfigError, DreamRelayError, ProtocolError
 from dreamrelay.link import Link, native_uri
@@ -660,3 +661,33 @@ def test_a_worker_says_hello_before_it_asks_for_the_time(
     until(lambda: link.clock.offset is not None)
     assert not heard.losses
     assert not heard.has("error")
+
+
+def test_a_machine_whose_clock_is_an_hour_behind(relay: RunningRelay, connect: Starter) -> None:
+    """Its pictures have the age that they have."""
+    behind = 3600 * 10**9
+
+    def slow() -> int:
+        return time.time_ns() - behind
+
+    _, viewer = connect(relay.websocket, "viewer", query={"track": "input"})
+    until(lambda: viewer.welcomes)
+    link = Link(relay.websocket, "default", "producer", Heard())
+    link.clock = RelayClock(unix_ns=slow)
+    link.start()
+    try:
+        until(lambda: link.clock.offset is not None)
+        before = time.time_ns()
+        taken = Packet.of(picture(), seq=1, captured_ns=slow()).stamped(Hop.ENCODED, slow())
+        link.send_picture(taken, "input")
+        got, _ = until(lambda: viewer.packets)[0]
+        now = time.time_ns()
+        offset = link.clock.offset
+        assert offset is not None
+        assert before - offset.error_ns <= got.captured_ns <= now + offset.error_ns
+        hops = relay.hub.streams["default"].timing.hops["input"]
+        assert until(lambda: hops.age.count) == 1
+        assert hops.age.p50 < 3_000_000
+        assert hops.disordered == 0
+    finally:
+        link.close()

@@ -14,7 +14,7 @@ from dreamrelay.errors import ConfigError, DeviceError, MissingExtra
 from dreamrelay.media.ports import Sink
 from dreamrelay.osc import Presets
 from dreamrelay.projection import Projection
-from dreamrelay.viewer import Closed, Event, Opened, Preset, Record, Snapshot, Viewer
+from dreamrelay.viewer import Closed, Event, Opened, Painted, Preset, Record, Snapshot, Viewer
 
 FRAME = np.full((64, 64, 3), 90, np.uint8)
 
@@ -243,3 +243,11 @@ def test_a_snapshot_is_in_the_log(scene: Scene, caplog: pytest.LogCaptureFixture
     scene.do(Snapshot(Path("a.png"), "no room"), Snapshot(Path("b.png")))
     assert "snapshot a.png: no room" in caplog.text
     assert "snapshot b.png: saved" in caplog.text
+
+
+def test_what_was_painted_is_told_once(scene: Scene) -> None:
+    scene.do(Painted(1, 4.0, 80.0), Painted(2, 5.0, -1.0), Painted(3, 6.0, 82.0))
+    assert scene.projection.seen() == [(4, 80), (6, 82)], "a picture without a time has no age"
+    assert scene.projection.seen() == []
+    scene.do(*(Painted(number, 4.0, float(number)) for number in range(200)))
+    assert len(scene.projection.seen()) == module.KEPT_SEEN

@@ -182,6 +182,16 @@ class TestShown:
         assert len(places) == MAX_PLACES + 1
         assert places[OTHERS]["age"]["count"] == 50 - MAX_PLACES
 
+    def test_what_nobody_sees_any_more_is_left_out(self, house: House) -> None:
+        house.stream.timing.show(PicturesShown("window", (Seen(None, 4.0, 80.0),)))
+        house.clock.advance(5)
+        house.stream.timing.show(PicturesShown("window", (Seen(1.0, 5.0, 90.0),)))
+        house.clock.advance(6)
+        assert house.figures()["shown"]["window"]["age"]["count"] == 1
+        assert house.figures()["shown"]["window"]["painted"]["p50_ms"] == 5
+        house.clock.advance(6)
+        assert house.figures()["shown"] == {}
+
     def test_all_of_it_is_on_the_metrics_page(self, house: House) -> None:
         house.stream.timing.set_clock(house.worker, ClockReported(5 * MS, 250_000))
         house.send()

@@ -11,6 +11,10 @@ from types import TracebackType
 PIECE = 64 * 1024
 
 
+class _Unplugged(Exception):
+    """The end."""
+
+
 class Cable:
     """Leads to a port of this machine while the ``with`` lasts.
 
@@ -60,21 +64,20 @@ class Cable:
             self._loop.close()
 
     async def _serve(self) -> None:
-        joints: set[asyncio.Task[None]] = set()
+        try:
+            async with asyncio.TaskGroup() as joints:
 
-        def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            joint = asyncio.create_task(self._join(reader, writer))
-            joints.add(joint)
-            joint.add_done_callback(joints.discard)
+                def connect(near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
+                    joints.create_task(self._join(near, to_near))
 
-        server = await asyncio.start_server(connect, "127.0.0.1", 0)
-        self.port = int(server.sockets[0].getsockname()[1])
-        self._ready.set()
-        await self._end.wait()
-        server.close()
-        for joint in joints:
-            joint.cancel()
-        await asyncio.gather(*joints, return_exceptions=True)
+                server = await asyncio.start_server(connect, "127.0.0.1", 0)
+                self.port = int(server.sockets[0].getsockname()[1])
+                self._ready.set()
+                await self._end.wait()
+                server.close()
+                raise _Unplugged  # which ends what is joined
+        except* _Unplugged:
+            pass
 
     async def _join(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
         await self._plugged.wait()

@@ -10,6 +10,8 @@ from dreamrelay.chaos.show import BLOCK, HOLD_SECONDS, Show, freeze, kill, thaw
 from dreamrelay.errors import DeviceError, EngineError
 
 CUT_SECONDS = 3.0
+LONG_CUT_SECONDS = 8.0
+"""So long that both ends give the connection up."""
 FROZEN_SECONDS = 5.0
 DISK_BYTES = 60_000
 HOUR = 3600.0
@@ -80,7 +82,7 @@ def _replaced(show: Show) -> None:
 
 def _cable_of_a_worker(show: Show) -> None:
     show.cables[0].pull()
-    show.wait(CUT_SECONDS)
+    show.wait(LONG_CUT_SECONDS)
     show.cables[0].plug()
 
 
@@ -103,17 +105,22 @@ def _relay_killed(show: Show) -> None:
 
 
 def _disk_full(show: Show) -> None:
-    video = show.folder / "show.mp4"
-    show.workers.append(show.start_worker(0, f"--sink=record://{video}", limit=DISK_BYTES))
+    video, others = show.folder / "show.mp4", show.workers
+    # It takes over, or the two others would leave it nothing to do.
+    flags = (f"--sink=record://{video}", "--replace=True")
+    recording = show.start_worker(0, *flags, limit=DISK_BYTES)
+    show.workers = [recording]
+    show.until(lambda: all(other.poll() is not None for other in others), "its turn", NEW_SECONDS)
     show.until(
         lambda: "recording" in str(show.audience.status.get("text")),
         "the status that the disk is full",
         NEW_SECONDS,
     )
     show.wait(1.0)
-    recording = show.workers.pop()
+    _new_worker(show, 1)
     recording.terminate()
     recording.wait(NEW_SECONDS)
+    _new_worker(show, 0)
     pictures = _playable(str(video))
     if not pictures:
         raise DeviceError("nothing of what was recorded before the disk was full can be played")
@@ -164,11 +171,11 @@ DISASTERS: tuple[Disaster, ...] = (
     Disaster("kill-all", "both workers are killed", HOLD_SECONDS + 1.5, _all_killed),
     Disaster("freeze-all", "both workers stand still", 4.0, _all_frozen, _STILL),
     Disaster("replace", "a new worker replaces both", 2.0, _replaced),
-    Disaster("cable", "a worker's cable is out for 3 s", 3.0, _cable_of_a_worker),
+    Disaster("cable", "a worker's cable is out for 8 s", 3.0, _cable_of_a_worker),
     Disaster("camera-cable", "the camera's cable is out for 3 s", 5.0, _cable_of_the_camera),
     Disaster("camera", "the camera's program is killed", 5.0, _camera_killed),
-    Disaster("disk", "the disk is full while one records", 2.0, _disk_full, _SMALL),
+    Disaster("disk", "the disk is full while one records", 3.0, _disk_full, _SMALL),
     Disaster("clock", "the relay's clock steps by an hour", 2.0, _clock_steps),
-    Disaster("relay", "the relay is killed and started", 12.0, _relay_killed),
+    Disaster("relay", "the relay is killed and started", 15.0, _relay_killed),
 )
 """Bounds are for a machine that has time for all of these programs."""

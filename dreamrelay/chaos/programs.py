@@ -5,6 +5,7 @@ root: a disk that is full (a limit on the size of a file), a clock that steps (t
 ask it), an engine that needs neither a model nor much of the machine.
 """
 
+import importlib
 import runpy
 import signal
 import sys
@@ -18,10 +19,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dreamrelay.codec import Frame
-from dreamrelay.config import ProducerSettings, RelaySettings, WorkerSettings
+from dreamrelay.config import WorkerSettings
 from dreamrelay.engines import Engine, Report, Result
 from dreamrelay.engines.ports import Mask, Token
 from dreamrelay.errors import DreamRelayError, ParameterError
+from dreamrelay.worker import Worker
 
 LIGHT_SECONDS = 0.02
 LOOK_SECONDS = 0.1
@@ -73,8 +75,7 @@ class LightEngine(Engine):
 
 def limit_files(size: int) -> None:
     """No file of this process grows beyond so many bytes: to it the disk is full then."""
-    import resource
-
+    resource: Any = importlib.import_module("resource")  # there is none on Windows
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
@@ -107,8 +108,6 @@ def main(words: Sequence[str]) -> int:
     if "--light" not in own:
         sys.argv = ["dreamrelay", command, *flags]
         runpy.run_module("dreamrelay", run_name="__main__", alter_sys=True)
-    from dreamrelay.worker import Worker
-
     given = dict(word.removeprefix("--").split("=", 1) for word in flags)
     settings = WorkerSettings.load(given)
     try:

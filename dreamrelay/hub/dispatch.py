@@ -97,6 +97,10 @@ class Dispatch:
         self._private: deque[int] = deque(maxlen=256)
         self._served = 0
         self._request_was_last = False
+        self._fed = False
+        self._pace_ns: int | None = None
+        self.resting: frozenset[str] = frozenset()
+        """Ids of workers that are given no inputs: another one takes over from them."""
 
     # -- workers ----------------------------------------------------------------------------------
 
@@ -181,6 +185,7 @@ class Dispatch:
     def offer(self, packet: Packet) -> None:
         """Have the newest input computed, if there is a worker at all."""
         if self.seats:
+            self._fed = True
             self._input.put(packet)
             if self.several:
                 self._look()
@@ -209,7 +214,7 @@ class Dispatch:
         shall not stop it.
         """
         while True:
-            ready = [s for s in self.seats if s.credit > 0 and s.status.state != "error"]
+            ready = [s for s in self.seats if s.credit > 0 and self._fit(s)]
             if not ready:
                 return
             seat = min(ready, key=lambda s: s.served)  # whoever waits longest
@@ -236,6 +241,20 @@ class Dispatch:
             self._served += 1
             seat.served = self._served
             seat.peer.notify(notice)
+
+    def _fit(self, seat: Seat) -> bool:
+        return seat.status.state != "error" and seat.peer.id not in self.resting
+
+    def look(self, *, idle: bool) -> None:
+        """Once a second: see who hangs. ``idle``: no input is to be expected soon."""
+        now, waiting = self._clock_ns(), bool(self._input.statistics().waiting)
+        fed, self._fed = self._fed, False
+        # Of one that was never needed nobody knows how long it takes: the others' times tell.
+        times = [times[-1] for seat in self.seats if (times := seat.times(now))]
+        self._pace_ns = max(times, default=self._pace_ns)
+        alone = not self.several
+        for seat in self.seats:
+            seat.look(now, self._pace_ns, alone=alone, fed=fed, waiting=waiting, idle=idle)
 
     # -- several workers --------------------------------------------------------------------------
 
@@ -287,7 +306,7 @@ class Dispatch:
     def _taker(self, ready: list[Seat]) -> Seat | None:
         """Who is to have the newest input; None: nobody yet."""
         now = self._clock_ns()
-        fit = [s for s in self.seats if s.status.state != "error" and not s.hangs(now)]
+        fit = [s for s in self.seats if self._fit(s) and not s.hangs(now)]
         if any(seat.stateful for seat in fit):
             if self._keeper not in fit:
                 chosen = next((s for s in ready if s in fit), None)

@@ -79,8 +79,7 @@ class Hub:
 
     def forget(self, stream: Stream) -> None:
         """Forget a stream if nobody is at it any more."""
-        alone = not stream.peers and not stream.connections
-        if alone and self.streams.get(stream.name) is stream:
+        if stream.alone and self.streams.get(stream.name) is stream:
             del self.streams[stream.name]
 
     def tick(self) -> None:
@@ -102,5 +101,5 @@ class Hub:
     def _forget_idle(self) -> None:
         """Streams that nobody is at make room for a new one when the house is full."""
         if len(self.streams) >= self.limits.streams:
-            held = {n: s for n, s in self.streams.items() if s.peers or s.connections}
+            held = {n: s for n, s in self.streams.items() if not s.alone}
             self.streams = held

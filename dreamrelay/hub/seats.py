@@ -114,13 +114,17 @@ class Seat:
         patience = max(SILENT_NS, SILENT_TIMES * times[-1]) if times else UNKNOWN_SILENT_NS
         return now_ns - self.since_ns > patience
 
-    def look(self, now_ns: int, *, alone: bool, fed: bool, waiting: bool, idle: bool) -> None:
+    def look(
+        self, now_ns: int, pace_ns: int | None, *, alone: bool, fed: bool, waiting: bool, idle: bool
+    ) -> None:
         """Once a second: see whether it hangs.
 
         One of several is measured with each picture. One that is alone only here, so its pictures
         cost nothing: did it give any since the last look, and has it anything to do?
 
         Args:
+            pace_ns: the longest time that one of several takes; None: nobody knows.
+            alone: it is the only one.
             fed: an input came since the last look.
             waiting: an input waits for somebody who takes it.
             idle: none is to be expected soon, so nobody owes a result.
@@ -130,7 +134,9 @@ class Seat:
         if self.status.state != "live":
             self.hung, self.since_ns = False, None
         elif not alone:
-            self.hung = self.hangs(now_ns)
+            known = pace_ns is not None
+            patience = max(SILENT_NS, SILENT_TIMES * (pace_ns or 0)) if known else UNKNOWN_SILENT_NS
+            self.hung = self.since_ns is not None and now_ns - self.since_ns > patience
         elif results != self.results:
             self._silences.append(0 if self.since_ns is None else now_ns - self.since_ns)
             self.hung, self.since_ns = False, None

@@ -17,10 +17,13 @@ from typing import Any
 
 from dreamrelay.errors import DreamRelayError, EngineError, ParameterError, ProtocolError
 from dreamrelay.hub.dispatch import Dispatch, Request
+from dreamrelay.hub.handover import Handover
 from dreamrelay.hub.merge import CallLater
 from dreamrelay.hub.mirrored import Mirrored
 from dreamrelay.hub.parameters import Parameters
 from dreamrelay.hub.peers import Peer, Subscription
+from dreamrelay.hub.seats import Seat
+from dreamrelay.hub.standin import Fallback, StandIn
 from dreamrelay.hub.timing import Timing
 from dreamrelay.hub.upstream import Upstream
 from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
@@ -62,9 +65,13 @@ PRODUCER_CREDIT = 2
 """Packets a producer may have on the wire: one under way while the ack of the other returns."""
 
 _NOTICED = (
-    "state text fraction producers workers viewers dreaming held model input_text reference"
+    "state text fraction producers workers viewers dreaming held stand_in when_lost model"
+    " input_text reference"
 ).split()
 """Of a status: what a person would notice."""
+
+_OF_WORKERS = (SchemaChanged, ParametersChanged)
+"""What those are not told that another worker takes over from."""
 
 
 @dataclass(slots=True)
@@ -93,6 +100,7 @@ class Stream:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         unix_ns: Callable[[], int] = time.time_ns,
         call_later: CallLater | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
         self.name = name
         self._limits = limits
@@ -107,6 +115,8 @@ class Stream:
         self._workers = Dispatch(
             self._next_number, self._show_made, clock_ns, call_later, self.timing.hand
         )
+        self._stand_in = StandIn(fallback or Fallback(), clock_ns)
+        self._handover = Handover()
         self._seq = 0
         self._heard: set[str] = set()
         self._away: dict[str, str] = {}
@@ -155,6 +165,7 @@ class Stream:
             worker: what it says it can do; it is then given inputs, one per credit.
         """
         newcomer = peer.id not in self.peers
+        begun: list[tuple[Subscription, Packet]] = []
         self.peers[peer.id] = peer
         self._had_worker = self._had_worker or peer.role == "worker"
         for track, state in self.tracks.items():
@@ -165,7 +176,7 @@ class Stream:
                 subscription = Subscription(peer, track, credit)
                 state.subscriptions.append(subscription)
                 if state.last is not None and peer.role == "viewer":
-                    subscription.offer(state.last)
+                    begun.append((subscription, state.last))
         everything = (s for state in self.tracks.values() for s in state.subscriptions)
         self._subscribed[peer.id] = tuple(s for s in everything if s.peer is peer)
         if peer.waits:
@@ -182,6 +193,8 @@ class Stream:
         self._tell_status()
         if newcomer:
             peer.notify(StatusChanged(self.status()))
+        for subscription, last in begun:  # a peer may send at once, and words come before pictures
+            subscription.offer(last)
 
     def leave(self, peer: Peer) -> None:
         """Forget a peer and all that was promised to it; idempotent."""
@@ -198,25 +211,42 @@ class Stream:
         left = self._workers.leave(peer)
         if left is not None:
             self._last_words = left.status.text if left.status.state == "error" else ""
+            self._take_back(peer)
+            self._see_loss()
         self._tell_audience()
         self._tell_status()
 
     def _seat(self, peer: Peer, credit: int, hello: WorkerHello) -> bool:
         """Give a worker its place; True if everybody was told new parameters."""
-        self._workers.seat(peer, credit, hello)
+        # It takes over once: not again where it is seated anew, after who came later.
+        self._workers.seat(peer, credit, replace(hello, replace=False))
         self._last_words = ""
         if hello.schema is None:
             return False
+        others = [seat.peer for seat in self._workers if seat.peer is not peer]
+        succeeds, before = hello.replace and bool(others), self._parameters.published()
         try:
-            kept = self._parameters.adopt(hello)
+            kept = self._parameters.adopt(hello, succeeds=succeeds)
         except ProtocolError as error:
             peer.notify(Refused(ProtocolError(f"hello: {error}")))
             return False
+        if succeeds:
+            title = hello.model or hello.engine
+            self._handover.begin(peer, title, others, before, self._clock_ns())
+            self._workers.resting = self._handover.resting
+            if unknown := sorted(before.values.keys() - set(kept)):
+                lost = dict.fromkeys(unknown, "the worker that takes over has nothing like it")
+                peer.notify(Refused(ParameterError(lost)))
         if hello.reference and self.reference is not None:
             peer.notify(ReferenceChanged(self.reference))
         self._tell(SchemaChanged(self.schema))
         self._tell(ParametersChanged(dict(self.values), self.revision, kept, "worker"))
         return True
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody is at it; another relay that has nobody at it either does not count."""
+        return not self.connections and not any(peer.heads for peer in self.peers.values())
 
     # -- packets ----------------------------------------------------------------------------------
 
@@ -256,6 +286,8 @@ class Stream:
         packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False, preview=False)
         self._hand_out(packet, "input")
         self._workers.offer(packet)
+        if (shown := self._stand_in.in_place(packet)) is not None:
+            self._show_in_place(shown)
 
     def _takes_air(self, peer: Peer) -> bool:
         """Whether this producer's picture is shown.
@@ -274,9 +306,12 @@ class Stream:
 
     def _publish_output(self, packet: Packet, peer: Peer) -> None:
         packet = self.timing.returned(packet)
+        seat = self._workers.seat_of(peer)
+        if seat is not None:
+            seat.results += 1
         if self._workers.answer(packet, peer, str(self.values.get("prompt") or "")):
             return
-        seat = self._workers.seat_of(peer)
+        self._results_flow(peer, seat)
         painted = packet.seq == 0  # made from no input
         if painted:
             # A worker that was stopped sends one on request (a trigger), also over an input.
@@ -292,6 +327,55 @@ class Stream:
         if seat is not None and seat.status.state not in ("live", "paused"):
             seat.status = StatusReceived("live", counters=seat.status.counters)
             self._tell_status()
+
+    def _results_flow(self, peer: Peer, seat: Seat | None) -> None:
+        """A result came: nothing has to stand in for it, and who was to take over has."""
+        noticed = self._stand_in.came()
+        if seat is not None and seat.hung:
+            seat.hung, noticed = False, True
+        self._handover.came(peer)
+        if noticed:
+            self._tell_status()
+
+    def _show_in_place(self, packet: Packet) -> None:
+        """Show what is not a result."""
+        self._painted = False
+        self._hand_out(packet, "output", measured=False)
+        if self._told_status.get("stand_in") != self._stand_in.shows:
+            self._tell_status()
+
+    def _see_loss(self) -> None:
+        """See whether results are to be expected, and what is shown if not."""
+        self._stand_in.lost = self.state not in ("live", "paused")
+        slate = self._stand_in.slate()
+        if slate is not None:
+            number, now = self._next_number(), self._unix_ns()
+            made = Packet(slate.data, slate.codec, slate.width, slate.height, number, now)
+            self._show_in_place(made.but(stand_in=True))
+
+    def fall_back(
+        self, when_lost: str | None = None, hold_seconds: float | None = None
+    ) -> Fallback:
+        """Choose what viewers are shown while no results come; None leaves a part as it is.
+
+        Raises:
+            ProtocolError: not a choice, or not a time.
+        """
+        if when_lost is not None or hold_seconds is not None:
+            self._stand_in.choose(when_lost, hold_seconds)
+            self._see_loss()
+            self._tell_status()
+        return self._stand_in.fallback
+
+    def _take_back(self, peer: Peer) -> None:
+        """Who left or broke takes over no more: those before it go on as they were."""
+        before = self._handover.left(peer)
+        self._workers.resting = self._handover.resting
+        if before is not None:
+            self._parameters.go_back(before)
+            self._tell(SchemaChanged(self.schema))
+            self._tell(ParametersChanged(dict(self.values), self.revision, (), "worker"))
+            self._workers.hand_out()
 
     def _newer(self, packet: Packet, track: Track) -> bool:
         """Whether nothing newer was shown on that track."""
@@ -472,7 +556,12 @@ class Stream:
             sum(s.heads for s in state.subscriptions if not s.stalled)
             for state in (self.tracks["output"], self.tracks["control"])
         )
-        live = (seat for seat in self._workers if seat.status.state == "live")
+        resting = self._workers.resting
+        live = (
+            seat
+            for seat in self._workers
+            if seat.status.state == "live" and not seat.hung and seat.peer.id not in resting
+        )
         painter = next(live, None) if self._idle else None
         for seat in self._workers:
             told = AudienceChanged(watching, seat is painter, control)
@@ -502,6 +591,7 @@ class Stream:
                 self._workers.hand_out()
             elif status.state == "error" and was != "error":
                 self._workers.fails_all(seat)
+                self._take_back(peer)
             self._tell_audience()
             self._tell_status()
 
@@ -542,11 +632,11 @@ class Stream:
     def state(self) -> StreamState:
         """What the stream is doing: the best that any of its workers is doing."""
         order = ("live", "paused", "warming", "loading", "error")
-        states = {seat.status.state for seat in self._workers}
+        states = {seat.status.state for seat in self._workers if not seat.hung}
         for state in order:
             if state in states:
                 return state
-        if any(p.role == "worker" for p in self.peers.values()):
+        if not self._workers and any(p.role == "worker" for p in self.peers.values()):
             return "live"  # a seed's consumer: it says nothing about itself
         return "lost" if self._had_worker else "no-worker"
 
@@ -554,8 +644,15 @@ class Stream:
         """The fields of a ``status`` message (``docs/protocol.md``)."""
         if self.upstream is not None and self.mirrored.standing.status:
             return {**self.mirrored.standing.status, "home": self.mirrored.home}
-        best = next((s for s in self._workers if s.status.state == self.state), None)
+        state = self.state
+        fit = [s for s in self._workers if s.status.state == state and not s.hung]
+        hangs = next((s for s in self._workers if s.hung), None)
+        best = next(iter(fit), hangs)
         hello = best.hello if best else WorkerHello()
+        said = (seat.status.text for seat in fit if seat.status.text)
+        text = next(said, "") if best else self._last_words
+        if best is not None and best is hangs:
+            text = "the worker hangs: it is given pictures and gives none back"
         output = self.tracks["output"]
         heads: Counter[Role] = Counter()
         for peer in self.peers.values():
@@ -570,8 +667,8 @@ class Stream:
             age = round(ages.p50, 1) if ages.count else None
         return {
             "stream": self.name,
-            "state": self.state,
-            "text": best.status.text if best else self._last_words,
+            "state": state,
+            "text": text,
             "fraction": best.status.fraction if best else None,
             "input_text": self._input_text(),
             "producers": heads["producer"],
@@ -582,7 +679,9 @@ class Stream:
             "age_ms": age,
             "dreaming": self._painted and self._idle and output.meter.rate > 0,
             "reference": self.reference is not None,
-            "held": output.last is not None and not output.meter.rate and self.state == "lost",
+            "held": output.last is not None and not output.meter.rate and state == "lost",
+            "stand_in": self._stand_in.shows,
+            "when_lost": self._stand_in.fallback.when_lost,
             "engine": hello.engine,
             "model": hello.model,
             "device": hello.device,
@@ -603,6 +702,13 @@ class Stream:
             return
         self._workers.expire(self._clock_ns())
         self._idle = self._is_idle()
+        self._workers.look(idle=self._idle)
+        for peer in list(self.peers.values()):
+            peer.look()
+        if self._handover.look(self._clock_ns(), idle=self._idle):
+            self._workers.resting = self._handover.resting
+            self._workers.hand_out()
+        self._see_loss()
         for state in (self.tracks["output"], self.tracks["control"]):
             for subscription in state.subscriptions:
                 subscription.look()
@@ -627,11 +733,14 @@ class Stream:
         self._tell(StatusChanged(status))
 
     def _tell(self, notice: Notice, besides: Peer | None = None) -> None:
+        # Those who are about to leave know nothing of what the one after them can do.
+        resting = self._workers.resting if isinstance(notice, _OF_WORKERS) else ()
         for peer in list(self.peers.values()):
-            if peer is not besides:
+            if peer is not besides and peer.id not in resting:
                 peer.notify(notice)
 
 
 def _follows(packet: Packet, last: Packet) -> bool:
     """Whether a result may be shown after ``last``: of a newer input, or better of the same."""
-    return packet.seq > last.seq or (packet.seq == last.seq and last.preview)
+    again = last.preview or last.stand_in
+    return packet.seq > last.seq or (packet.seq == last.seq and again)

@@ -7,19 +7,22 @@ arithmetic is done by whoever asks.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dreamrelay.clock import DRIFT
 from dreamrelay.hub.peers import Peer
 from dreamrelay.packet import Hop, Packet, Stamp, Track
-from dreamrelay.protocol.messages import ClockReported, PicturesShown
+from dreamrelay.protocol.messages import ClockReported, PicturesShown, Seen
 from dreamrelay.telemetry import HopTimes, Percentiles
 
 KEPT_HANDED = 256
 """Inputs whose hand-out is remembered until their result comes."""
 
 KEPT_SHOWN = 600
+SHOWN_NS = 10_000_000_000
+"""Pictures that were shown longer ago do not count, nor more than so many."""
+
 MAX_PLACES = 8
 OTHERS = "others"
 """Where the pictures of the ninth place and of those without a name are counted."""
@@ -41,22 +44,34 @@ class PeerClock:
         return self.told.error_ns + int(max(0, now_ns - self.told_ns) * DRIFT)
 
 
-def _times() -> deque[float]:
-    return deque(maxlen=KEPT_SHOWN)
-
-
-@dataclass(slots=True)
 class Place:
-    """What people saw somewhere: ms from the relay to there, from there to the eye, and in all."""
+    """What people saw somewhere of late."""
 
-    delivered: deque[float] = field(default_factory=_times)
-    painted: deque[float] = field(default_factory=_times)
-    age: deque[float] = field(default_factory=_times)
+    def __init__(self) -> None:
+        self._seen: deque[tuple[int, Seen]] = deque(maxlen=KEPT_SHOWN)
 
-    def figures(self) -> dict[str, Percentiles]:
-        """By name; what was never told is left out."""
-        named = {"delivered": self.delivered, "painted": self.painted, "age": self.age}
-        return {name: Percentiles.of(times) for name, times in named.items() if times}
+    def add(self, now_ns: int, seen: Seen) -> None:
+        self._seen.append((now_ns, seen))
+
+    def figures(self, now_ns: int) -> dict[str, Percentiles]:
+        """By span, in ms; what nobody has told of late is left out.
+
+        ``delivered``: from the relay to there; ``painted``: from there to the eye; ``age``: in all.
+        """
+        while self._seen and now_ns - self._seen[0][0] > SHOWN_NS:
+            self._seen.popleft()
+        seen = [one for _, one in self._seen]
+        named = {
+            "delivered": [one.delivered for one in seen if one.delivered is not None],
+            "painted": [one.painted for one in seen],
+            "age": [one.age for one in seen],
+        }
+        # What is below nothing is so by the error of the clocks.
+        return {
+            name: Percentiles.of([max(0.0, ms) for ms in times])
+            for name, times in named.items()
+            if times
+        }
 
 
 class Timing:
@@ -69,10 +84,10 @@ class Timing:
 
     def __init__(self, hops: Mapping[Track, HopTimes], unix_ns: Callable[[], int]) -> None:
         self.hops = hops
-        self.places: dict[str, Place] = {}
         self.error_ns = 0
         """Of the worst of the clocks that set stamps."""
         self._unix_ns = unix_ns
+        self._places: dict[str, Place] = {}
         self._clocks: dict[str, PeerClock] = {}
         self._handed: dict[int, int] = {}
         self._told = 0
@@ -121,14 +136,11 @@ class Timing:
     def show(self, shown: PicturesShown) -> None:
         """A peer says when people saw what."""
         where = shown.where or OTHERS
-        if where not in self.places and len(self.places) >= MAX_PLACES:
+        if where not in self._places and len(self._places) >= MAX_PLACES:
             where = OTHERS
-        place = self.places.setdefault(where, Place())
+        now = self._unix_ns()
         for seen in shown.pictures:
-            if seen.delivered is not None:
-                place.delivered.append(max(0.0, seen.delivered))
-            place.painted.append(max(0.0, seen.painted))
-            place.age.append(max(0.0, seen.age))
+            self._places.setdefault(where, Place()).add(now, seen)
 
     # -- what is told -----------------------------------------------------------------------------
 
@@ -140,10 +152,16 @@ class Timing:
         """How far a peer's clock may be off now, ns."""
         return clock.error_ns(self._unix_ns())
 
+    def shown(self) -> dict[str, dict[str, Percentiles]]:
+        """What people saw of late, by where they did."""
+        now = self._unix_ns()
+        found = {name: place.figures(now) for name, place in self._places.items()}
+        return {name: figures for name, figures in found.items() if figures}
+
     def ages(self) -> dict[str, Percentiles]:
         """The age of pictures by where they had it: at the relay on both ways, and where shown."""
         relay = {AT[track]: hops.age for track, hops in self.hops.items()}
-        shown = {name: Percentiles.of(place.age) for name, place in self.places.items()}
+        shown = {name: figures["age"] for name, figures in self.shown().items()}
         return {at: age for at, age in {**shown, **relay}.items() if age.count}
 
     def summary(self) -> dict[str, Any] | None:
@@ -165,8 +183,8 @@ class Timing:
             "hops": {hop.name.lower(): _figures(times) for hop, times in output.hops().items()},
             "age": {at: _figures(times) for at, times in self.ages().items()},
             "shown": {
-                name: {span: _figures(times) for span, times in place.figures().items()}
-                for name, place in self.places.items()
+                name: {span: _figures(times) for span, times in figures.items()}
+                for name, figures in self.shown().items()
             },
             "clocks": [
                 {

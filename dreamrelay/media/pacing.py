@@ -60,13 +60,22 @@ class Pacer:
         return missed
 
 
+SET_BACK_NS = 500_000_000
+"""A clock that goes back further was set; less is what a time service does."""
+
+
 class CaptureClock:
-    """UNIX time in ns that never repeats and never steps back, for one source."""
+    """UNIX time in ns that never repeats and does not step back, for one source.
+
+    Unless the clock was set back: then its new time holds, or all pictures would be of a moment
+    until the old one is reached again.
+    """
 
     def __init__(self, now: Callable[[], int] = time.time_ns) -> None:
         self._now = now
         self._last = 0
 
     def __call__(self) -> int:
-        self._last = max(self._last + 1, self._now())
+        now = self._now()
+        self._last = now if now < self._last - SET_BACK_NS else max(self._last + 1, now)
         return self._last

@@ -252,6 +252,7 @@ PATTERNS: dict[str, Entry] = {
     "clip": Entry("dreamrelay.media.clip:Clip", "the moving scene", "producer"),
     "flat": Entry("dreamrelay.media.pattern:Flat", "the flat pattern"),
     "noise": Entry("dreamrelay.media.pattern:Noise", "the noise pattern"),
+    "timecode": Entry("dreamrelay.media.timecode:TimeCode", "the time code", "producer"),
 }
 
 

@@ -75,7 +75,7 @@ class HumanOnly:
         if parameters.mode == "full":
             if self._on and not alone:
                 self._on = False
-                self.reset()  # what follows the pause is another scene
+                self.reset(stream)  # what follows the pause is another scene
             return None
         if self._matting is None:
             matting = self._open()

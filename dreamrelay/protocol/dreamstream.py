@@ -18,12 +18,13 @@ import orjson
 import pybase64
 
 from dreamrelay.errors import ProtocolError
-from dreamrelay.packet import Packet
+from dreamrelay.packet import Packet, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
     Delivery,
     Dialect,
     Event,
+    Form,
     Left,
     Limits,
     Notice,
@@ -136,6 +137,7 @@ class DreamStreamDialect(Dialect):
         self._limits = limits
         self._problem = problem
         self._clock_ns = clock_ns
+        self._form = Form("dreamstream", True, self._frame_parts)
         self._processors: dict[str, tuple[str, ...]] = {}
         self._values: Mapping[str, Any] = {}
         self._standing = Standing(active=False, ended=False)
@@ -211,8 +213,9 @@ class DreamStreamDialect(Dialect):
                 before_, self._standing = self._standing, Standing.of(status)
                 self._state = status["state"]
                 return self._stands(before_, status)
-            case Delivery(packet, "output"):
-                return self._result(packet)
+            case Delivery(packet, track):
+                form = self.form(packet, track)
+                return [form.message(packet)] if form else []
             case Acknowledged(_, refusal, on_air):
                 return self._acknowledged(refusal, on_air)
             case Refused(error):
@@ -231,9 +234,14 @@ class DreamStreamDialect(Dialect):
     def _stands(self, before: Standing, status: Mapping[str, Any]) -> list[str | bytes]:
         return []
 
+    def form(self, packet: Packet, track: Track) -> Form | None:
+        if track != "output" or not self._is_shown(packet) or len(packet.data) > PICTURE_LIMIT:
+            return None  # the next one may be smaller
+        return self._form
+
     @abstractmethod
-    def _result(self, packet: Packet) -> list[str | bytes]:
-        """A picture of the output track."""
+    def _is_shown(self, packet: Packet) -> bool:
+        """Take note of a picture of the output track; whether this peer is shown it."""
 
     def _acknowledged(self, refusal: str | None, on_air: bool) -> list[str | bytes]:
         return []
@@ -242,13 +250,8 @@ class DreamStreamDialect(Dialect):
     def _prompt(self) -> str:
         return str(self._values.get("prompt") or "")
 
-    def _frame(self, packet: Packet) -> list[str | bytes]:
+    def _frame_parts(self, packet: Packet) -> tuple[bytes, ...]:
         """The message that shows a result; written once, shared by all who are shown it."""
-        if len(packet.data) > PICTURE_LIMIT:
-            return []  # the next one may be smaller
-        return [packet.wire("dreamstream", self._frame_message)]
-
-    def _frame_message(self, packet: Packet) -> str:
         fields = {
             "timestamp": self._clock_ns() // 1_000_000,
             "is_original": False,
@@ -258,8 +261,7 @@ class DreamStreamDialect(Dialect):
             "strength": self._values.get("strength", DEFAULT_STRENGTH),
         }
         head = orjson.dumps({"type": "frame", "streamId": self._broadcast.stream})
-        parts = (head[:-1], b',"frame":"', *_data_url(packet), b'",', orjson.dumps(fields)[1:])
-        return b"".join(parts).decode()
+        return (head[:-1], b',"frame":"', *_data_url(packet), b'",', orjson.dumps(fields)[1:])
 
 
 _COMMON: Handlers = {
@@ -418,12 +420,12 @@ class BroadcasterDialect(DreamStreamDialect):
             self._broadcast.processor = id_.value
         return [_text(id_.kind, **{id_.name: id_.value})]
 
-    def _result(self, packet: Packet) -> list[str | bytes]:
+    def _is_shown(self, packet: Packet) -> bool:
         while self._pending and self._pending[0] <= packet.captured_ns:
             self._pending.popleft()
         if len(packet.data) <= PICTURE_LIMIT:
             self._latest = packet
-        return self._frame(packet) if self._subscribed else []
+        return self._subscribed
 
     def _acknowledged(self, refusal: str | None, on_air: bool) -> list[str | bytes]:
         if refusal is not None:
@@ -509,10 +511,8 @@ class ViewerDialect(DreamStreamDialect):
         self._complaint = complaint
         return messages
 
-    def _result(self, packet: Packet) -> list[str | bytes]:
-        if packet is self._seen or not self._standing.active:
-            return []
-        return self._frame(packet)
+    def _is_shown(self, packet: Packet) -> bool:
+        return packet is not self._seen and self._standing.active
 
 
 class ListingDialect(ViewerDialect):

@@ -4,7 +4,7 @@ Dialects translate; the hub never sees a wire format, and a dialect never sees a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -48,7 +48,7 @@ class WorkerHello:
     """What a worker can do, as it says itself.
 
     ``reference``: imitate a picture. ``stateful``: its pictures depend on those before, so that all
-    inputs of a stream must go to one worker.
+    inputs of a stream must go to one worker. ``replace``: it takes over from those before it.
     """
 
     engine: str = ""
@@ -60,6 +60,7 @@ class WorkerHello:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reference: bool = False
     stateful: bool = False
+    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,13 @@ class PicturesShown:
 
 
 @dataclass(frozen=True, slots=True)
+class Promised:
+    """The peer says something at least so often, in seconds; if it does not, it is gone."""
+
+    every: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyDue:
     """The dialect answers by itself, ``after`` so many seconds; nobody else needs to know."""
 
@@ -197,6 +205,7 @@ Event = (
     | FailureReceived
     | ClockReported
     | PicturesShown
+    | Promised
     | ReplyDue
     | Left
     | Fault
@@ -257,6 +266,13 @@ class ReferenceChanged:
     """To a worker: the picture to imitate, or None when there is none any more."""
 
     packet: Packet | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """To a worker: another one has taken over, ``by`` says which; this one is to leave."""
+
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +338,7 @@ Notice = (
     | AudienceChanged
     | LatencyMeasured
     | ReferenceChanged
+    | Retired
     | Delivery
     | Acknowledged
     | RequestOffered
@@ -329,6 +346,32 @@ Notice = (
     | Unanswered
     | Refused
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How pictures are written where everybody is sent the same message.
+
+    Attributes:
+        name: under which a packet keeps it.
+        text: a text message, in UTF-8; else a binary one.
+        parts: the message in pieces, so that whoever puts something before it copies it once.
+    """
+
+    name: str
+    text: bool
+    parts: Callable[[Packet], Sequence[bytes]]
+    framed: str = ""
+    """The name under which a packet keeps it with what a transport puts before it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "framed", f"framed {self.name}")
+
+    def message(self, packet: Packet) -> str | bytes:
+        """The message: made once, then shared."""
+        if self.text:
+            return packet.wire(self.name, lambda p: b"".join(self.parts(p)).decode())
+        return packet.wire(self.name, lambda p: b"".join(self.parts(p)))
 
 
 class Dialect(ABC):
@@ -355,3 +398,10 @@ class Dialect(ABC):
         """Translate one notice into the messages to send, in order; empty where the dialect has no
         word.
         """
+
+    def form(self, packet: Packet, track: Track) -> Form | None:
+        """Instead of rendering a :class:`Delivery`: the form that this peer is sent it in now.
+
+        None where the answer is not one message, or is for this peer only: then render it.
+        """
+        return None

@@ -5,10 +5,12 @@ codec functions serve both ends; :class:`NativeDialect` is the relay's end, ``dr
 other.
 """
 
+import json
 import re
 import struct
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -29,6 +31,7 @@ from dreamrelay.protocol.messages import (
     Event,
     FailureReceived,
     Fault,
+    Form,
     Joined,
     LatencyMeasured,
     Limits,
@@ -37,10 +40,12 @@ from dreamrelay.protocol.messages import (
     ParametersChanged,
     PatchReceived,
     PicturesShown,
+    Promised,
     ReferenceChanged,
     Refused,
     ReplyDue,
     RequestOffered,
+    Retired,
     Role,
     SchemaChanged,
     Seen,
@@ -61,6 +66,8 @@ MAX_TEXT = 256 * 1024
 MAX_ID = 200
 MAX_STATUS_TEXT = 500
 MAX_COUNTERS = 32
+SHORTEST_PROMISE = 1.0
+"""Seconds; who promises to say something more often is not held to it."""
 MAX_SHOWN = 64
 """Pictures of which one ``shown`` tells: those of a second, or so."""
 
@@ -71,11 +78,16 @@ _STAMP = struct.Struct("<B3xQ")
 _MAGIC = b"DR"
 _COUNTER = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _HOPS = {int(hop): hop for hop in Hop}
-_PRIVATE, _PREVIEW = 1, 2
+_PRIVATE, _PREVIEW, _STAND_IN = 1, 2, 4
 
 
 def encode_packet(packet: Packet, track: Track) -> bytes:
     """Write a packet as one binary message."""
+    return b"".join(packet_parts(packet, track))
+
+
+def packet_parts(packet: Packet, track: Track) -> tuple[bytes, ...]:
+    """What :func:`encode_packet` writes, in pieces; the last is the picture itself."""
     stamps = packet.stamps[-MAX_STAMPS:]
     header = _HEADER.pack(
         _MAGIC,
@@ -83,7 +95,9 @@ def encode_packet(packet: Packet, track: Track) -> bytes:
         packet.codec,
         _HEADER.size + _STAMP.size * len(stamps),
         TRACKS.index(track),
-        (_PRIVATE if packet.private else 0) | (_PREVIEW if packet.preview else 0),
+        (_PRIVATE if packet.private else 0)
+        | (_PREVIEW if packet.preview else 0)
+        | (_STAND_IN if packet.stand_in else 0),
         packet.seq,
         packet.captured_ns,
         packet.revision,
@@ -91,7 +105,7 @@ def encode_packet(packet: Packet, track: Track) -> bytes:
         min(packet.height, 0xFFFF),
         len(stamps),
     )
-    return b"".join((header, *(_STAMP.pack(s.hop, s.ns) for s in stamps), packet.data))
+    return (header, *(_STAMP.pack(s.hop, s.ns) for s in stamps), packet.data)
 
 
 def decode_packet(message: bytes) -> tuple[Packet, Track]:
@@ -134,6 +148,7 @@ def decode_packet(message: bytes) -> tuple[Packet, Track]:
         tuple(stamps),
         bool(flags & _PRIVATE),
         bool(flags & _PREVIEW),
+        bool(flags & _STAND_IN),
     )
     return packet, TRACKS[track]
 
@@ -192,6 +207,8 @@ class NativeDialect(Dialect):
         try:
             if isinstance(message, bytes):
                 return self._packet(message)
+            if message in _CREDITS and self._greeted:
+                return _CREDITS[message]
             if len(message) > MAX_TEXT:
                 raise ProtocolError(
                     f"expected a text message of at most {MAX_TEXT} characters, got {len(message)}"
@@ -260,6 +277,7 @@ class NativeDialect(Dialect):
                 parameters,
                 fields.get("reference") is True,
                 fields.get("stateful") is True,
+                fields.get("replace") is True,
             )
         credit = _number(fields, "credit", 0, MAX_CREDIT, default=1)
         joined = Joined(self._role, _text(fields, "name", 200), credit, worker)
@@ -304,7 +322,9 @@ class NativeDialect(Dialect):
         return [FailureReceived(_number(fields, "seq", 0, 1 << 64), _text(fields, "message", 500))]
 
     def _ping(self, fields: dict[str, Any]) -> list[Event]:
-        return [ReplyDue(encode_text("pong", id=_id(fields), received_ns=self._clock_ns()))]
+        pong = ReplyDue(encode_text("pong", id=_id(fields), received_ns=self._clock_ns()))
+        every = _real(fields, "every")
+        return [pong, Promised(every)] if every >= SHORTEST_PROMISE else [pong]
 
     def _clock(self, fields: dict[str, Any]) -> list[Event]:
         fields = {"offset_ns": None, "error_ns": None, **fields}  # neither may be left out
@@ -320,7 +340,7 @@ class NativeDialect(Dialect):
     def render(self, notice: Notice) -> list[str | bytes]:
         match notice:
             case Delivery(packet, track):
-                return [packet.wire(track, lambda p: encode_packet(p, track))]
+                return [_FORMS[track].message(packet)]
             case RequestOffered(packet, patch, max_bytes):
                 announced = encode_text(
                     "request", seq=packet.seq, patch=dict(patch), max_bytes=max_bytes
@@ -364,6 +384,8 @@ class NativeDialect(Dialect):
             case ReferenceChanged(Packet() as packet):
                 image = pybase64.b64encode(packet.data).decode()
                 return [encode_text("reference", image=image)]
+            case Retired(by):
+                return [encode_text("retire", by=by)]
             case Acknowledged(seq, None, on_air):
                 return [encode_text("ack", seq=seq, accepted=True, on_air=on_air)]
             case Acknowledged(seq, refusal):
@@ -373,6 +395,21 @@ class NativeDialect(Dialect):
             case _:
                 return []  # answers to requests: nobody asks for one in this dialect
 
+    def form(self, packet: Packet, track: Track) -> Form:
+        return _FORMS[track]
+
+
+_FORMS: Mapping[Track, Form] = {
+    track: Form(f"native {track}", False, partial(packet_parts, track=track)) for track in TRACKS
+}
+
+_CREDITS: Mapping[str, list[Event]] = {
+    text: [CreditGiven(1, track)]
+    for track in (None, *TRACKS)
+    for fields in ({"type": "credit", "count": 1, **({"track": track} if track else {})},)
+    for text in (orjson.dumps(fields).decode(), json.dumps(fields))
+}
+"""What viewers say most, after each picture: as it is usually written it need not be parsed."""
 
 _HANDLERS: Mapping[str, Callable[[NativeDialect, dict[str, Any]], list[Event]]] = {
     "hello": NativeDialect._hello,

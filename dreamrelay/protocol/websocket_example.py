@@ -23,6 +23,7 @@ from dreamrelay.protocol.messages import (
     Dialect,
     Event,
     Fault,
+    Form,
     Joined,
     Limits,
     Notice,
@@ -240,7 +241,9 @@ class WebSocketExampleDialect(Dialect):
             case Acknowledged(_, refusal):
                 return [self._text("error", message=refusal)]
             case Delivery(packet, track):
-                return self._deliver(packet, track)
+                form = self.form(packet, track)
+                # Else the client would close its connection; the next picture may be smaller.
+                return [form.message(packet)] if form else []
             case Answered(ticket, packet, prompt):
                 return self._settle(ticket, self._result(ticket, packet, prompt))
             case Unanswered(ticket, error):
@@ -254,12 +257,12 @@ class WebSocketExampleDialect(Dialect):
                 # this dialect.
                 return []
 
-    def _deliver(self, packet: Packet, track: Track) -> list[str | bytes]:
+    def form(self, packet: Packet, track: Track) -> Form | None:
         if len(packet.data) > PICTURE_LIMIT:
-            return []  # the client would close its connection; the next picture may be smaller
+            return None
         if track == "input":
             self._delivered = packet
-        return [packet.wire("websocket-example", _image_message)]
+        return _FORM
 
     def _result(self, ticket: int, packet: Packet, prompt: str) -> list[str | bytes]:
         form = next((t.form for t in self._tickets if t.number == ticket), "text")
@@ -337,16 +340,15 @@ def _object(message: str) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
-def _image_message(packet: Packet) -> str:
-    message = b"".join(
-        (
-            b'{"type":"image","format":"',
-            packet.codec.name.lower().encode(),
-            b'","data":"',
-            pybase64.b64encode(packet.data),
-            b'","timestamp":',
-            f"{packet.captured_ns / 1e9:.3f}".encode(),
-            b"}",
-        )
+def _image_message(packet: Packet) -> tuple[bytes, ...]:
+    return (
+        b'{"type":"image","format":"',
+        packet.codec.name.lower().encode(),
+        b'","data":"',
+        pybase64.b64encode(packet.data),
+        b'","timestamp":',
+        f"{packet.captured_ns / 1e9:.3f}}}".encode(),
     )
-    return message.decode("ascii")
+
+
+_FORM = Form("websocket-example", True, _image_message)

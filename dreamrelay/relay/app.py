@@ -44,6 +44,8 @@ from dreamrelay.relay.connections import (
     protocols,
 )
 from dreamrelay.relay.dreamstream import DreamStream
+from dreamrelay.relay.fallback import add_fallback, fallback_of
+from dreamrelay.relay.fanout import websocket_protocol
 from dreamrelay.relay.federation import join_cluster
 from dreamrelay.relay.guard import BlackOut, Guard, first_token, grant_of
 from dreamrelay.relay.http import error_response, make_router
@@ -132,9 +134,11 @@ class Relay:
         self.hub = Hub(
             limits,
             call_later=lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call),
+            fallback=fallback_of(settings),
         )
         self.federation = join_cluster(self.hub, settings)
         self.opening = Opening(settings)
+        self._websocket_protocol = websocket_protocol(settings.fanout)
         self._sockets: list[socket.socket] = []
         self._closing = asyncio.Event()
         self._server: _Server | None = None
@@ -172,6 +176,7 @@ class Relay:
             )
         router = make_router(self.hub, self._slots, self._closing, self.federation)
         add_reference(router, self.hub)
+        add_fallback(router, self.hub)
         app.include_router(router)
         app.include_router(make_voice_router(self.hub, self.speech))
         app.add_api_websocket_route("/", self._websocket_example)
@@ -401,7 +406,8 @@ class Relay:
                 # Those that do not last, too; behind a proxy all come from its address.
                 0 if settings.behind_proxy or not each else 2 * each + SPARE_EACH,
                 tls,
-            )
+            ),
+            self._websocket_protocol,
         )
         config = uvicorn.Config(
             self.app,

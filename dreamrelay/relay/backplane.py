@@ -129,11 +129,11 @@ class MemoryBackplane(Backplane):
     def __init__(self, bus: MemoryBus, name: str) -> None:
         super().__init__(name)
         self._bus = bus
-        self._receiver: Receiver | None = None
+        self.receiver: Receiver | None = None
 
     def open(self, receiver: Receiver) -> None:
         """Be there from now on."""
-        self._receiver = receiver
+        self.receiver = receiver
         self._bus.join(self)
         self.connected = True
         self.traffic.connects += 1
@@ -143,12 +143,12 @@ class MemoryBackplane(Backplane):
         """Be away."""
         self._bus.leave(self)
         self.connected = False
-        if self._receiver is not None:
-            self._receiver.connected(False)
+        if self.receiver is not None:
+            self.receiver.connected(False)
 
     def arrive(self, data: bytes) -> None:
-        if self._receiver is not None:
-            self._receiver.received(data)
+        if self.receiver is not None:
+            self.receiver.received(data)
 
     def send(self, to: str, data: bytes) -> bool:
         return self._post(to, data)

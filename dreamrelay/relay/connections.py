@@ -165,16 +165,28 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.frames = []
         if self.close_sent:
             return  # nobody hears it any more
-        alone = self.queue.empty()
         if self.curr_msg_data_type == "bytes":
-            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+            self.hear(data)
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self.no_text()
         else:
-            try:
-                self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
-            except UnicodeDecodeError:  # uvicorn's own logs each as an error, with its traceback
-                self.conn.fail(1007, "expected UTF-8")
-                self.handle_parser_exception()
-                return
+            self.hear(text)
+
+    def no_text(self) -> None:
+        """What should be text is none. uvicorn's own logs each as an error, with its traceback."""
+        self.conn.fail(1007, "expected UTF-8")
+        self.handle_parser_exception()
+
+    def hear(self, message: str | bytes) -> None:
+        """Pass a message on to the application."""
+        alone = self.queue.empty()
+        if isinstance(message, str):
+            self.queue.put_nowait({"type": "websocket.receive", "text": message})
+        else:
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": message})
         # uvicorn stops reading at each message until the application has taken it. Nearly always it
         # takes it at once, so one message may lie there: that saves each two calls to the kernel.
         if not alone and not self.read_paused:
@@ -304,12 +316,18 @@ class TlsDoor(SSLProtocol):
         super().connection_lost(exc)
 
 
-def protocols(limiting: Limiting) -> tuple[Callable[..., asyncio.BaseProtocol], type[Any]]:
-    """What makes the protocol of a connection, and the class it changes to for a WebSocket."""
+def protocols(
+    limiting: Limiting, base: type[WebSocketProtocol] = WebSocketProtocol
+) -> tuple[Callable[..., asyncio.BaseProtocol], type[Any]]:
+    """What makes the protocol of a connection, and the class it changes to for a WebSocket.
+
+    Args:
+        base: of the latter.
+    """
     sockets = Sockets(limiting)
     shared = {"limiting": limiting, "sockets": sockets}
     http = type("HttpProtocol", (HttpProtocol,), shared)
-    websocket = type("WebSocketProtocol", (WebSocketProtocol,), shared)
+    websocket = type("WebSocketProtocol", (base,), shared)
     if limiting.tls is None:
         return http, websocket
 

@@ -10,7 +10,7 @@ equal the smaller name decides. It needs no vote: both sides of a cut go on with
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -223,9 +223,24 @@ class Federation(Receiver):
         before, other.claims, other.mirrors = other.claims, claims, mirrors
         if body.get("asks"):
             self._tell()
-        for name in {*before, *claims} & self._places.keys():
-            if before.get(name) != claims.get(name):
-                self._decide(self._places[name])
+        self._see(before, claims)
+
+    def _see(self, before: Mapping[str, int], claims: Mapping[str, int]) -> None:
+        """Claims of another relay have changed: each of its streams is here as well."""
+        for name in {*before, *claims}:
+            place = self._places.get(name)
+            if place is None and name in claims:
+                try:
+                    self._hub.stream(name)  # which decides about it
+                except ProtocolError as error:
+                    logger.debug("stream %.64s is not shared: %s", name, error)
+            elif place is not None and before.get(name) != claims.get(name):
+                if name not in claims and place.mirror is not None and self._best(name) is None:
+                    self._hub.forget(place.stream)  # as its home has, if nobody is here
+                    if self._hub.find(name) is not place.stream:
+                        self._drop(place)
+                        continue
+                self._decide(place)
 
     def _forget(self, relay: str) -> None:
         other = self.others.pop(relay, None)
@@ -325,23 +340,13 @@ class Federation(Receiver):
 
     # -- for people -------------------------------------------------------------------------------
 
-    def homes(self) -> dict[str, str]:
-        """Streams that are at other relays, and the title of their home."""
-        found: dict[str, Claim] = {}
-        for other in self.others.values():
-            for name, epoch in other.claims.items():
-                found[name] = min((epoch, other.name), found.get(name, (epoch, other.name)))
-        return {name: self.others[relay].title for name, (_, relay) in found.items()}
-
     def described(self) -> dict[str, Any]:
         """Who is there, as the relay's status says it."""
         others = sorted(other.title for other in self.others.values())
-        streams = {name: home for name, home in self.homes().items() if not self._hub.find(name)}
         return {
             "relay": self.title,
             "connected": self.backplane.connected,
             "relays": others,
-            "streams_elsewhere": streams,
         }
 
 

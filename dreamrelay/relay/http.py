@@ -37,6 +37,9 @@ from dreamrelay.relay.metrics import render
 
 MAX_PATCH_BYTES = 64 * 1024
 
+HOME_SECONDS = 2
+"""What a stream's home has to answer."""
+
 BOUNDARY = "frame"
 _numbers = itertools.count(1)
 
@@ -97,6 +100,23 @@ async def parts(stream: Stream, track: Track, closing: asyncio.Event) -> AsyncIt
             packet = subscription.take() if subscription else None
             if packet is not None:
                 yield packet.wire("mjpeg", part)
+    finally:
+        stream.leave(client)
+
+
+async def newest(stream: Stream, track: Track) -> Packet | None:
+    """The last picture of a track; at a mirror that nobody watches its home is asked for it."""
+    last = stream.tracks[track].last
+    if last is not None or stream.upstream is None:
+        return last
+    client = PictureClient()
+    stream.join(client, (track,))
+    try:
+        async with asyncio.timeout(HOME_SECONDS):
+            await client.something.wait()
+        return stream.tracks[track].last
+    except TimeoutError:
+        return None
     finally:
         stream.leave(client)
 
@@ -208,6 +228,13 @@ def _add_status(router: APIRouter, hub: Hub, federation: Federation | None) -> N
         fields = {"parameters": stream.values, "revision": stream.revision}
         return JSONResponse({**stream.status(), **fields})
 
+    @router.get("/streams/{name}/latency", summary="Where the time of its pictures goes")
+    async def latency(name: StreamName) -> Response:
+        stream = hub.find(name)
+        if stream is None:
+            return _not_there(f"there is no stream {name!r} yet")
+        return JSONResponse({"stream": name, **stream.timing.report()})
+
 
 def _add_pictures(router: APIRouter, hub: Hub, slots: Slots, closing: asyncio.Event) -> None:
     @router.get("/streams/{name}/mjpeg", summary="A track as MJPEG, under a stable URL")
@@ -230,7 +257,7 @@ def _add_pictures(router: APIRouter, hub: Hub, slots: Slots, closing: asyncio.Ev
     @router.get("/streams/{name}/snapshot.jpg", summary="The last picture of a track")
     async def snapshot(name: StreamName, track: TrackName = "output") -> Response:
         stream = hub.find(name)
-        packet = stream.tracks[track].last if stream else None
+        packet = await newest(stream, track) if stream else None
         if packet is None:
             return _not_there(f"there is no {track} picture on stream {name!r} yet")
         headers = {

@@ -1,4 +1,8 @@
-"""The hub's figures in Prometheus text. Read at scrape time; the frame path knows nothing of it."""
+"""The hub's figures in Prometheus text. Read at scrape time; the frame path knows nothing of it.
+
+Names and units are Prometheus' own: times in seconds, quantiles as a label. They are gauges over
+the last 600 pictures, not summaries since the start.
+"""
 
 from collections.abc import Iterator
 
@@ -9,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from dreamrelay.hub import Hub
 from dreamrelay.relay.federation import Federation
+from dreamrelay.telemetry import Percentiles
 
 
 class HubCollector(Collector):
@@ -26,14 +31,36 @@ class HubCollector(Collector):
             "dreamrelay_packets_per_second", "Packets per second now", labels=["stream", "track"]
         )
         age = GaugeMetricFamily(
-            "dreamrelay_age_milliseconds",
-            "Age of packets when the relay got them, by the producer's clock",
-            labels=["stream", "track", "quantile"],
+            "dreamrelay_age_seconds",
+            "Age of pictures: when the relay got them (relayed, returned), and where people saw"
+            " them",
+            labels=["stream", "at", "quantile"],
         )
         hops = GaugeMetricFamily(
-            "dreamrelay_hop_milliseconds",
+            "dreamrelay_hop_seconds",
             "Time from the hop before to this one",
             labels=["stream", "hop", "quantile"],
+        )
+        shown = GaugeMetricFamily(
+            "dreamrelay_shown_seconds",
+            "Time from the relay to who shows a picture (delivered), and from there to the eye"
+            " (painted)",
+            labels=["stream", "where", "span", "quantile"],
+        )
+        offset = GaugeMetricFamily(
+            "dreamrelay_clock_offset_seconds",
+            "What a peer adds to its own clock to have the relay's",
+            labels=["stream", "role", "peer"],
+        )
+        error = GaugeMetricFamily(
+            "dreamrelay_clock_error_seconds",
+            "How far that may be off",
+            labels=["stream", "role", "peer"],
+        )
+        disordered = CounterMetricFamily(
+            "dreamrelay_disordered",
+            "Results whose stamps contradict one another: of clocks that nobody compared",
+            labels=["stream"],
         )
         replaced = CounterMetricFamily(
             "dreamrelay_replaced", "Packets that a newer one replaced", labels=["stream", "where"]
@@ -53,17 +80,32 @@ class HubCollector(Collector):
             for track, state in stream.tracks.items():
                 packets.add_metric([name, track], state.meter.count)
                 rate.add_metric([name, track], state.meter.rate)
-                for quantile in ("p50", "p95", "p99"):
-                    age.add_metric([name, track, quantile], getattr(state.hops.age, quantile))
-            for hop, times in stream.tracks["output"].hops.hops().items():
-                for quantile in ("p50", "p95", "p99"):
-                    hops.add_metric([name, hop.name.lower(), quantile], getattr(times, quantile))
+            timing, output = stream.timing, stream.tracks["output"].hops
+            for at, times in timing.ages().items():
+                _add(age, [name, at], times)
+            for hop, times in output.hops().items():
+                _add(hops, [name, hop.name.lower()], times)
+            for where, figures in timing.shown().items():
+                for span, times in figures.items():
+                    if span != "age":
+                        _add(shown, [name, where, span], times)
+            for clock in timing.clocks:
+                labels = [name, clock.peer.role, clock.peer.id]
+                offset.add_metric(labels, clock.told.offset_ns / 1e9)
+                error.add_metric(labels, timing.error_of(clock) / 1e9)
+            disordered.add_metric([name], output.disordered)
             replaced.add_metric([name, "worker"], status["dropped"])
             replaced.add_metric([name, "late"], stream.late)
             revision.add_metric([name], stream.revision)
             for worker, what, total in stream.counters():
                 engine.add_metric([name, worker, what], total)
-        yield from (peers, packets, rate, age, hops, replaced, revision, engine)
+        yield from (peers, packets, rate, age, hops, shown, offset, error, disordered)
+        yield from (replaced, revision, engine)
+
+
+def _add(family: GaugeMetricFamily, labels: list[str], times: Percentiles) -> None:
+    for quantile, ms in (("0.5", times.p50), ("0.95", times.p95), ("0.99", times.p99)):
+        family.add_metric([*labels, quantile], ms / 1000)
 
 
 class BackplaneCollector(Collector):

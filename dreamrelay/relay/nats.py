@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -105,23 +104,28 @@ class NatsBackplane(Backplane):
             logger.warning("the NATS server at %s cannot be reached yet", self._where)
 
     async def _connect(self) -> Client:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            client = await nats.connect(
-                self._servers,
-                name=self.name,
-                no_echo=True,
-                allow_reconnect=False,  # it would send what is old
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                connect_timeout=CONNECT_SECONDS,
-                ping_interval=PING_SECONDS,
-                error_cb=_on_error,
-                closed_cb=self._on_closed,
-                **self._options,
-            )
+        client = Client()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await client.connect(
+                    self._servers,
+                    name=self.name,
+                    no_echo=True,
+                    allow_reconnect=False,  # it would send what is old
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=CONNECT_SECONDS,
+                    ping_interval=PING_SECONDS,
+                    error_cb=_on_error,
+                    closed_cb=self._on_closed,
+                    **self._options,
+                )
+        except (NatsError, OSError, TimeoutError, asyncio.CancelledError):
+            await _close(client)  # it leaves its socket open
+            raise
         if client.max_payload < self._largest:
             takes, needs = client.max_payload / 1e6, self._largest / 1e6
-            await client.close()
+            await _close(client)
             raise ConfigError(
                 f"the NATS server at {self._where} takes messages of at most {takes:.1f} MB, this "
                 f"relay may send {needs:.1f} MB: set max_payload: {int(needs) + 1}MB in the "
@@ -165,8 +169,7 @@ class NatsBackplane(Backplane):
             self._waiting = 0
             if was:
                 receiver.connected(False)
-            with contextlib.suppress(NatsError, OSError):
-                await client.close()
+            await _close(client)
 
     async def _send_all(self, client: Client) -> None:
         while not client.is_closed:
@@ -191,6 +194,11 @@ class NatsBackplane(Backplane):
 
     async def _on_closed(self) -> None:
         self._something.set()
+
+
+async def _close(client: Client) -> None:
+    with contextlib.suppress(NatsError, OSError):
+        await client.close()
 
 
 def _options(settings: RelaySettings, servers: list[str]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Between a WebSocket and the hub: bytes to the dialect, its events to the hub, notices back.
 
-Two tasks a connection: one receives, one sends. Whatever has to be sent lies in an outbox (control,
-in order, never dropped) or in a subscription (pictures, newest wins); the sender writes the outbox
-first.
+What has to be sent and cannot yet lies in an outbox (control, in order, never dropped) or in a
+subscription (pictures, newest wins); the outbox goes first. There are two ways, and nobody at the
+other end can tell which it was: by a line (``lines``), where all is done as it comes, or by ASGI,
+with two tasks a connection of which one receives and one sends.
 Who does not read the replies is not read from either; who does not read for ``stall_seconds`` is
 cut off (``connections``).
 """
@@ -19,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from dreamrelay.errors import AuthError, DreamRelayError, ParameterError, ProtocolError
 from dreamrelay.hub import PRODUCER_CREDIT, Peer, Stream
-from dreamrelay.packet import TRACKS, Track
+from dreamrelay.packet import TRACKS, Packet, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
     AudienceChanged,
@@ -39,6 +40,7 @@ from dreamrelay.protocol.messages import (
     ParametersChanged,
     PatchReceived,
     PicturesShown,
+    Promised,
     ReferenceChanged,
     Refused,
     ReplyDue,
@@ -53,8 +55,12 @@ from dreamrelay.protocol.messages import (
 )
 from dreamrelay.relay.auth import Grant, Permission
 from dreamrelay.relay.limits import Throttle
+from dreamrelay.relay.lines import Line, Receiver, frame, framed, line_of
 
 logger = logging.getLogger(__name__)
+
+SILENT_TIMES = 3
+"""A peer that was silent for so many times of what it promised is cut off."""
 
 MAX_OUTBOX = 1024
 """Messages that may wait for a peer; one that lets more pile up is cut off."""
@@ -95,7 +101,7 @@ class _Latest:
         return 0
 
 
-class WebSocketPeer(Peer):
+class WebSocketPeer(Peer, Receiver):
     """One connection."""
 
     def __init__(
@@ -124,6 +130,17 @@ class WebSocketPeer(Peer):
         self._outbox_bytes = 0
         self._something = asyncio.Event()
         self._drained = asyncio.Event()
+        self._promised = 0.0
+        self._silent = 0
+        """Looks since its last message."""
+        self._line: Line | None = None
+        self._full = False
+        """Nothing is read from the line, because the outbox is full."""
+        self._corked = False
+        """Answers to a message are written when all that it asked for is done."""
+        self._woken = False
+        """There was a picture to send meanwhile."""
+        self._ended: asyncio.Future[None] | None = None
 
     # -- what the hub calls -----------------------------------------------------------------------
 
@@ -131,6 +148,13 @@ class WebSocketPeer(Peer):
         if not self._sees and isinstance(notice, _FOR_VIEWERS):
             return
         match notice:
+            case Acknowledged():
+                self._post_all(notice)
+            case Delivery(packet, track):
+                if (line := self._open_line()) is not None:
+                    self._write_picture(line, packet, track)
+                else:
+                    self._post_all(notice)
             case (
                 SchemaChanged()
                 | StatusChanged()
@@ -141,8 +165,11 @@ class WebSocketPeer(Peer):
             ):
                 self._post_latest(notice)
             case _:
-                for message in self._dialect.render(notice):
-                    self._post(message)
+                self._post_all(notice)
+
+    def _post_all(self, notice: Notice) -> None:
+        for message in self._dialect.render(notice):
+            self._post(message)
 
     def _post_latest(
         self,
@@ -157,6 +184,9 @@ class WebSocketPeer(Peer):
 
         So nobody who changes things a thousand times a second fills the outboxes of the others.
         """
+        if self._open_line() is not None:
+            self._post_all(notice)
+            return
         waiting = self._latest.get(type(notice))
         if waiting is None:
             waiting = self._latest[type(notice)] = _Latest(notice)
@@ -170,10 +200,31 @@ class WebSocketPeer(Peer):
             notice = replace(notice, changed=changed)
         waiting.notice = notice
 
-    def wake(self) -> None:
-        self._something.set()
+    def look(self) -> None:
+        # Looks are counted, not seconds: who has stood still himself has nothing to say of others.
+        self._silent += 1
+        if self._promised and self._silent > SILENT_TIMES * self._promised:
+            logger.warning("%s promised to say something and is silent: cut off", self.id)
+            self._promised = 0.0
+            self._cut()
 
-    def _post(self, message: "str | bytes | _Latest") -> None:
+    def _cut(self) -> None:
+        transport = self._websocket.scope.get("state", {}).get("transport")
+        if transport is not None:
+            transport.abort()
+
+    def wake(self) -> None:
+        if self._line is None:
+            self._something.set()
+        elif self._corked:
+            self._woken = True
+        elif not self._outbox:
+            self._write_pictures(self._line)
+
+    def _post(self, message: str | bytes | _Latest) -> None:
+        if not isinstance(message, _Latest) and (line := self._open_line()) is not None:
+            line.write(frame(message))
+            return
         self._outbox.append(message)
         self._outbox_bytes += len(message)
         most = MAX_OUTBOX_MESSAGES * self._limits.message_bytes
@@ -181,9 +232,7 @@ class WebSocketPeer(Peer):
             logger.warning("%s lets messages pile up: cut off", self.id)
             self._outbox.clear()
             self._outbox_bytes = 0
-            transport = self._websocket.scope.get("state", {}).get("transport")
-            if transport is not None:
-                transport.abort()
+            self._cut()
         self._something.set()
 
     def _post_after(self, seconds: float, message: str | bytes) -> None:
@@ -216,14 +265,22 @@ class WebSocketPeer(Peer):
             first = await self._greet(welcome)
             if self._dialect.joins_at_once and role != "worker":
                 self._join(tracks, credit)
+            line = line_of(self._websocket.scope)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._send_all())
-                tasks.create_task(self._receive_all(first))
+                if line is not None and line.attach(self):
+                    tasks.create_task(self._by_line(line, first))
+                    tasks.create_task(self._until_gone())
+                else:
+                    tasks.create_task(self._send_all())
+                    tasks.create_task(self._receive_all(first))
         except* _Refused as refused:
             refusal = refused.exceptions[0]
         except* (_Done, WebSocketDisconnect):
             pass
         finally:
+            if self._line is not None:
+                self._line.detach()
+                self._line = None
             self._stream.leave(self)
         if refusal is not None:
             code = 1008 if isinstance(refusal.args[0], AuthError) else 1002
@@ -247,6 +304,82 @@ class WebSocketPeer(Peer):
         text: str | bytes | None = message.get("text")
         data: str | bytes = message.get("bytes") or b""
         return data if text is None else text
+
+    # -- by line ----------------------------------------------------------------------------------
+
+    async def _by_line(self, line: Line, first: str | bytes | None) -> None:
+        self._line = line
+        self._ended = asyncio.get_running_loop().create_future()
+        self.drained()  # what was said before there was a line
+        if first is None or self.take(first):
+            line.go_on()
+        await self._ended
+
+    async def _until_gone(self) -> None:
+        while True:
+            await self._receive()  # the line takes all but the end
+
+    def _open_line(self) -> Line | None:
+        """The line, if what is written into it now comes in its turn."""
+        line = self._line
+        if line is None or self._outbox or self._corked or not line.can_send():
+            return None
+        return line
+
+    def take(self, message: str | bytes) -> bool:
+        assert self._ended is not None
+        self._corked = True
+        try:
+            self._handle(message)
+        except _Refused as refused:
+            if not self._ended.done():
+                self._ended.set_exception(refused)
+            return False
+        finally:
+            self._corked = False
+            if self._outbox or self._woken:
+                self._woken = False
+                self.drained()
+        if (pause := self._throttle.take()) > 0:
+            asyncio.get_running_loop().call_later(pause, self._go_on)
+            return False
+        self._full = len(self._outbox) > FULL_OUTBOX
+        return not self._full
+
+    def _go_on(self) -> None:
+        self._full = len(self._outbox) > FULL_OUTBOX
+        if self._line is not None and not self._full:
+            self._line.go_on()
+
+    def drained(self) -> None:
+        line = self._line
+        if line is None:
+            return
+        while self._outbox and line.can_send():
+            for message in self._next_waiting():
+                line.write(frame(message))
+        if not self._outbox:
+            self._write_pictures(line)
+        if self._full:
+            self._go_on()
+
+    def _write_pictures(self, line: Line) -> None:
+        for subscription in self._stream.subscriptions(self):
+            if not line.can_send():
+                return
+            packet = subscription.take()
+            if packet is not None:
+                self._write_picture(line, packet, subscription.track)
+
+    def _write_picture(self, line: Line, packet: Packet, track: Track) -> None:
+        form = self._dialect.form(packet, track)
+        if form is not None:
+            line.write(framed(packet, form))
+            return
+        for message in self._dialect.render(Delivery(packet, track)):
+            line.write(frame(message))
+
+    # -- by ASGI ----------------------------------------------------------------------------------
 
     async def _receive_all(self, first: str | bytes | None) -> None:
         # A task of its own: the one we are called in lies under all of the middleware, and each
@@ -274,17 +407,20 @@ class WebSocketPeer(Peer):
 
     async def _send_outbox(self) -> None:
         while self._outbox:
-            message = self._outbox.popleft()
-            self._outbox_bytes -= len(message)
-            if len(self._outbox) <= FULL_OUTBOX:
-                self._drained.set()
-            if isinstance(message, _Latest):
-                if self._latest.get(type(message.notice)) is message:
-                    del self._latest[type(message.notice)]
-                for rendered in self._dialect.render(message.notice):
-                    await self._send(rendered)
-            else:
+            for message in self._next_waiting():
                 await self._send(message)
+
+    def _next_waiting(self) -> list[str | bytes]:
+        """Take what is to be sent next out of the outbox."""
+        message = self._outbox.popleft()
+        self._outbox_bytes -= len(message)
+        if len(self._outbox) <= FULL_OUTBOX:
+            self._drained.set()
+        if not isinstance(message, _Latest):
+            return [message]
+        if self._latest.get(type(message.notice)) is message:
+            del self._latest[type(message.notice)]
+        return self._dialect.render(message.notice)
 
     async def _send(self, message: str | bytes) -> None:
         kind = "text" if isinstance(message, str) else "bytes"
@@ -311,7 +447,11 @@ class WebSocketPeer(Peer):
         self._stream.join(self, tracks, credit, **worker)
 
     def _handle(self, message: str | bytes) -> None:
+        self._silent = 0
         for event in self._dialect.receive(message):
+            if isinstance(event, CreditGiven):  # as many as pictures are seen, and needs nothing
+                self._stream.grant(self, event.count, event.track)
+                continue
             permission = needed(event)
             if permission is None or self._grant.allows(permission, self._stream.name):
                 self._take(event)
@@ -324,8 +464,6 @@ class WebSocketPeer(Peer):
                 if not self._joined:
                     self._join()
                 self._stream.publish(packet, track, self)
-            case CreditGiven(count, track):
-                self._stream.grant(self, count, track)
             case Joined(role, name, credit, worker, tracks):
                 changed = role != self.role
                 self.role, self.name = role, name or self.name
@@ -339,6 +477,18 @@ class WebSocketPeer(Peer):
                     self.notify(Refused(error, id_))
             case RequestReceived(packet, patch, ticket):
                 self._stream.request(packet, patch, ticket, self)
+            case ReplyDue(reply, after):
+                self._post_after(after, reply)
+            case Left():
+                self._stream.leave(self)
+            case Fault(error, close):
+                self._fault(error, close)
+            case _:
+                self._report(event)
+
+    def _report(self, event: Event) -> None:
+        """Pass on what the peer says of itself."""
+        match event:
             case StatusReceived():
                 self._stream.report(self, event)
             case SourceReported():
@@ -349,12 +499,8 @@ class WebSocketPeer(Peer):
                 self._stream.timing.set_clock(self, event)
             case PicturesShown():
                 self._stream.timing.show(event)
-            case ReplyDue(reply, after):
-                self._post_after(after, reply)
-            case Left():
-                self._stream.leave(self)
-            case Fault(error, close):
-                self._fault(error, close)
+            case Promised(every):
+                self._promised = every
 
     def _fault(self, error: DreamRelayError, close: bool) -> None:
         logger.info("%s (%s): %s", self.id, self.role, error)
@@ -378,8 +524,6 @@ class WebSocketPeer(Peer):
 
 def needed(event: Event) -> Permission | None:
     """What a peer must be allowed to for this to be done."""
-    if isinstance(event, CreditGiven):  # as many as pictures are seen
-        return None
     match event:
         case PacketReceived(_, track):
             return "publish" if track == "input" else "work"

@@ -13,8 +13,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dreamrelay.codec import Frame
-from dreamrelay.engines import Engine, EngineSettings, Progress, open_engine
+from dreamrelay.engines import Engine, EngineSettings, Progress, Result, open_engine
 from dreamrelay.engines import processors as processors_module
+from dreamrelay.engines.ports import Turn
 from dreamrelay.engines.processors import LightningEngine, StandardEngine
 from dreamrelay.errors import ConfigError, EngineError, ParameterError
 from tests.engines.pictures import noise_frame
@@ -235,6 +236,18 @@ def test_a_newer_frame_ends_the_picture_under_way_if_so_set(standard: Engine) ->
     assert standard.counters()["frames_cancelled"] == before + 1
     standard.apply({"cancel_for_newer": False})
     assert standard.infer(noise_frame(SIDE, SIDE), 2) is not None
+
+
+def test_streams_beside_one_another_have_values_of_their_own(standard: Engine) -> None:
+    other = standard.beside({"seed": 77, "num_inference_steps": 2})
+    frame = noise_frame(1)
+    expected = standard.infer_once(frame, {"seed": 77, "num_inference_steps": 2})
+    one, beside = standard.infer_together([Turn(standard, frame, 1), Turn(other, frame, 2)])
+    assert isinstance(one, Result)
+    assert isinstance(beside, Result)
+    np.testing.assert_array_equal(beside.frame, expected)
+    assert not np.array_equal(one.frame, beside.frame)
+    assert standard.parameters["seed"] != 77
 
 
 def test_a_mask_keeps_the_frame(standard: Engine) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import Engine, EngineSettings, Progress, Report, Result
-from dreamrelay.engines.ports import Mask, Token
+from dreamrelay.engines.ports import Mask, Outcome, Token, Turn
 from dreamrelay.errors import EngineError, ParameterError
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -117,3 +117,59 @@ class ScriptedEngine(Engine):
 
     def close(self) -> None:
         self.closed += 1
+
+
+class SeveralEngine(ScriptedEngine):
+    """One that makes pictures of several streams in one call.
+
+    Args:
+        limit: so many pictures in one.
+        on_call: called with the number of the call (from 1) before it is made; may wait.
+    """
+
+    def __init__(
+        self, limit: int, *, on_call: Callable[[int], object] = lambda _: None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.calls: list[list[Turn]] = []
+        """The turns of each call, single ones too."""
+        self._limit, self._on_call, self._options = limit, on_call, options
+
+    @property
+    def batch_limit(self) -> int:
+        return self._limit
+
+    def beside(self, patch: Mapping[str, Any]) -> "SeveralEngine":
+        other = SeveralEngine(self._limit, on_call=self._on_call, **self._options)
+        other.calls = self.calls
+        other.apply({**self.parameters, **patch})
+        other.applied.clear()
+        return other
+
+    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
+        self._called([Turn(self, frame, token, mask)])
+        return super().infer(frame, token, mask)
+
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
+        self._called([Turn(self, frame, None, mask, patch)])
+        return super().infer_once(frame, patch, mask)
+
+    def infer_together(self, turns: Sequence[Turn]) -> list[Outcome]:
+        self._called(turns)
+        outcomes: list[Outcome] = []
+        for turn in turns:
+            assert isinstance(turn.engine, SeveralEngine)
+            outcomes.append(turn.engine.one_of_several(turn))
+        return outcomes
+
+    def one_of_several(self, turn: Turn) -> Outcome:
+        try:
+            if turn.patch is None:
+                return super().infer(turn.frame, turn.token, turn.mask)
+            return Result(super().infer_once(turn.frame, turn.patch, turn.mask), turn.token)
+        except (EngineError, ParameterError) as error:
+            return error
+
+    def _called(self, turns: Sequence[Turn]) -> None:
+        self.calls.append(list(turns))
+        self._on_call(len(self.calls))

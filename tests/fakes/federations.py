@@ -104,10 +104,23 @@ class Somebody(Peer):
         """Of the pictures that it saw."""
         return [packet.seq for seen, packet in self.seen if seen == track]
 
+    def saw(self, seq: int, track: Track = "output") -> bool:
+        """Whether that was the last picture it saw."""
+        return self.numbers(track)[-1:] == [seq]
+
+    def has(self, count: int) -> bool:
+        """Whether it was given so many pictures."""
+        return len(self.given) == count
+
     @property
     def values(self) -> Mapping[str, Any]:
         told: Mapping[str, Any] = self.of(ParametersChanged)[-1].values
         return told
+
+    @property
+    def revisions(self) -> list[int]:
+        """As it was told them."""
+        return [notice.revision for notice in self.of(ParametersChanged)]
 
     @property
     def status(self) -> Mapping[str, Any]:

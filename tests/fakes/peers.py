@@ -45,10 +45,12 @@ class Heard(Listener):
 class Person(Heard):
     """Somebody at a stream: watches, sends pictures, types prompts."""
 
-    def __init__(self, uri: str, role: Role = "viewer", track: str = "output") -> None:
+    def __init__(
+        self, uri: str, role: Role = "viewer", track: str = "output", stream: str = "default"
+    ) -> None:
         super().__init__()
         query = {"track": track} if role == "viewer" else None
-        self.link = Link(uri, "default", role, self, query=query)
+        self.link = Link(uri, stream, role, self, query=query)
         self.link.start()
         until(lambda: self.welcomes, what=f"a welcome from {uri}")
 
@@ -93,7 +95,7 @@ class Person(Heard):
 class People(ExitStack):
     """A producer and a viewer of both tracks."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, stream: str = "default") -> None:
         super().__init__()
-        self.producer = self.enter_context(Person(uri, "producer"))
-        self.viewer = self.enter_context(Person(uri, "viewer", "both"))
+        self.producer = self.enter_context(Person(uri, "producer", stream=stream))
+        self.viewer = self.enter_context(Person(uri, "viewer", "both", stream))

@@ -111,3 +111,11 @@ def test_capture_times_never_repeat_or_step_back() -> None:
     times = iter([100, 100, 90, 500, 499])
     clock = CaptureClock(lambda: next(times))
     assert [clock() for _ in range(5)] == [100, 101, 102, 500, 501]
+
+
+def test_a_clock_that_was_set_back_is_believed() -> None:
+    second = 1_000_000_000
+    times = iter([5000 * second, 1400 * second, 1400 * second, 1401 * second])
+    clock = CaptureClock(lambda: next(times))
+    taken = [clock() for _ in range(4)]
+    assert taken == [5000 * second, 1400 * second, 1400 * second + 1, 1401 * second]

@@ -88,7 +88,7 @@ def test_leaving_the_mode_forgets_the_scene() -> None:
     human.mask(frame_of(1), HUMAN)
     human.mask(frame_of(1), FULL)
     human.mask(frame_of(1), FULL)
-    assert matting.resets == [None]
+    assert matting.resets == ["default"]
 
 
 def test_a_picture_for_one_peer_is_no_part_of_the_stream() -> None:

@@ -54,6 +54,10 @@ PACKETS: dict[str, tuple[Packet, Track]] = {
         _packet(seq=9, captured_ns=1_700_000_000_000_000_000, revision=3, private=True),
         "output",
     ),
+    "output_stand_in": (
+        _packet(seq=10, captured_ns=1_700_000_000_000_000_000, stand_in=True),
+        "output",
+    ),
 }
 
 TO_RELAY: dict[str, dict[str, Any]] = {
@@ -93,6 +97,7 @@ TO_RELAY: dict[str, dict[str, Any]] = {
     },
     "failed": {"type": "failed", "seq": 9, "message": "out of memory"},
     "ping": {"type": "ping", "id": "a"},
+    "ping_every": {"type": "ping", "id": 7, "every": 4.0},
     "clock": {"type": "clock", "offset_ns": -1_500_000, "error_ns": 250_000},
     "shown": {
         "type": "shown",

@@ -29,12 +29,14 @@ from dreamrelay.protocol.messages import (
     PacketReceived,
     ParametersChanged,
     PatchReceived,
+    Promised,
     PicturesShown,
     ProducerState,
     ReferenceChanged,
     Refused,
     ReplyDue,
     RequestOffered,
+    Retired,
     Role,
     SchemaChanged,
     Seen,
@@ -76,6 +78,7 @@ FROM_RELAY: dict[str, Notice] = {
     ),
     "reference": ReferenceChanged(PACKETS["input"][0]),
     "reference_none": ReferenceChanged(None),
+    "retire": Retired("a newer model"),
     "ack": Acknowledged(5),
     "ack_off_air": Acknowledged(5, on_air=False),
     "ack_refused": Acknowledged(5, "expected at most 4 pixels, got 3x3"),
@@ -244,7 +247,7 @@ class TestPackets:
     def test_unknown_flags_and_reserved_bytes_are_ignored(self) -> None:
         packet, track = PACKETS["output_private"]
         data = bytearray(encode_packet(packet, track))
-        data[7] |= 0b1100
+        data[7] |= 0b11000
         data[33:36] = b"\xff\xff\xff"
         assert decode_packet(bytes(data)) == (packet, track)
 
@@ -553,3 +556,20 @@ class TestRendering:
         kind, fields = decode_text(text)
         assert kind == "x"
         assert "value" in fields
+
+
+class TestPromises:
+    def test_a_ping_may_promise_to_come_again(self) -> None:
+        events = dialect().receive(encode_text("ping", id=1, every=4))
+        assert events[1:] == [Promised(4.0)]
+
+    @pytest.mark.parametrize("every", [0, 0.2, -3, None])
+    def test_what_nobody_could_keep_is_no_promise(self, every: float | None) -> None:
+        fields = {} if every is None else {"every": every}
+        (event,) = dialect().receive(encode_text("ping", id=1, **fields))
+        assert isinstance(event, ReplyDue)
+
+    @pytest.mark.parametrize("every", ["4", True, 1e300])
+    def test_what_is_no_number_costs_the_message(self, every: Any) -> None:
+        (event,) = dialect().receive(encode_text("ping", id=1, every=every))
+        assert isinstance(event, Fault)

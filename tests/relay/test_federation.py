@@ -6,12 +6,13 @@ from dreamrelay.errors import ParameterError
 from dreamrelay.protocol.messages import (
     Acknowledged,
     Answered,
+    Limits,
     ParametersChanged,
     Refused,
     SchemaChanged,
     Unanswered,
 )
-from tests.fakes.federations import SCHEMA, Cluster, picture
+from tests.fakes.federations import SCHEMA, Cluster, Somebody, picture
 
 
 @pytest.fixture
@@ -380,6 +381,41 @@ class TestCuts:
         pair.settle()
         assert a.federation.unreadable == 5
         assert pair["b"].home == "a"
+
+
+class TestStreams:
+    def test_a_stream_is_at_every_relay_and_goes_with_the_last_who_is_at_it(self) -> None:
+        cluster = Cluster("a", "b")
+        a, b = cluster.nodes
+        cluster.settle()
+        stream = a.hub.stream("guests")
+        cluster.settle()
+        mirror = b.hub.find("guests")
+        assert mirror is not None
+        assert mirror.mirrored.home == "a"
+        cluster.pass_time()
+        somebody = Somebody(mirror, "x", "viewer")
+        mirror.join(somebody, ("output",))
+        cluster.settle()
+        a.hub.forget(stream)
+        assert a.hub.find("guests") is stream, "somebody is at it, elsewhere"
+        mirror.leave(somebody)
+        cluster.settle()
+        a.hub.forget(stream)
+        cluster.pass_time()
+        assert a.hub.find("guests") is b.hub.find("guests") is None
+
+    def test_a_relay_that_has_its_fill_of_streams_shares_no_more(self) -> None:
+        cluster = Cluster("a", "b")
+        a, b = cluster.nodes
+        b.hub.limits = Limits(streams=2)
+        for n in range(4):
+            a.hub.stream(f"s{n}")
+            a.hub.streams[f"s{n}"].connections += 1
+        for n in range(2):
+            b.hub.stream(f"own{n}").connections += 1
+        cluster.pass_time(2)
+        assert sorted(b.hub.streams) == ["own0", "own1"]
 
 
 class TestProducers:

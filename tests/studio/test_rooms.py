@@ -346,9 +346,9 @@ def test_the_age_opens_where_the_time_goes(live: Page, relay: RunningRelay) -> N
     panel.get_by_role("combobox", name="Which pictures").select_option("slowest 1 %")
     expect(names).to_have_count(12)
     expect(panel).to_contain_text(re.compile(r"this page ±[\d.]+ ms, camera ±[\d.]+ ms"))
-    places = relay.hub.streams["default"].timing.places
-    until(lambda: "studio" in places and places["studio"].figures().keys(), 15, "what it saw")
-    assert set(places["studio"].figures()) == {"delivered", "painted", "age"}
+    timing = relay.hub.streams["default"].timing
+    seen = until(lambda: timing.shown().get("studio"), 15, "what it saw")
+    assert set(seen) == {"delivered", "painted", "age"}
     live.keyboard.press("Escape")
     expect(panel).to_be_hidden()
 

@@ -6,8 +6,15 @@
 const MEASURED_KB = 60;
 const MEASURED_VIEWERS = 16;
 const DEFAULT_CONNECTIONS = 256;
+const MOST_RELAYS = 256;
 const VIDEO_GBIT = 200;
 const PHONE_MBIT = 10;
+
+/** How many relays: the smallest n with fixed + copy * min(n, most) <= n * room. @param {number} fixed @param {number} copy @param {number} most @param {number} room */
+function relaysFor(fixed, copy, most, room) {
+  const allCopies = (fixed + copy * most) / room;
+  return room > copy ? Math.min(fixed / (room - copy), allCopies) : allCopies;
+}
 
 /**
  * @param {Record<string, any>} show every input of `data.inputs`; `engine_ms` may be null
@@ -27,20 +34,26 @@ export function plan(show, data) {
   each *= factor;
   once *= factor;
 
-  // Every relay takes every stream, as far as it has viewers for it.
-  const fixed = fps * (streams * (once + each) + viewers * each);
-  const spread = fps * streams * once;
-  const alone = (fixed + spread * perStream) / show.headroom;
-  const room = show.headroom - spread;
-  const byCpu = room > 0 ? Math.min(fixed / room, alone) : alone;
-
+  // What all of it takes at one relay; and, of several, what each copy of each stream adds: one letter out of its
+  // home, one into another relay. (The home needs none; one more input does.)
+  let cpu = fps * (streams * (2 * once + each) + viewers * each);
+  const cpuCopy = fps * streams * (once + each);
   const pictureBits = show.picture_kb * 8000 * c.wire_factor;
+  let bits = pictureBits * fps * (viewers + streams);
+  const bitsCopy = pictureBits * fps * streams;
   const usable = show.nic_gbit * 1e9 * show.headroom;
-  let byNic = (pictureBits * fps * (viewers + streams)) / usable;
-  if (Math.max(byCpu, byNic) > 1 || show.regions > 1) byNic += (pictureBits * fps * 2 * streams) / usable; // and to the others, in and out
+  let byCpu = cpu / show.headroom;
+  let byNic = bits / usable;
+  if (Math.max(byCpu, byNic) > 1 || show.regions > 1) {
+    byCpu = relaysFor(cpu, cpuCopy, perStream, show.headroom);
+    byNic = relaysFor(bits, bitsCopy, perStream, usable);
+  }
   const relays = show.regions * Math.max(1, Math.ceil(Math.max(byCpu, byNic) / show.regions));
   const copies = Math.min(relays, perStream);
-  const cpu = fixed + spread * copies;
+  if (relays > 1) {
+    cpu += cpuCopy * copies;
+    bits += bitsCopy * copies;
+  }
 
   const messages = relays > 1 ? fps * streams * copies : 0;
   const natsGbit = (messages * pictureBits) / 1e9;
@@ -70,6 +83,7 @@ export function plan(show, data) {
     stateless: workers > 1,
     connections: atEach + 16 > DEFAULT_CONNECTIONS,
     processes: relays > 1 && byCpu > byNic,
+    "too-many": relays > MOST_RELAYS,
     extrapolated: atEach > MEASURED_VIEWERS,
     line: (fps * pictureBits) / 1e6 > PHONE_MBIT,
     published: show.engine_ms == null && !engine.measured,
@@ -82,7 +96,7 @@ export function plan(show, data) {
     relays_by_cpu: byCpu,
     relays_by_nic: byNic,
     relay_core: cpu / relays,
-    relay_gbit: (byNic * usable) / relays / 1e9,
+    relay_gbit: bits / relays / 1e9,
     connections: Math.ceil(1.25 * atEach) + 16,
     nats_messages: messages,
     nats_gbit: natsGbit,

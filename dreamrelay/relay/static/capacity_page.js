@@ -81,7 +81,8 @@ function compute() {
       make("th", { scope: "row" }, [words]), make("td", { "data-name": name }, [shown(found[name], digits)]), make("td", {}, [unit]),
     ])));
   $("notes").replaceChildren(...found.notes.map((name) => make("li", {}, [data.notes[name]])));
-  $("command").textContent = ["dreamrelay capacity", ...changed(show).map(([name, value]) => `--${name}=${value}`)].join(" ");
+  const words = ["dreamrelay capacity", ...changed(show).map(([name, value]) => `--${name}=${value}`)];
+  $("command").replaceChildren(...words.flatMap((word) => [make("span", {}, [word]), " "]));
   for (const button of $("presets").children) {
     const preset = { ...defaults, ...data.presets[button.dataset.preset] };
     button.setAttribute("aria-pressed", String(Object.entries(preset).every(([name, value]) => value === show[name])));

@@ -1,14 +1,13 @@
 /** The two pictures of the stage: who paints them, how old they are, and where their time went. */
 
-import { Connection, Fallback, FlashGuard, HOPS, Painter, nowMs } from "./dreamrelay.js";
+import { Connection, Fallback, FlashGuard, Painter, nowMs } from "./dreamrelay.js";
 import { spans } from "./latency.js";
+import { Shown } from "./shown.js";
 
 /** @typedef {import("./dreamrelay.js").Packet} Packet */
 /** @typedef {import("./dreamrelay.js").Track} Track */
 
 const AGES = 30;
-const TELL_MS = 1000;
-const MOST = 60; // pictures of which one message tells
 
 /** Events: `first` (a pane has a picture now), `output` (detail: the packet painted), `change` (another map or fallback). */
 export class Pictures extends EventTarget {
@@ -26,9 +25,7 @@ export class Pictures extends EventTarget {
   #ages = [];
   /** @type {Connection | null} */
   #map = null;
-  /** What was painted since the relay was told: ms from the relay, from there to the eye, and in all. @type {(number | null)[][]} */
-  #shown = [];
-  #toldMs = 0;
+  #shown;
 
   /**
    * @param {Connection} viewer of both tracks
@@ -42,6 +39,7 @@ export class Pictures extends EventTarget {
     this.#stage = stage;
     this.#seenAt = seenAt;
     this.#options = options;
+    this.#shown = new Shown(viewer, "studio");
     const canvas = (/** @type {HTMLElement} */ pane) => /** @type {HTMLCanvasElement} */ (pane.querySelector("canvas"));
     this.#painters = { input: new Painter(canvas(stage.panes.input)), output: new Painter(canvas(stage.panes.output)) };
     this.fallback = new Fallback(this.#painters.output, viewer, "output", options);
@@ -101,7 +99,8 @@ export class Pictures extends EventTarget {
 
   /** No camera took what comes now. */
   forgetAges() {
-    this.#ages.length = this.#shown.length = 0;
+    this.#ages.length = 0;
+    this.#shown.forget();
   }
 
   /** @param {Packet} packet */
@@ -131,27 +130,13 @@ export class Pictures extends EventTarget {
     if (track !== "output" || !packet) return;
     this.#ages.push(this.#ageOf(packet));
     if (this.#ages.length > AGES) this.#ages.shift();
-    this.#tell(packet);
+    this.#shown.add(packet);
     this.dispatchEvent(new CustomEvent("output", { detail: packet }));
   }
 
   /** Where the time of a picture went that is being painted now. @param {Packet} packet */
   spans(packet) {
     return spans(packet, { paintedMs: nowMs(), offset: this.#viewer.clockOffset ?? 0, seenMs: this.#seenAt(packet.capturedNs) });
-  }
-
-  /** The relay's figures end at the eye: say how pictures fared from there on. @param {Packet} packet */
-  #tell(packet) {
-    const [now, clock] = [nowMs(), this.#viewer.clock];
-    if (!clock) return;
-    const arrived = packet.arrivedMs ?? now;
-    const returned = packet.stamps.find(({ hop }) => hop === HOPS.RETURNED);
-    const delivered = returned ? arrived + clock.offset - Number(returned.ns) / 1e6 : null;
-    this.#shown.push([delivered, now - arrived, now + clock.offset - Number(packet.capturedNs) / 1e6]);
-    if (now - this.#toldMs < TELL_MS && this.#shown.length < MOST) return;
-    this.#viewer.say({ type: "shown", where: "studio", pictures: this.#shown });
-    this.#shown = [];
-    this.#toldMs = now;
   }
 
   /** Milliseconds since the picture was taken. @param {Packet} packet */

@@ -1,9 +1,11 @@
 /**
  * The view: a stream's pictures in the whole window, on nothing. `?fit=contain|cover|fill`,
- * `?track=output|input|control`, `?hud=on`: figures in a corner, `?guard=off`: flicker is not held back.
+ * `?track=output|input|control`, `?hud=on`: figures in a corner, `?guard=off`: flicker is not held back, `?report=on`: tell
+ * the relay how old pictures are here.
  */
 
 import { Connection, Fallback, FlashGuard, Painter, TRACKS, nowMs } from "./dreamrelay.js";
+import { Shown } from "./shown.js";
 
 const [, stream] = /\/streams\/([^/]+)\/view\/?$/.exec(location.pathname) ?? [];
 const asked = new URLSearchParams(location.search);
@@ -20,6 +22,11 @@ document.body.dataset.fit = ["cover", "fill"].includes(fit) ? fit : "contain";
 const viewer = new Connection({ stream: decodeURIComponent(stream ?? asked.get("stream") ?? "default"), role: "viewer", track, token, name: "view" });
 const painter = new Painter(canvas, { guard: on("guard", true) ? new FlashGuard() : null }).follow(viewer, track);
 new Fallback(painter, viewer, track, { token });
+
+if (on("report", false)) {
+  const shown = new Shown(viewer, "view");
+  painter.addEventListener("paint", () => painter.packet && shown.add(painter.packet));
+}
 
 if (on("hud", false)) {
   const hud = /** @type {HTMLElement} */ (document.getElementById("hud"));

@@ -1,0 +1,283 @@
+"""Relays that share streams over a real NATS: on one machine, and on two whose wire is cut."""
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamrelay.config import RelaySettings
+from dreamrelay.link import Link
+from dreamrelay.packet import Packet, Track
+from tests.fakes.nats_server import NEEDS_NATS, NatsServer, configured, nats_server
+from tests.fakes.peers import Heard, Person
+from tests.support import ROOT, Program, RunningRelay, picture, start_relay, until
+
+pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(300), NEEDS_NATS]
+
+HELLO: dict[str, Any] = {
+    "engine": "scripted",
+    "model": "none",
+    "device": "nowhere",
+    "credit": 2,
+    "schema": {
+        "type": "object",
+        "properties": {"prompt": {"type": "string"}, "strength": {"type": "number", "maximum": 1}},
+    },
+    "parameters": {"prompt": "", "strength": 0.5},
+}
+SETTINGS = "max_payload: 8MB\nmax_pending: 32MB\nwrite_deadline: 2s\n"
+
+
+class Worker(Heard):
+    """Gives back what it is given."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__()
+        self.link = Link(uri, "default", "worker", self)
+        self.link.hello = HELLO
+        self.link.start()
+        until(lambda: self.welcomes, what=f"a welcome from {uri}")
+
+    def opened(self, welcome: Mapping[str, Any]) -> None:
+        super().opened(welcome)
+        self.link.tell("status", state="live")
+
+    def received(self, packet: Packet, track: Track) -> None:
+        super().received(packet, track)
+        time.sleep(0.05)  # so that one alone is too slow for the camera
+        self.link.send_picture(packet, "output")
+        self.link.tell("credit", count=1)
+
+
+class Camera(threading.Thread):
+    """A producer that sends pictures until it is told to stop."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(daemon=True)
+        self._person = Person(uri, "producer")
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        data, seq = picture(), 0
+        while not self._ended.wait(0.03):
+            seq += 1
+            self._person.link.send_picture(Packet.of(data, seq=seq), "input")
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join(30)
+        self._person.link.close()
+
+
+class House(ExitStack):
+    """A viewer and a worker at each of some relays."""
+
+    def __init__(self, *uris: str) -> None:
+        super().__init__()
+        self.viewers = [self.enter_context(Person(uri)) for uri in uris]
+        self.workers = [Worker(uri) for uri in uris]
+        for worker in self.workers:
+            self.callback(worker.link.close)
+
+    def film(self, uri: str) -> None:
+        camera = Camera(uri)
+        camera.start()
+        self.callback(camera.stop)
+
+    def new_for_everybody(self, count: int = 5) -> None:
+        """Everybody sees so many new pictures."""
+        before = [len(viewer.results) for viewer in self.viewers]
+        until(
+            lambda: all(
+                len(viewer.results) >= seen + count
+                for viewer, seen in zip(self.viewers, before, strict=True)
+            ),
+            60,
+            "new pictures at every viewer",
+        )
+
+    def counts_up(self) -> bool:
+        """Whether no viewer ever saw a picture twice, or an older one after it."""
+        numbers = [[packet.seq for packet in viewer.results] for viewer in self.viewers]
+        return all(a < b for row in numbers for a, b in pairwise(row))
+
+
+def test_two_relays_two_workers_and_viewers_at_both(tmp_path: Path) -> None:
+    with nats_server(tmp_path, configured(tmp_path, SETTINGS)) as server, ExitStack() as stack:
+
+        def relay(name: str) -> RunningRelay:
+            settings = RelaySettings(
+                port=0, backplane=server.url, relay_name=name, max_message_mb=7
+            )
+            return stack.enter_context(start_relay(settings))
+
+        def home(relay: RunningRelay) -> str | None:
+            stream = relay.hub.find("default")
+            return stream.mirrored.home if stream else None
+
+        a = relay("a")
+        a.hub.stream("default")
+        until(lambda: home(a) == "a", 60, "a home")
+        b = relay("b")
+        until(lambda: home(b) == "a", 60, "a mirror")
+        house = stack.enter_context(House(a.websocket, b.websocket))
+        house.film(b.websocket)
+        until(lambda: all(len(worker.packets) > 5 for worker in house.workers), 60, "work for both")
+        house.new_for_everybody()
+        request = urllib.request.Request(
+            f"{b.url}streams/default/parameters", data=b'{"prompt": "x"}', method="PATCH"
+        )
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            assert json.loads(reply.read())["values"]["prompt"] == "x"
+        until(lambda: all(viewer.values.get("prompt") == "x" for viewer in house.viewers), 60)
+        until(lambda: house.viewers[0].status.get("workers") == 2, 60, "both workers counted")
+        status = json.loads(b.get("/"))
+        assert status["backplane"] == {"relay": "b", "connected": True, "relays": ["a"]}
+        assert status["streams"][0]["home"] == "a"
+        assert b"dreamrelay_backplane_connected 1.0" in b.get("/metrics")
+        assert b.get("/streams/default/snapshot.jpg?track=input").startswith(b"\xff\xd8")
+        assert house.counts_up()
+
+
+def _may_cut_wires() -> str:
+    """Why no network namespace can be made here; empty if one can."""
+    if shutil.which("ip") is None:
+        return "ip (iproute2) is not installed"
+    if os.name != "posix" or os.geteuid() != 0:
+        return "network namespaces need root"
+    name = f"dr-{os.getpid()}-try"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    if made.returncode:
+        return "no network namespace can be made here"
+    subprocess.run(["ip", "netns", "del", name], check=False)
+    return ""
+
+
+class Machines:
+    """Two machines and a third with the NATS server, as network namespaces.
+
+    Each of the two has a wire to the third, and one to us.
+    """
+
+    def __init__(self) -> None:
+        self._id = f"dr{os.getpid() % 100_000}"
+        self._net = os.getpid() % 250
+        self.names = {name: f"{self._id}{name}" for name in ("a", "b", "s")}
+
+    def _ip(self, *arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
+
+    def inside(self, name: str) -> list[str]:
+        return ["ip", "netns", "exec", self.names[name]]
+
+    def address(self, name: str) -> str:
+        """Of a machine, for us."""
+        return f"10.{211 + 'ab'.index(name)}.{self._net}.2"
+
+    def nats(self, name: str) -> str:
+        """Of the third, for a machine."""
+        return f"10.{213 + 'ab'.index(name)}.{self._net}.1"
+
+    def build(self) -> None:
+        for namespace in self.names.values():
+            self._ip("netns", "add", namespace)
+            self._ip("-n", namespace, "link", "set", "dev", "lo", "up")
+        for name in "ab":
+            namespace = self.names[name]
+            self._wire(namespace, "net", self.nats(name), self.names["s"], name)
+            self._wire(namespace, "us", f"{self.address(name)[:-1]}1", None, f"{self._id}{name}")
+
+    def _wire(self, inside: str, end: str, address: str, outside: str | None, other: str) -> None:
+        """A wire from a machine, where its end has the number 2, to where it has the number 1."""
+        there = ["-n", outside] if outside else []
+        peer = ["peer", "name", end, "netns", inside]
+        self._ip(*there, "link", "add", "name", other, "type", "veth", *peer)
+        self._ip(*there, "addr", "add", f"{address}/24", "dev", other)
+        self._ip(*there, "link", "set", "dev", other, "up")
+        self._ip("-n", inside, "addr", "add", f"{address[:-1]}2/24", "dev", end)
+        self._ip("-n", inside, "link", "set", "dev", end, "up")
+
+    def cut(self, name: str) -> None:
+        """Pull the wire between a machine and the third."""
+        self._ip("-n", self.names["s"], "link", "set", "dev", name, "down")
+
+    def mend(self, name: str) -> None:
+        self._ip("-n", self.names["s"], "link", "set", "dev", name, "up")
+
+    def remove(self) -> None:
+        for namespace in self.names.values():
+            subprocess.run(
+                ["ip", "netns", "del", namespace], capture_output=True, check=False, timeout=20
+            )
+
+
+@contextmanager
+def machines() -> Iterator[Machines]:
+    if reason := _may_cut_wires():
+        pytest.skip(reason)
+    built = Machines()
+    try:
+        built.build()
+        yield built
+    finally:
+        built.remove()
+
+
+def test_the_wire_between_two_machines_is_cut_and_mended(tmp_path: Path) -> None:
+    token = "a-token-for-this-test"
+    with machines() as net, ExitStack() as stack:
+        server = NatsServer(tmp_path, configured(tmp_path, SETTINGS), address="0.0.0.0")
+        stack.callback(server.stop)
+        server.start(*net.inside("s"))
+
+        def start(name: str) -> Program:
+            flags = [f"--host={net.address(name)}", "--port=8765", f"--token={token}"]
+            flags += [f"--backplane=nats://{net.nats(name)}:{server.port}", f"--relay_name={name}"]
+            flags += ["--max_message_mb=7"]
+            program = Program(str(ROOT / "server.py"), *flags, before=net.inside(name))
+            stack.callback(program.stop)
+            return program
+
+        def uri(name: str) -> str:
+            return f"ws://{net.address(name)}:8765/?token={token}"
+
+        relays = {name: start(name) for name in "ab"}
+        for relay in relays.values():
+            relay.line("studio at")
+        house = stack.enter_context(House(uri("a"), uri("b")))
+
+        def homes() -> list[object]:
+            return [viewer.status.get("home") for viewer in house.viewers]
+
+        until(lambda: homes() == ["a", "a"], 60, "one home")
+        house.film(uri("a"))
+        house.new_for_everybody()
+        net.cut("b")
+        until(lambda: homes() == ["a", "b"], 60, "each its own home")
+        at_b = stack.enter_context(Person(uri("b"), "producer"))
+        seen = len(house.viewers[1].results)
+        at_b.send(picture(), 1)
+        until(lambda: len(house.viewers[1].results) > seen, 60, "a picture at the cut-off relay")
+        house.viewers[0].link.patch({"prompt": "told to a"}, "test")
+        until(lambda: house.viewers[0].values.get("prompt") == "told to a", 60, "a's prompt")
+        house.viewers[1].link.patch({"prompt": "told to b, later"}, "test")
+        until(lambda: house.viewers[1].values.get("prompt") == "told to b, later", 60, "b's prompt")
+        net.mend("b")
+        until(lambda: homes() == ["a", "a"], 90, "one home again")
+        house.new_for_everybody()
+        until(
+            lambda: all(v.values.get("prompt") == "told to b, later" for v in house.viewers),
+            60,
+            "the later prompt at both",
+        )
+        assert house.counts_up()

@@ -1,0 +1,223 @@
+"""The disasters of ``dreamrelay demo --chaos``: how they are measured, and a few of them."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamrelay.chaos import run, show
+from dreamrelay.chaos.audience import Audience
+from dreamrelay.chaos.cable import Cable
+from dreamrelay.chaos.disasters import DISASTERS, Disaster
+from dreamrelay.config import DemoSettings
+from dreamrelay.errors import ConfigError, EngineError
+from dreamrelay.packet import Packet
+from tests.support import ROOT, picture, until
+
+# -- who measures ---------------------------------------------------------------------------------
+
+
+def audience(monkeypatch: pytest.MonkeyPatch, *seen: tuple[float, int, bool]) -> Audience:
+    """One that saw these pictures: when, which number, whether it stood in for a result."""
+    watching = Audience()
+    watching.opened({})
+    for at, seq, stand_in in seen:
+        monkeypatch.setattr("dreamrelay.chaos.audience.time.monotonic", lambda at=at: at)
+        packet = Packet.of(picture(), seq=seq).but(stand_in=stand_in)
+        watching.received(packet, "output")
+    return watching
+
+
+def test_a_gap_begins_with_the_picture_that_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = audience(monkeypatch, (1.0, 1, False), (5.0, 2, False), (5.5, 3, False))
+    assert watching.longest_gap(3.0, 6.0) == 4.0
+    assert watching.longest_gap(5.2, 8.0) == 2.5
+    assert Audience().longest_gap(1.0, 3.0) == 2.0
+
+
+def test_what_stands_in_ends_a_gap_and_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = audience(monkeypatch, (1.0, 1, False), (2.0, 2, True), (3.0, 3, False))
+    assert watching.longest_gap(1.0, 3.0) == 1.0
+    assert watching.rate(0.0, 4.0) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("second", "wrong"),
+    [((2.0, 2, False), 0), ((2.0, 1, False), 1), ((2.0, 0, False), 1), ((2.0, 0, True), 1)],
+)
+def test_order(monkeypatch: pytest.MonkeyPatch, second: Any, wrong: int) -> None:
+    assert audience(monkeypatch, (1.0, 1, False), second).out_of_order(0, 9) == wrong
+
+
+def test_the_result_of_an_input_that_was_shown_itself_is_no_duplicate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert audience(monkeypatch, (1.0, 1, True), (2.0, 1, False)).out_of_order(0, 9) == 0
+
+
+def test_a_relay_that_was_started_anew_counts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = audience(monkeypatch, (1.0, 100, False))
+    watching.opened({})
+    watching.received(Packet.of(picture(), seq=1), "output")
+    assert watching.out_of_order(0, 9) == 0
+
+
+def test_full_rate_is_back_when_a_second_of_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    tenths = [(3.0 + n / 10, n, False) for n in range(1, 30)]
+    watching = audience(monkeypatch, (1.0, 0, False), *tenths)
+    back = watching.back_at(10.0, 1.0, 6.0)
+    assert back is not None
+    assert 2.7 <= back <= 3.2
+    assert watching.back_at(10.0, 1.0, 3.5) is None
+    assert watching.back_at(50.0, 1.0, 6.0) is None
+
+
+# -- the cable ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def echo() -> Iterator[int]:
+    """A port that says everything back."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            try:
+                while True:
+                    connection, _ = listener.accept()
+                    threading.Thread(target=say_back, args=(connection,), daemon=True).start()
+            except OSError:
+                return
+
+        def say_back(connection: socket.socket) -> None:
+            with connection:
+                while data := connection.recv(1000):
+                    connection.sendall(data)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield int(listener.getsockname()[1])
+
+
+def test_a_pulled_cable_passes_nothing_and_says_nothing() -> None:
+    with (
+        echo() as port,
+        Cable(port) as cable,
+        socket.create_connection(("127.0.0.1", cable.port), timeout=30) as end,
+    ):
+        end.sendall(b"one")
+        assert end.recv(10) == b"one"
+        cable.pull()
+        end.settimeout(0.3)
+        end.sendall(b"two")
+        with pytest.raises(TimeoutError):
+            end.recv(10)
+        end.settimeout(30)
+        cable.plug()
+        assert end.recv(10) == b"two"
+
+
+def test_a_cable_to_nowhere_ends_the_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+    with Cable(port) as cable, socket.create_connection(("127.0.0.1", cable.port), 30) as end:
+        end.settimeout(30)
+        with pytest.raises((ConnectionResetError, AssertionError)):
+            assert end.recv(10)
+
+
+# -- the run --------------------------------------------------------------------------------------
+
+
+def lines_of(settings: DemoSettings, only: tuple[str, ...]) -> tuple[int, list[str]]:
+    lines: list[str] = []
+    code = run.run_chaos(settings, lines.append, threading.Event(), only)
+    return code, lines
+
+
+def test_two_disasters_with_real_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker is killed, another one replaced; the bounds are for whoever runs it by hand."""
+    for name in ("BACK_SECONDS", "AFTERWARDS"):
+        monkeypatch.setattr(run, name, 0.5)
+    monkeypatch.setattr(show, "CALM_SECONDS", 0.5)
+    code, lines = lines_of(DemoSettings(as_json=True), ("kill", "replace"))
+    (text,) = lines
+    found = json.loads(text)
+    assert [row["disaster"] for row in found["rows"]] == ["kill", "replace"]
+    for row in found["rows"]:
+        assert row["trouble"] == ""
+        assert row["disordered"] == 0
+        assert row["gap"] > 0
+    assert code == any(row["verdict"] != "held" for row in found["rows"])
+
+
+def test_a_disaster_that_cannot_be_had_is_refused_before_anything_starts() -> None:
+    with pytest.raises(ConfigError, match=r"kill-all.*got fire"):
+        lines_of(DemoSettings(), ("fire",))
+
+
+class Calm(show.Show):
+    """A show in which nothing runs."""
+
+    def __enter__(self) -> show.Show:
+        self.usual = 1.0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait(self, seconds: float) -> None:
+        pass
+
+
+def fails(_: show.Show) -> None:
+    raise EngineError("nobody came")
+
+
+@pytest.mark.parametrize(
+    ("disaster", "verdict", "code"),
+    [
+        (Disaster("a", "a flood", 1.0, fails), "broken", 1),
+        (Disaster("a", "a flood", 1.0, fails, "no water here"), "left out", 0),
+    ],
+)
+def test_what_is_broken_or_left_out_is_said(
+    monkeypatch: pytest.MonkeyPatch, disaster: Disaster, verdict: str, code: int
+) -> None:
+    monkeypatch.setattr(run, "DISASTERS", (disaster,))
+    monkeypatch.setattr(run, "Show", Calm)
+    got, lines = lines_of(DemoSettings(), ())
+    assert got == code
+    table = lines[-1]
+    assert verdict in table
+    assert "a flood: " + (disaster.why_not or "nobody came") in table
+    assert "processors" in table
+
+
+def test_names_are_unlike() -> None:
+    names = [disaster.name for disaster in DISASTERS]
+    assert len(set(names)) == len(names)
+    assert all(disaster.bound > 0 for disaster in DISASTERS)
+
+
+def test_a_light_worker_says_what_it_cannot_do(tmp_path: Path) -> None:
+    words = ["-m", "dreamrelay.chaos.programs", "--light", "worker", "--sink=nowhere://x"]
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr
+
+
+def test_stopped_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = threading.Event()
+    stopped.set()
+    lines: list[str] = []
+    assert run.run_chaos(DemoSettings(), lines.append, stopped) == 1
+    assert "stopped" in lines
+    until(lambda: threading.active_count() < 50)
