@@ -271,11 +271,11 @@ def some_wanted() -> Wanted:
 )
 def test_what_the_second_process_says(does: str, last: tuple[str, Any]) -> None:
     said: Mailbox[tuple[tuple[str, Any], ...]] = Mailbox(lambda old, new: old + new)
-    helper = Helper(
-        EngineSettings(model=does),
-        lambda kind, what: said.put(((kind, what),)),
-        "tests.fakes.builder",
-    )
+
+    def hear(kind: str, what: Any) -> None:
+        said.put(((kind, what),))
+
+    helper = Helper(EngineSettings(model=does), hear, "tests.fakes.builder")
     try:
         ask = some_wanted()
         helper.ask(ask)
