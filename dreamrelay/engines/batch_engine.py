@@ -38,7 +38,15 @@ from dreamrelay.engines.ports import (
 )
 from dreamrelay.engines.prompts import Embedding, Morph
 from dreamrelay.engines.similar_image import SimilarImageFilter
-from dreamrelay.engines.together import Decoding, Encoding, Making, alone, make_together
+from dreamrelay.engines.together import (
+    Decoding,
+    Encoding,
+    Landing,
+    Making,
+    alone,
+    begun,
+    make_together,
+)
 from dreamrelay.errors import ConfigError, EngineError, ParameterError
 
 logger = logging.getLogger(__name__)
@@ -157,8 +165,9 @@ class BatchEngine(Engine, Generic[Model]):
 
     def _in_one_go(
         self, plan: Plan, frames: Sequence[Frame], flights: Sequence[Flight]
-    ) -> tuple[list[Frame], list[Flight]] | None:
-        """Pictures, and whose they are, from one call of all of the model; None: part by part."""
+    ) -> tuple[Callable[[], list[Frame]], list[Flight]] | None:
+        """Pictures on their way, and whose they are, from one call of all of the model; None: part
+        by part."""
         return None
 
     def _computing_mode(self) -> AbstractContextManager[Any]:
@@ -333,6 +342,22 @@ class BatchEngine(Engine, Generic[Model]):
         with self.computing():
             return alone(self, self._inferring(frame, token, mask))
 
+    def begin(
+        self, frame: Frame, token: Token, mask: Mask | None = None
+    ) -> Callable[[], Result[Token] | None]:
+        looked_at = self._coherence is not None or self._parameters.enable_similar_image_filter
+        # The next frame asks for this one's picture, or for those that came of the same call.
+        if looked_at or self._last is None or self._settings.frame_buffer_size > 1:
+            return super().begin(frame, token, mask)
+        with self.computing():
+            land = begun(self, self._inferring(frame, token, mask))
+
+        def landed() -> Result[Token] | None:
+            with self.computing():
+                return land()
+
+        return landed
+
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         with self.computing():
             return alone(self, self._inferring_once(frame, patch, mask))
@@ -458,9 +483,10 @@ class BatchEngine(Engine, Generic[Model]):
             cells = plan.rows.eps.shape[-2:]
             frames = coherence.come_in(frames, flights, parameters, cells)
         if coherence is None:
-            done_at_once = self._in_one_go(self._seated(plan, flights), frames, flights)
-            if done_at_once is not None:
-                return done_at_once
+            in_one_go = self._in_one_go(self._seated(plan, flights), frames, flights)
+            if in_one_go is not None:
+                land, done = in_one_go
+                return (yield Landing(land)), done
         fresh = yield from self._fresh_latents(frames, parameters)
         if coherence is not None:
             channels = self.model.picture_channels or self.model.channels
@@ -534,7 +560,12 @@ class BatchEngine(Engine, Generic[Model]):
 
     def decode(self, latents: Array) -> list[Frame]:  # of (m, C, h, w)
         """Clean latents to frames."""
-        return self.cut(self._decode_pixels(latents))
+        return cut(self._decode_pixels(latents), self.width, self.height)
+
+    def decoding(self, latents: Array) -> Callable[[], list[Frame]]:
+        """Begin to decode; what is returned waits for the frames."""
+        pictures = self.decode(latents)
+        return lambda: pictures
 
     def padded(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Frames as large as the model computes."""
@@ -545,13 +576,6 @@ class BatchEngine(Engine, Generic[Model]):
         # By their own edge: a border of grey would bleed into the picture.
         margin = ((0, below), (0, right), (0, 0))
         return [np.pad(frame, margin, mode="edge") for frame in frames]
-
-    def cut(self, frames: list[Frame]) -> list[Frame]:
-        """Frames of the padded size as large as they are to be."""
-        if self._padded == (self.height, self.width):
-            return frames
-        inside = (slice(self.height), slice(self.width))
-        return [np.ascontiguousarray(frame[inside]) for frame in frames]
 
     @property
     def _padded(self) -> tuple[int, int]:
@@ -635,6 +659,13 @@ def out_of_memory(doing: str, instead: str | None = None) -> str:
     if instead:
         return f"out of memory while {doing}: from now on {instead}"
     return f"out of memory while {doing}: choose a smaller size, fewer steps or a smaller model"
+
+
+def cut(frames: list[Frame], width: int, height: int) -> list[Frame]:
+    """Frames, perhaps padded, as large as they are to be."""
+    if all(frame.shape[:2] == (height, width) for frame in frames):
+        return frames
+    return [np.ascontiguousarray(frame[:height, :width]) for frame in frames]
 
 
 def _fits(model: ModelForm, parameters: StreamBatchParameters) -> bool:

@@ -212,6 +212,28 @@ class Engine(ABC):
             EngineError: this frame could not be computed; the next one may be (out of memory, say).
         """
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether :meth:`begin` returns before its picture is made, so that it pays to begin the
+        next frame before waiting. From any thread.
+        """
+        return False
+
+    def begin(
+        self, frame: Frame, token: Token, mask: Mask | None = None
+    ) -> Callable[[], Result[Token] | None]:
+        """Take a frame as :meth:`infer` does, without waiting for the picture.
+
+        What is returned waits for it, once, and is what :meth:`infer` would have returned. Frames
+        may be begun before that: on a card the next one goes up and is computed while this one's
+        picture comes down. Pictures are to be waited for in the order of their frames.
+
+        Raises:
+            EngineError: as :meth:`infer`; what is returned may raise it, too.
+        """
+        result = self.infer(frame, token, mask)
+        return lambda: result
+
     @abstractmethod
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         """Make the picture of this very frame under ``patch``; stream and parameters stay.

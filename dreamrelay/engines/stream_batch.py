@@ -26,7 +26,7 @@ from dreamrelay.engines.accelerate import (
     compiling,
     with_openvino,
 )
-from dreamrelay.engines.batch_engine import BatchEngine
+from dreamrelay.engines.batch_engine import BatchEngine, cut
 from dreamrelay.engines.beside import BuiltBeside, Helper, builds_beside
 from dreamrelay.engines.condition import Flight, Told
 from dreamrelay.engines.denoise import Plan
@@ -46,7 +46,7 @@ from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.ports import EngineSettings, Report
 from dreamrelay.engines.prompts import Embedding
 from dreamrelay.engines.tensorrt import building
-from dreamrelay.engines.transfers import Transfers
+from dreamrelay.engines.transfers import Landing, Transfers
 from dreamrelay.engines.whole import WholeFrame
 from dreamrelay.errors import EngineError, MissingExtra, ParameterError
 
@@ -167,6 +167,10 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
             self._transfers.prepare(self._settings.frame_buffer_size, *self._padded)
         super()._warm_up(report)
         self._calls.finish(report)
+
+    @property
+    def overlaps(self) -> bool:
+        return self._model is not None and self._transfers.pinned
 
     @property
     def _calls(self) -> Forward:
@@ -309,6 +313,13 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     def _decode_pixels(self, latents: torch.Tensor) -> list[Frame]:  # of (m, C, h, w)
         return self._transfers.down(self._decode_bytes(latents))()
 
+    def decoding(self, latents: torch.Tensor) -> Landing:
+        return self._landing(self._decode_bytes(latents))
+
+    def _landing(self, pixels: torch.Tensor) -> Landing:  # of (m, H, W, 3)
+        land, width, height = self._transfers.down(pixels), self.width, self.height
+        return lambda: cut(land(), width, height)
+
     def _decode_bytes(self, latents: torch.Tensor) -> torch.Tensor:  # (m, H, W, 3)
         model = self.model
         scaled = (latents / model.vae.config.scaling_factor).to(model.vae_dtype)
@@ -318,13 +329,13 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
 
     def _in_one_go(
         self, plan: Plan, frames: Sequence[Frame], flights: Sequence[Flight]
-    ) -> tuple[list[Frame], list[Flight]] | None:
+    ) -> tuple[Landing, list[Flight]] | None:
         video = self._parameters.input_mode == "video"
         if self._whole is None or self.stream.empty or plan.board is not None or not video:
             return None
         pixels = self._transfers.up(self.padded(frames))
         pictures, done = self._whole(self.stream, plan, pixels, flights)
-        return self.cut(self._transfers.down(pictures)()), done
+        return self._landing(pictures), done
 
     def _predict(
         self, noisy: torch.Tensor, at: torch.Tensor, condition: Told, negatives: int
