@@ -126,13 +126,18 @@ class Viewer(Client):
 
 
 class RawViewer(Viewer):
-    """Of the raw fan-out: all messages have the same length."""
+    """Of the raw fan-out: all messages have the same length.
 
-    def __init__(self, port: int, size: int) -> None:
+    Args:
+        credit: sent after each picture.
+    """
+
+    def __init__(self, port: int, size: int, credit: bytes | None = None) -> None:
         client = connect(port)
         client.sendall(b"V")
         super().__init__(client)
         self._size = self._missing = LENGTH + size
+        self._credit = credit
 
     def pump(self) -> None:
         while count := self._discard(self._missing):
@@ -140,6 +145,8 @@ class RawViewer(Viewer):
             if self._missing == 0:
                 self._missing = self._size
                 self.pictures += 1
+                if self._credit is not None:
+                    self.socket.send(self._credit)
                 return
 
 
@@ -235,6 +242,19 @@ class Party:
         while ready := self._selector.select(seconds):
             for key, _ in ready:
                 key.data.pump()
+
+    def begin(self, pictures: int, seconds: float = 120.0) -> None:
+        """Send so many pictures, one of them again if a viewer was not seated yet when it came."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.run(pictures, 2.0)
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                self.settle(0.02)
+                return
 
     def run(self, pictures: int, seconds: float = 120.0) -> None:
         """Send so many pictures.

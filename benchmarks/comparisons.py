@@ -1,6 +1,8 @@
 """Relays to compare ours with; each runs as a process: ``python -m benchmarks.comparisons NAME``.
 
-``raw`` is the least that Python can do: bytes from one TCP socket to many, no protocol. ``naive``
+``raw`` is the least that Python can do: bytes from one TCP socket to many, no protocol.
+``raw-talk`` says as much as ours beside it: an ack for each picture, a credit from each viewer.
+``naive``
 is the relay that one writes first: parse the JSON, write it anew, send it to one viewer after the
 other. ``naive-deflate`` is the same with the WebSocket library's defaults, which compress.
 """
@@ -18,13 +20,20 @@ LENGTH = 4
 """Bytes of the length before each message of ``raw``, little-endian."""
 
 BUFFER = 1024 * 1024
+ACK_BYTES = 55
+"""As long as ours."""
 
 
 class RawRelay(asyncio.BufferedProtocol):
-    """A connection of the raw fan-out. Its first byte says what it is: P(roducer) or V(iewer)."""
+    """A connection of the raw fan-out. Its first byte says what it is: P(roducer) or V(iewer).
 
-    def __init__(self, viewers: set[asyncio.Transport]) -> None:
+    Args:
+        ack: what a producer is sent for each message.
+    """
+
+    def __init__(self, viewers: set[asyncio.Transport], ack: bytes = b"") -> None:
         self._viewers = viewers
+        self._ack = ack
         self._role = b""
         self._buffer = bytearray(BUFFER)
         self._filled = 0
@@ -47,11 +56,16 @@ class RawRelay(asyncio.BufferedProtocol):
             begin = 1
             if self._role == b"V":
                 self._viewers.add(self._transport)
+        if self._role == b"V":
+            self._filled = 0  # its credit is heard and that is all
+            return
         while self._filled - begin >= LENGTH:
             end = begin + LENGTH + int.from_bytes(self._buffer[begin : begin + LENGTH], "little")
             if end > self._filled:
                 break
             message = bytes(memoryview(self._buffer)[begin:end])
+            if self._ack:
+                self._transport.write(self._ack)
             for viewer in self._viewers:
                 viewer.write(message)
             begin = end
@@ -61,11 +75,11 @@ class RawRelay(asyncio.BufferedProtocol):
             self._filled = len(rest)
 
 
-async def raw_relay() -> None:
+async def raw_relay(ack: bytes = b"") -> None:
     """Serve ``raw`` until killed."""
     viewers: set[asyncio.Transport] = set()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: RawRelay(viewers), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: RawRelay(viewers, ack), "127.0.0.1", 0)
     _say_port(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
@@ -110,12 +124,14 @@ def main(name: str) -> None:
     """Serve one of them."""
     if name == "raw":
         asyncio.run(raw_relay())
+    elif name == "raw-talk":
+        asyncio.run(raw_relay(bytes(ACK_BYTES)))
     elif name == "naive":
         asyncio.run(naive_relay(compression=None))
     elif name == "naive-deflate":
         asyncio.run(naive_relay())
     else:
-        raise SystemExit(f"expected raw, naive or naive-deflate, got {name!r}")
+        raise SystemExit(f"expected raw, raw-talk, naive or naive-deflate, got {name!r}")
 
 
 if __name__ == "__main__":

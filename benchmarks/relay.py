@@ -83,6 +83,10 @@ def _raw_viewer(port: int, picture: bytes) -> Viewer:
     return RawViewer(port, len(picture))
 
 
+def _raw_talking_viewer(port: int, picture: bytes) -> Viewer:
+    return RawViewer(port, len(picture), credit=text_frame(type="credit", count=1))
+
+
 def _native_producer(port: int, picture: bytes) -> Producer:
     message = frame(encode_packet(Packet.of(picture, seq=1), "input"))
     return Producer(upgrade(port, "/streams/benchmark/producer"), message)
@@ -126,6 +130,7 @@ def _comparison(name: str) -> tuple[str, ...]:
 
 DESIGNS = (
     Design("raw", _comparison("raw"), _raw_producer, _raw_viewer),
+    Design("raw, ack and credit", _comparison("raw-talk"), _raw_producer, _raw_talking_viewer),
     Design("binary", RELAY, _native_producer, _native_viewer),
     Design("binary, credit ahead", RELAY, _native_producer, _native_viewer_ahead),
     Design("seed to binary", RELAY, _seed_producer, _native_viewer),
@@ -137,6 +142,7 @@ DESIGNS = (
 
 RATIOS = {
     "ceiling / binary": ("raw", "binary"),
+    "ceiling with ack and credit / binary": ("raw, ack and credit", "binary"),
     "ceiling / binary, credit ahead": ("raw", "binary, credit ahead"),
     "naive / seed to binary": ("naive", "seed to binary"),
     "naive / seed to binary, credit ahead": ("naive", "seed to binary, credit ahead"),
@@ -153,7 +159,7 @@ def cost_ns(relay: Server, design: Design, viewers: int, pictures: int, picture:
     )
     try:
         party.settle()
-        party.run(max(2, round(WARM_UP * design.share)))
+        party.begin(max(2, round(WARM_UP * design.share)))
         before = idle_cpu_ns(relay.pid)
         party.run(pictures)
         after = idle_cpu_ns(relay.pid) if pictures > 1 else cpu_ns(relay.pid)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import (
+    backplane,
     details,
     dispatch,
     floor,
@@ -169,6 +170,14 @@ PARTS: tuple[Part, ...] = (
         _measure_dispatch,
         _dispatch_rows,
         dispatch.table,
+    ),
+    Part(
+        "backplane",
+        "B7 backplane: a worker at another relay, over NATS",
+        backplane.measure,
+        backplane.rows,
+        backplane.details,
+        needs_proc=True,
     ),
     Part(
         "transcode",

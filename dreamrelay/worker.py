@@ -130,6 +130,7 @@ class Worker:
                 self._open_things.callback(self._projection.close)
             elif settings.viewer == "on":
                 raise ConfigError(f"--viewer=on: {problem}")
+        self._open_things.callback(self._close_lanes)
         common: dict[str, Any] = {
             "wake": self._wake,
             "stopped": self._stopped,
@@ -142,11 +143,18 @@ class Worker:
         }
         for name in [*settings.stream] if local is None else [None]:
             lane = Lane(settings, name, **common, **({} if self.lanes else on_stage))
-            self._open_things.callback(lane.close)
             self.lanes.append(lane)
         self.first.absent = self._absent
         self.first.keeps_all = self._source is not None and self._source.keeps_all
         self._rota.extend(self.lanes)
+
+    def _close_lanes(self) -> None:
+        """Say goodbye everywhere at once: a relay that hangs has seconds to take it."""
+        threads = [threading.Thread(target=lane.close, daemon=True) for lane in self.lanes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     @property
     def first(self) -> Lane:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dreamrelay import cli
 from dreamrelay.chaos import run, show
 from dreamrelay.chaos.audience import Audience
 from dreamrelay.chaos.cable import Cable
@@ -197,6 +198,36 @@ def test_what_is_broken_or_left_out_is_said(
     assert verdict in table
     assert "a flood: " + (disaster.why_not or "nobody came") in table
     assert "processors" in table
+
+
+class Named:
+    """What the command line found to run."""
+
+    def __init__(self, name: str, heard: list[str]) -> None:
+        self._name = name
+        self._heard = heard
+
+    def load(self) -> Any:
+        def program(settings: DemoSettings, *_: object) -> int:
+            self._heard.append(f"{self._name} {settings.as_json}")
+            return 1
+
+        return program
+
+
+@pytest.mark.parametrize(
+    ("words", "heard"),
+    [([], "demo False"), (["--chaos"], "chaos False"), (["--chaos", "--json"], "chaos True")],
+)
+def test_the_command_line_knows_it(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], heard: str
+) -> None:
+    found: list[str] = []
+    for name in ("demo", "chaos"):
+        monkeypatch.setitem(cli.PROGRAMS, name, Named(name, found))
+    with pytest.raises(SystemExit) as ended:
+        cli.run("demo", words)
+    assert (ended.value.code, found) == (1, [heard])
 
 
 def test_names_are_unlike() -> None:

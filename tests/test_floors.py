@@ -112,7 +112,7 @@ def test_the_lowest_floors_need_the_standard_library_only(name: str) -> None:
     ("module", "without"),
     [
         ("dreamrelay", "pydantic numpy websockets"),
-        ("dreamrelay.relay.app", "numpy torch PySide6 cv2 PIL diffusers mss"),
+        ("dreamrelay.relay.app", "numpy torch PySide6 cv2 PIL diffusers mss nats"),
         ("dreamrelay.hub", "numpy uvicorn starlette websockets"),
         ("dreamrelay.protocol.native", "numpy uvicorn starlette websockets jsonschema"),
         ("dreamrelay.protocol.websocket_example", "numpy uvicorn starlette websockets"),

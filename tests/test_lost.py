@@ -470,3 +470,17 @@ class TestClockSteps:
         assert show.status["state"] == "live"
         assert (show.status["age_ms"] or 0) >= 0
         show.check_order()
+
+
+def test_one_hiccup_does_not_blunt_the_watch() -> None:
+    show = Show(Fallback("pass", 1))
+    worker = show.worker("a")
+    show.run(6)
+    show.freeze(worker)
+    show.run(2)
+    show.thaw(worker)
+    show.run(5)
+    show.freeze(worker)
+    show.run(6)
+    assert show.status["state"] == "lost"
+    assert show.seen[-1][1].stand_in

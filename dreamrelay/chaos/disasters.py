@@ -140,6 +140,10 @@ def _clock_steps(show: Show) -> None:
 
 
 def _new_worker(show: Show, place: int) -> None:
+    others = [w for at, w in enumerate(show.workers) if at != place and w.poll() is None]
+    show.until(
+        lambda: show.audience.status.get("workers") == len(others), "those who left", NEW_SECONDS
+    )
     new = show.start_worker(place)
     if place < len(show.workers):
         show.workers[place] = new

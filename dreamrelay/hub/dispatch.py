@@ -18,7 +18,7 @@ from typing import Any
 from dreamrelay.errors import EngineError, ProtocolError
 from dreamrelay.hub.merge import CallLater, Merge
 from dreamrelay.hub.peers import Peer
-from dreamrelay.hub.seats import Given, Seat
+from dreamrelay.hub.seats import Given, Seat, far_longer
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.packet import Packet
 from dreamrelay.protocol.messages import (
@@ -98,7 +98,7 @@ class Dispatch:
         self._served = 0
         self._request_was_last = False
         self._fed = False
-        self._pace_ns: int | None = None
+        self._usual_ns: int | None = None
         self.resting: frozenset[str] = frozenset()
         """Ids of workers that are given no inputs: another one takes over from them."""
 
@@ -250,11 +250,11 @@ class Dispatch:
         now, waiting = self._clock_ns(), bool(self._input.statistics().waiting)
         fed, self._fed = self._fed, False
         # Of one that was never needed nobody knows how long it takes: the others' times tell.
-        times = [times[-1] for seat in self.seats if (times := seat.times(now))]
-        self._pace_ns = max(times, default=self._pace_ns)
+        times = [far_longer(times) for seat in self.seats if (times := seat.times(now))]
+        self._usual_ns = max(times, default=self._usual_ns)
         alone = not self.several
         for seat in self.seats:
-            seat.look(now, self._pace_ns, alone=alone, fed=fed, waiting=waiting, idle=idle)
+            seat.look(now, self._usual_ns, alone=alone, fed=fed, waiting=waiting, idle=idle)
 
     # -- several workers --------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ class Mirrored:
         stream.upstream, self.home, self.standing = None, home, Standing()
         for seated in seats:
             if seated.waits:
-                stream._heard.add(seated.peer.id)
+                stream.air.come_back(seated.peer)
             if seated.hello is not None:
                 stream._seat(seated.peer, seated.credit, replace(seated.hello, replace=False))
                 if seated.status is not None:
@@ -86,8 +86,8 @@ class Mirrored:
         }
         for peer in stream.peers.values():
             if peer.role != "viewer" and peer.id not in seated:
-                waits = peer.role == "producer" and peer is not stream._on_air
-                seated[peer.id] = Seated(peer, waits=waits and peer.id in stream._heard)
+                waits = peer.role == "producer" and stream.air.waits(peer)
+                seated[peer.id] = Seated(peer, waits=waits)
         requests = stream._workers.surrender()
         return list(seated.values()), [
             (asked.peer, RequestReceived(asked.packet, asked.patch, asked.ticket))

@@ -1,6 +1,7 @@
 """A worker's place at a stream: what was promised to it, and how long it takes."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dreamrelay.hub.peers import Peer
@@ -22,6 +23,13 @@ UNKNOWN_SILENT_NS = 10_000_000_000
 ALONE_SILENT_NS = 1_500_000_000
 ALONE_UNKNOWN_NS = 30_000_000_000
 """The same of a worker that is alone: nobody could do better meanwhile, so it is given longer."""
+
+
+def far_longer(times: Sequence[int]) -> int:
+    """What is far longer than these times, shortest first: one that was an accident counts less."""
+    if not times:
+        return 0
+    return max(SILENT_TIMES * times[len(times) // 2], 3 * times[-1] // 2)
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +123,14 @@ class Seat:
         return now_ns - self.since_ns > patience
 
     def look(
-        self, now_ns: int, pace_ns: int | None, *, alone: bool, fed: bool, waiting: bool, idle: bool
+        self,
+        now_ns: int,
+        usual_ns: int | None,
+        *,
+        alone: bool,
+        fed: bool,
+        waiting: bool,
+        idle: bool,
     ) -> None:
         """Once a second: see whether it hangs.
 
@@ -123,7 +138,7 @@ class Seat:
         cost nothing: did it give any since the last look, and has it anything to do?
 
         Args:
-            pace_ns: the longest time that one of several takes; None: nobody knows.
+            usual_ns: :func:`far_longer` than those of several take; None: nobody knows.
             alone: it is the only one.
             fed: an input came since the last look.
             waiting: an input waits for somebody who takes it.
@@ -134,8 +149,7 @@ class Seat:
         if self.status.state != "live":
             self.hung, self.since_ns = False, None
         elif not alone:
-            known = pace_ns is not None
-            patience = max(SILENT_NS, SILENT_TIMES * (pace_ns or 0)) if known else UNKNOWN_SILENT_NS
+            patience = UNKNOWN_SILENT_NS if usual_ns is None else max(SILENT_NS, usual_ns)
             self.hung = self.since_ns is not None and now_ns - self.since_ns > patience
         elif results != self.results:
             self._silences.append(0 if self.since_ns is None else now_ns - self.since_ns)
@@ -146,6 +160,6 @@ class Seat:
             if served != self.served or (waiting and not self.credit):
                 self.since_ns = looked
         elif fed:
-            usual = SILENT_TIMES * max(self._silences, default=0)
-            patience = max(ALONE_SILENT_NS, usual) if self._silences else ALONE_UNKNOWN_NS
+            known = max(ALONE_SILENT_NS, far_longer(sorted(self._silences)))
+            patience = known if self._silences else ALONE_UNKNOWN_NS
             self.hung = now_ns - self.since_ns > patience

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dreamrelay.errors import DreamRelayError, EngineError, ParameterError, ProtocolError
+from dreamrelay.hub.air import Air
 from dreamrelay.hub.dispatch import Dispatch, Request
 from dreamrelay.hub.handover import Handover
 from dreamrelay.hub.merge import CallLater
@@ -52,13 +53,6 @@ from dreamrelay.protocol.messages import (
 )
 from dreamrelay.telemetry import HopTimes, RateMeter
 
-ON_AIR_NS = 3_000_000_000
-"""A producer that has been silent for so long leaves the stream to another."""
-IDLE_NS = 2_000_000_000
-"""Nothing has come in for so long: a worker may paint from the prompt alone."""
-PATIENCE = 3
-"""A producer that is on air but slow is waited for this many of its intervals."""
-LONGEST_INTERVAL_NS = 10_000_000_000
 CROWD_NS = 100_000_000
 """How many look is told no more often than this, unless it is the first or the last of them."""
 PRODUCER_CREDIT = 2
@@ -118,14 +112,7 @@ class Stream:
         self._stand_in = StandIn(fallback or Fallback(), clock_ns)
         self._handover = Handover()
         self._seq = 0
-        self._heard: set[str] = set()
-        self._away: dict[str, str] = {}
-        """Producers whose source gives no pictures, and why; who spoke last comes last."""
-        self._on_air: Peer | None = None
-        self._on_air_ns = 0
-        self._input_ns: int | None = None
-        self._interval_ns = 0
-        self._idle = True
+        self.air = Air(clock_ns)
         self._painted = False
         """Whether the last output was made from no input."""
         self.late = 0
@@ -180,7 +167,7 @@ class Stream:
         everything = (s for state in self.tracks.values() for s in state.subscriptions)
         self._subscribed[peer.id] = tuple(s for s in everything if s.peer is peer)
         if peer.waits:
-            self._heard.add(peer.id)
+            self.air.come_back(peer)
         if self.upstream is not None:
             told = self.mirrored.join(peer, credit or 0, worker)
         else:
@@ -200,11 +187,8 @@ class Stream:
         """Forget a peer and all that was promised to it; idempotent."""
         self.peers.pop(peer.id, None)
         self._subscribed.pop(peer.id, None)
-        self._heard.discard(peer.id)
-        self._away.pop(peer.id, None)
+        self.air.leave(peer)
         self.timing.forget(peer)
-        if self._on_air is peer:
-            self._on_air = None
         for state in self.tracks.values():
             state.subscriptions = [s for s in state.subscriptions if s.peer is not peer]
         self.mirrored.leave(peer)
@@ -269,16 +253,12 @@ class Stream:
 
     def _publish_input(self, packet: Packet, peer: Peer) -> None:
         sent_seq = packet.seq
-        on_air = self._takes_air(peer)
+        on_air = self.air.takes(peer)
         # The ack goes out before anything is done with the picture, as the seed's clients expect.
         peer.notify(Acknowledged(sent_seq, on_air=on_air))
         if not on_air:
             return
-        if self._input_ns is not None:
-            self._interval_ns = min(self._on_air_ns - self._input_ns, LONGEST_INTERVAL_NS)
-        self._input_ns = self._on_air_ns
-        if self._idle:
-            self._idle = False
+        if self.air.came():
             self._tell_audience()
             self._tell_status()
         self._seq += 1
@@ -288,21 +268,6 @@ class Stream:
         self._workers.offer(packet)
         if (shown := self._stand_in.in_place(packet)) is not None:
             self._show_in_place(shown)
-
-    def _takes_air(self, peer: Peer) -> bool:
-        """Whether this producer's picture is shown.
-
-        Two producers at once would flicker between two pictures. So the one that came last has the
-        stream, and when it leaves or falls silent the other has it again.
-        """
-        now = self._clock_ns()
-        newcomer = peer.id not in self._heard
-        silent = now - self._on_air_ns > ON_AIR_NS
-        if self._on_air is peer or newcomer or self._on_air is None or silent:
-            self._heard.add(peer.id)
-            self._on_air, self._on_air_ns = peer, now
-            return True
-        return False
 
     def _publish_output(self, packet: Packet, peer: Peer) -> None:
         packet = self.timing.returned(packet)
@@ -315,7 +280,7 @@ class Stream:
         painted = packet.seq == 0  # made from no input
         if painted:
             # A worker that was stopped sends one on request (a trigger), also over an input.
-            if seat is not None and not self._idle and seat.status.state != "paused":
+            if seat is not None and not self.air.idle and seat.status.state != "paused":
                 self.late += 1  # an input has come since: its result is what people wait for
                 return
             self._seq += 1
@@ -541,13 +506,6 @@ class Stream:
 
     # -- audience ---------------------------------------------------------------------------------
 
-    def _is_idle(self) -> bool:
-        """Whether nothing comes in, and nothing is to be expected soon."""
-        if self._input_ns is None:
-            return True
-        patience = IDLE_NS if self._on_air is None else max(IDLE_NS, PATIENCE * self._interval_ns)
-        return self._clock_ns() - self._input_ns > patience
-
     def _tell_audience(self) -> None:
         """Tell each worker who looks, and one of them that it may paint without an input."""
         if not self._workers:
@@ -562,7 +520,7 @@ class Stream:
             for seat in self._workers
             if seat.status.state == "live" and not seat.hung and seat.peer.id not in resting
         )
-        painter = next(live, None) if self._idle else None
+        painter = next(live, None) if self.air.idle else None
         for seat in self._workers:
             told = AudienceChanged(watching, seat is painter, control)
             if told != seat.told:
@@ -600,18 +558,8 @@ class Stream:
         if self.upstream is not None:
             self.upstream.say(peer, report)
             return
-        self._away.pop(peer.id, None)
-        if report.state == "away" and peer.id in self.peers:
-            self._away[peer.id] = report.text or "its source gives no pictures"
+        self.air.report(peer, report, here=peer.id in self.peers)
         self._tell_status()
-
-    def _input_text(self) -> str:
-        """Why nothing comes in, as a producer says it; nothing while another one sends."""
-        on_air = self._on_air
-        if on_air is not None and on_air.id in self._away:
-            return self._away[on_air.id]
-        sends = on_air is not None and self._clock_ns() - self._on_air_ns <= ON_AIR_NS
-        return "" if sends else next(reversed(self._away.values()), "")
 
     @property
     def worker(self) -> WorkerHello | None:
@@ -670,14 +618,14 @@ class Stream:
             "state": state,
             "text": text,
             "fraction": best.status.fraction if best else None,
-            "input_text": self._input_text(),
+            "input_text": self.air.text(),
             "producers": heads["producer"],
             "workers": heads["worker"],
             "viewers": heads["viewer"],
             "fps_in": round(self.tracks["input"].meter.rate, 1),
             "fps_out": round(output.meter.rate, 1),
             "age_ms": age,
-            "dreaming": self._painted and self._idle and output.meter.rate > 0,
+            "dreaming": self._painted and self.air.idle and output.meter.rate > 0,
             "reference": self.reference is not None,
             "held": output.last is not None and not output.meter.rate and state == "lost",
             "stand_in": self._stand_in.shows,
@@ -701,11 +649,11 @@ class Stream:
                     subscription.look()
             return
         self._workers.expire(self._clock_ns())
-        self._idle = self._is_idle()
-        self._workers.look(idle=self._idle)
+        self.air.look()
+        self._workers.look(idle=self.air.idle)
         for peer in list(self.peers.values()):
             peer.look()
-        if self._handover.look(self._clock_ns(), idle=self._idle):
+        if self._handover.look(self._clock_ns(), idle=self.air.idle):
             self._workers.resting = self._handover.resting
             self._workers.hand_out()
         self._see_loss()

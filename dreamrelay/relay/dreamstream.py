@@ -281,4 +281,6 @@ class DreamStream:
 
 
 def _count(stream: Stream, role: Role) -> int:
-    return sum(peer.role == role for peer in stream.peers.values())
+    if stream.upstream is not None:
+        return int(stream.status()[f"{role}s"])  # those at all relays
+    return sum(peer.heads for peer in stream.peers.values() if peer.role == role)

@@ -27,7 +27,7 @@ from dreamrelay import __version__
 from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
 from dreamrelay.hub import Hub, Peer, Stream
 from dreamrelay.packet import Packet, Track
-from dreamrelay.protocol.messages import Notice
+from dreamrelay.protocol.messages import Notice, ParametersChanged, Refused
 from dreamrelay.protocol.native import error_fields
 from dreamrelay.relay.bodies import BodyError, read_body
 from dreamrelay.relay.federation import Federation
@@ -102,6 +102,47 @@ async def parts(stream: Stream, track: Track, closing: asyncio.Event) -> AsyncIt
                 yield packet.wire("mjpeg", part)
     finally:
         stream.leave(client)
+
+
+class _Asker(Peer):
+    """Somebody who waits for what becomes of a patch."""
+
+    role: Literal["viewer"] = "viewer"
+
+    def __init__(self) -> None:
+        self.id = f"http-{next(_numbers)}"
+        self.answer: asyncio.Future[ParametersChanged] = asyncio.get_running_loop().create_future()
+
+    def notify(self, notice: Notice) -> None:
+        if self.answer.done():
+            return
+        match notice:
+            case ParametersChanged(id=self.id):
+                self.answer.set_result(notice)
+            case Refused(error, self.id):
+                self.answer.set_exception(error)
+
+    def wake(self) -> None:
+        """It watches nothing."""
+
+
+async def changed(stream: Stream, patch: dict[str, Any]) -> ParametersChanged:
+    """Apply a patch; at a mirror its home answers.
+
+    Raises:
+        ParameterError: what is wrong with it.
+        ProtocolError: the home did not answer; it may still come to hold.
+    """
+    asker = _Asker()
+    stream.update_parameters(patch, "rest", id=asker.id, peer=asker)
+    try:
+        async with asyncio.timeout(HOME_SECONDS):
+            return await asker.answer
+    except TimeoutError:
+        raise ProtocolError(
+            f"the relay {stream.mirrored.home}, where the stream has its home, has not answered "
+            "yet: ask for the parameters in a moment"
+        ) from None
 
 
 async def newest(stream: Stream, track: Track) -> Packet | None:
@@ -300,7 +341,7 @@ def _add_parameters(router: APIRouter, hub: Hub) -> None:
             return error_response(400, ProtocolError("expected a JSON object of parameters"))
         try:
             stream = hub.stream(name, grant_of(request.scope).address)
-            notice = stream.update_parameters(patch, "rest")
+            notice = await changed(stream, patch)
         except ParameterError as error:
             return error_response(422, error)
         except ProtocolError as error:

@@ -47,6 +47,7 @@ class Loan(Peer):
     """A worker at ``borrower`` that has the work done by those of ``lender``."""
 
     role: Role = "worker"
+    lent = True
     reply_limit = PICTURE_BYTES
 
     def __init__(self, lender: Stream, borrower: Stream, hello: WorkerHello) -> None:
@@ -158,8 +159,7 @@ class Lender:
         lender = self._hub.find(self._name)
         loan = guest.loan
         hello = lender.worker if lender is not None and lender is not guest.stream else None
-        others = (peer for peer in guest.stream.peers.values() if peer is not loan)
-        if lender is None or hello is None or any(peer.role == "worker" for peer in others):
+        if lender is None or hello is None or guest.stream.staffed:
             self._take_back(guest)
             return
         if loan is not None and loan.lender is not lender:

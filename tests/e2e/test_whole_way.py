@@ -182,6 +182,7 @@ async def test_a_viewer_gets_results_in_order_with_their_whole_way(
     assert [stamp.hop for stamp in newest.stamps] == [
         Hop.ENCODED,
         Hop.RELAYED,
+        Hop.HANDED,
         Hop.RECEIVED,
         Hop.DECODED,
         Hop.INFER,

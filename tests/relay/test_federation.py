@@ -12,7 +12,8 @@ from dreamrelay.protocol.messages import (
     SchemaChanged,
     Unanswered,
 )
-from tests.fakes.federations import SCHEMA, Cluster, Somebody, picture
+from dreamrelay.relay.lending import Lender
+from tests.fakes.federations import HELLO, SCHEMA, Cluster, Somebody, picture
 
 
 @pytest.fixture
@@ -416,6 +417,38 @@ class TestStreams:
             b.hub.stream(f"own{n}").connections += 1
         cluster.pass_time(2)
         assert sorted(b.hub.streams) == ["own0", "own1"]
+
+
+class TestLending:
+    def test_a_guest_at_two_relays_is_lent_workers_until_it_has_its_own(self) -> None:
+        cluster = Cluster("a", "b")
+        a, b = cluster.nodes
+        lenders = [Lender(node.hub, "default") for node in (a, b)]
+        default = a.worker()
+        cluster.pass_time(2)
+        guests = [node.hub.stream("guest") for node in (a, b)]
+        cluster.settle()
+
+        def look() -> None:
+            for _ in range(3):
+                for lender in lenders:
+                    lender.tick()
+                cluster.pass_time()
+
+        with lenders[0].guest(guests[0]), lenders[1].guest(guests[1]):
+            look()
+            assert [guest.state for guest in guests] == ["live", "live"]
+            assert guests[0].status()["workers"] == 2, "one loan of each relay"
+            producer = Somebody(guests[1], "guest's", "producer")
+            guests[1].join(producer)
+            guests[1].publish(picture(note=b"of a guest"), "input", producer)
+            cluster.settle()
+            assert default.given[-1].data.endswith(b"of a guest")
+            own = Somebody(guests[0], "own", "worker")
+            guests[0].join(own, (), 1, HELLO)
+            look()
+            assert guests[0].status()["workers"] == 1
+        assert guests[1].status()["workers"] <= 1
 
 
 class TestProducers:

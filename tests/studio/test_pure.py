@@ -399,3 +399,33 @@ def test_a_small_part_may_blink(page: Page) -> None:
 def test_the_schema_of_the_engine_is_plain_json() -> None:
     """What these tests hand to the page is what a worker would send."""
     assert json.loads(json.dumps(ENGINE)) == ENGINE
+
+
+# -- what is said when results stop ----------------------------------------------------------------
+
+LOST = """
+const facts = {
+  link: "open", retryIn: 0, hasInput: true, hasOutput: true, sending: false, plain: false,
+  refusal: null, secondsLeft: null, status: { state: "lost", text: "", ...a },
+  commands: { server: "", worker: "python main.py", producer: "", speech: "" },
+};
+return m.describe(facts);
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "chip", "dim", "words", "command"),
+    [
+        ({"stand_in": ""}, "held", True, "Its last picture is held", "python main.py"),
+        ({"stand_in": "pass"}, "camera as it is", False, "camera is shown", "python main.py"),
+        ({"stand_in": "slate"}, "slate", False, "slate is shown", "python main.py"),
+        ({"engine": "pocket"}, "held", True, "start another one", "python main.py --replace"),
+    ],
+)
+def test_what_stands_in_for_results_is_said(
+    page: Page, status: Mapping[str, str], chip: str, dim: bool, words: str, command: str
+) -> None:
+    said = call(page, "states", LOST, dict(status))
+    assert (said["chip"], said["dim"]) == (chip, dim)
+    assert words in said["output"]["text"]
+    assert said["output"]["command"] == command

@@ -80,10 +80,7 @@ export function describe(facts) {
         output: { title: "No worker yet", text: hasOutput ? "Start one:" : "Start what makes the pictures in a second terminal:", command: commands.worker },
       });
     case "lost":
-      return say({
-        state: "held", chip: "held", dim: true,
-        output: { title: "The worker is gone", text: hasOutput ? "Its last picture is held. Start it again:" : "Start it again:", command: commands.worker },
-      });
+      return lost(facts, say);
     case "loading":
     case "warming": {
       const { fraction = null } = status;
@@ -107,6 +104,24 @@ export function describe(facts) {
     default:
       return live(facts, say);
   }
+}
+
+/** What stands in for results, as the relay says it: the chip, and the words for it. */
+const STAND_IN = new Map([
+  ["pass", { chip: "camera as it is", shown: "The camera is shown as it is." }],
+  ["slate", { chip: "slate", shown: "A slate is shown." }],
+]);
+
+/** @param {Facts} facts @param {(said: Partial<Said>) => Said} say */
+function lost({ status, hasOutput, commands }, say) {
+  const hangs = Boolean(status?.engine);  // one that is gone has none
+  const instead = STAND_IN.get(status?.stand_in);
+  const shown = instead?.shown ?? (hasOutput ? "Its last picture is held." : "");
+  const title = hangs ? "The worker gives no pictures" : "The worker is gone";
+  const advice = hangs ? "If it does not come back, start another one beside it:" : "Start it again:";
+  const command = commands.worker + (hangs ? " --replace" : "");
+  const output = { title, text: `${shown} ${advice}`.trim(), command };
+  return say({ state: "held", chip: instead?.chip ?? "held", dim: !instead, output });
 }
 
 /** @param {Facts} facts @param {(said: Partial<Said>) => Said} say */
