@@ -19,6 +19,9 @@ BASELINE = ROOT / "benchmarks" / "results" / "baseline.json"
 LAST = BASELINE.with_name("last.json")
 PAGE = ROOT / "docs" / "performance.md"
 
+UNREST = 1.75
+"""A load above so many processes for each core is other work; no part keeps more busy."""
+
 HEAD = ("figure", "value", "pass", "stretch", "verdict", "last time")
 _WIDTHS = (62, 9, 9, 9, 9, 18)
 _REGION = re.compile(r"(<!-- bench: (\w+) -->).*?(<!-- end of bench -->)", re.DOTALL)
@@ -66,7 +69,7 @@ def table(figures: Mapping[str, Any], before: Mapping[str, Any]) -> str:
         lines += [_columns(_cells(row, old.get((part.name, row.name)))) for row in rows]
     lines += [f"\n{suite.part_named(name).title}\n  not measured: {why}"
               for name, why in figures["absent"].items()]  # fmt: skip
-    lines += ["", summary(figures)]
+    lines += ["", summary(figures), *filter(None, [unrest(figures)])]
     if before and not comparable:
         lines.append(
             f"not compared: last time was another machine or kind of run: {machine(before)}"
@@ -79,10 +82,25 @@ def table(figures: Mapping[str, Any], before: Mapping[str, Any]) -> str:
 def machine(figures: Mapping[str, Any]) -> str:
     """The machine, the day and what else it did."""
     about = figures["machine"]
-    loads = " to ".join(str(value) for value in figures["load"])
+    loads = _loads(figures)
     return (
         f"{about['processor']}, {about['cores']} cores, {about['system']}, {about['python']};"
-        f" {figures['date']}, load {loads}"
+        f" {figures['date']}" + (f", load {min(loads)} to {max(loads)}" if loads else "")
+    )
+
+
+def _loads(figures: Mapping[str, Any]) -> list[float]:
+    return [load for load in figures["load"] if load is not None]  # Windows knows none
+
+
+def unrest(figures: Mapping[str, Any]) -> str:
+    """A warning where other work took the cores; empty where it did not."""
+    cores = figures["machine"]["cores"]
+    if max(_loads(figures), default=0) <= cores * UNREST:
+        return ""
+    return (
+        f"The machine was not quiet: up to {max(_loads(figures)):.0f} processes wanted its {cores}"
+        " cores. What is timed by a clock, or needs all cores at once, came out worse than it is."
     )
 
 
@@ -189,7 +207,7 @@ def _markdown(figures: Mapping[str, Any]) -> Iterator[str]:
     yield f"{machine(figures)}; {figures['rounds']} rounds."
     yield f"{packages(figures)}."
     yield ""
-    yield f"**{summary(figures)}.**"
+    yield f"**{summary(figures)}.** {unrest(figures)}".rstrip()
     yield ""
     yield "| figure | value | pass | stretch | verdict |"
     yield "|---|---:|---:|---:|---|"

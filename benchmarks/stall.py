@@ -60,7 +60,7 @@ def measure(effort: Effort, say: Say) -> dict[str, Any]:
     with server(*RELAY, f"--stall_seconds={limit}") as relay:
         port = relay.port
         native = "/streams/benchmark/viewer?track=input"
-        others = [Watcher(upgrade(port, native)) for _ in range(OTHERS)]
+        others = [Watcher(upgrade(port, f"{native}&credit=4")) for _ in range(OTHERS)]
         stuck: list[Viewer] = [
             WebSocketViewer(upgrade(port, f"{native}&credit=1024", receive_buffer=BUFFER)),
             WebSocketViewer(

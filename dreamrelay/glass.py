@@ -48,6 +48,9 @@ LOADING_SECONDS = 300.0
 SETTLE_SECONDS = 1.5
 """From the first picture on: windows find their size, and the engine its pace."""
 
+SAID_SECONDS = 10.0
+"""Of so long is what the relay says of pictures that were shown."""
+
 LOST_SECONDS = 0.5
 """A clock that cannot be read for so long may be at another place on the screen."""
 
@@ -71,6 +74,7 @@ class Sight:
         said: what the relay says of these pictures, if it was told.
         unread: pictures whose clock could not be read.
         late: how long before it was read a picture may have been there, ms.
+        when: it was read, by the monotonic clock in seconds; for what is compared with ``said``.
     """
 
     by: str
@@ -79,6 +83,7 @@ class Sight:
     said: Percentiles | None = None
     unread: int = 0
     late: list[float] = field(default_factory=list)
+    when: list[float] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
         """As data; times in ms."""
@@ -89,8 +94,20 @@ class Sight:
             "unread": self.unread,
             "glass_ms": asdict(glass),
             "stamps_ms": None if claim is None else asdict(claim),
+            "more_ms": self.more,
             "read_late_ms": Percentiles.of(self.late).p95 if self.late else 0.0,
         }
+
+    @property
+    def more(self) -> tuple[float, float, float] | None:
+        """How much older pictures were than stamps say, ms: median, 95th and 99th."""
+        claim = self.claim
+        if claim is None or not self.glass:
+            return None
+        pairs = list(zip(self.when, self.glass, strict=True)) if self.said else []
+        last = [ms for when, ms in pairs if when >= pairs[-1][0] - SAID_SECONDS]
+        seen = Percentiles.of(last or self.glass)
+        return seen.p50 - claim.p50, seen.p95 - claim.p95, seen.p99 - claim.p99
 
     @property
     def claim(self) -> Percentiles | None:
@@ -242,6 +259,7 @@ class ScreenEye:
             if self._code >= 0:
                 sight.glass.append(age_ms(code, now))
                 sight.late.append((now - self._looked_ns) / 1e6)
+                sight.when.append(time.monotonic())
             self._code = code
         self._looked_ns = began
         time.sleep(PAUSE_SECONDS)
@@ -517,10 +535,7 @@ def table(sights: Sequence[Sight]) -> list[str]:
     for sight in sights:
         glass, claim = Percentiles.of(sight.glass), sight.claim
         late = f"{Percentiles.of(sight.late).p95:.0f} at most (p95)" if sight.late else "-"
-        more = "-"
-        if claim is not None and sight.glass:
-            pairs = zip(_three(glass), _three(claim), strict=True)
-            more = " / ".join(f"{seen - said:+.0f}" for seen, said in pairs)
+        more = " / ".join(f"{ms:+.0f}" for ms in sight.more or ()) or "-"
         said = "-" if claim is None else " / ".join(f"{ms:.0f}" for ms in _three(claim))
         seen = " / ".join(f"{ms:.0f}" for ms in _three(glass)) if sight.glass else "-"
         lines.append(

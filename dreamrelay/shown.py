@@ -31,9 +31,12 @@ class Shown:
         self._pictures: list[tuple[float | None, float, float]] = []
 
     def add(self, packet: Packet, arrived_ns: int, shown_ns: int) -> None:
-        """A picture of the output is to be seen (times: our UNIX time)."""
+        """A picture of the output is to be seen (times: our UNIX time).
+
+        What is no whole result does not count.
+        """
         offset = self._link.clock.offset
-        if offset is None:
+        if offset is None or packet.preview or packet.stand_in:
             return
         returned = next((s.ns for s in packet.stamps if s.hop is Hop.RETURNED), None)
         delivered = None if returned is None else _ms(arrived_ns + offset.ns - returned)

@@ -27,7 +27,17 @@ from tests.support import ROOT, RunningRelay
 
 pytestmark = pytest.mark.usefixtures("restored_logging", "elsewhere")
 
-COMMANDS = ("relay", "worker", "producer", "bridge", "demo", "list", "selftest", "bench", "capacity")
+COMMANDS = (
+    "relay",
+    "worker",
+    "producer",
+    "bridge",
+    "demo",
+    "list",
+    "selftest",
+    "bench",
+    "capacity",
+)
 
 
 @pytest.fixture

@@ -125,7 +125,9 @@ class TestScreenEye:
 
 def test_the_table_has_both_and_their_difference() -> None:
     seen = Sight("packets", [float(ms) for ms in range(100)], [float(ms) for ms in range(100)])
-    window = Sight("window", [90.0] * 9, said=Percentiles(80, 81, 82, 9), unread=3, late=[7.0])
+    window = Sight("window", [500.0, *[90.0] * 9], said=Percentiles(80, 81, 82, 9), unread=3)
+    window.late = [7.0]
+    window.when = [0.0, *[50.0] * 9]  # what is said is of the last ten seconds
     blind = Sight("page in the browser")
     lines = table([seen, window, blind])
     assert "50 / 95 / 99" in lines[2]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dreamrelay.errors import ProtocolError
-from dreamrelay.hub import Fallback, Hub
+from dreamrelay.hub import Fallback, Hub, Peer
+from dreamrelay.hub.upstream import Seated, Upstream
 from dreamrelay.packet import Codec, Packet
 from dreamrelay.protocol.messages import (
     Delivery,
@@ -107,6 +108,20 @@ class Show:
     def check_order(self) -> None:
         """Numbers only ever grow."""
         assert all(a.seq < b.seq for a, b in pairwise(p for _, p in self.seen))
+
+
+class Elsewhere(Upstream):
+    """A way to a home that is never asked anything."""
+
+    def seat(self, seat: Seated) -> None: ...
+    def leave(self, peer: Peer) -> None: ...
+    def look(self) -> None: ...
+    def say(self, peer: Peer | None, event: object) -> None: ...
+    def seats(self) -> list[Seated]:
+        return []
+
+    def waiting(self) -> list[tuple[Peer | None, Any]]:
+        return []
 
 
 def gap(show: Show) -> float:
@@ -222,6 +237,14 @@ class TestStandIn:
         show = Show(Fallback("hold", 2))
         with pytest.raises(ProtocolError, match="expected"):
             show.stream.fall_back(word, seconds)
+        assert show.stream.fall_back() == Fallback("hold", 2)
+
+    def test_where_another_relay_decides_the_choice_is_made_there(self) -> None:
+        show = Show(Fallback("hold", 2))
+        show.stream.mirrored.home = "london"
+        show.stream.upstream = Elsewhere()
+        with pytest.raises(ProtocolError, match="london"):
+            show.stream.fall_back("pass")
         assert show.stream.fall_back() == Fallback("hold", 2)
 
 
@@ -484,3 +507,24 @@ def test_one_hiccup_does_not_blunt_the_watch() -> None:
     show.run(6)
     assert show.status["state"] == "lost"
     assert show.seen[-1][1].stand_in
+
+
+def test_one_that_was_slow_once_takes_over_from_one_that_falls_silent() -> None:
+    """The slow one was needed once only, for its first picture, so nobody knew better."""
+    show = Show(Fallback("hold"))
+    fast = show.worker("fast")
+    show.run(3)
+    slow = show.worker("slow")
+    show.freeze(fast)
+    show.freeze(slow)
+    show.run(2.8)
+    show.thaw(fast)
+    show.run(0.3)
+    show.thaw(slow)
+    show.run(0.2)  # so that the accident of the fast one is among its last results, too
+    answered = len(show.seen)
+    show.freeze(fast)
+    show.run(6)
+    quiet = max(b - a for (a, _), (b, _) in pairwise(show.seen[answered - 1 :]))
+    assert quiet < 2.5
+    show.check_order()

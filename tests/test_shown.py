@@ -81,6 +81,14 @@ class TestShown:
         shown.add(result(0), 0, MS)
         assert link.told == []
 
+    def test_what_is_no_whole_result_does_not_count(self) -> None:
+        link, time = FakeLink(), Time()
+        shown = Shown(link, "bridge", clock_ns=time)  # type: ignore[arg-type]
+        time.ns += 2 * TELL_NS
+        shown.add(result(0).but(preview=True), 0, MS)
+        shown.add(result(0).but(stand_in=True), 0, MS)
+        assert link.told == []
+
 
 class FakeWindow:
     def __init__(self) -> None:

@@ -314,15 +314,16 @@ class Dispatch:
             return self._keeper if self._keeper in ready else None
         self._keeper = None
         times = {id(seat): seat.times(now) for seat in fit}
-        known = [took for took in times.values() if took]
-        slowest = min(took[len(took) // 2] for took in known) + MAX_HOLD_NS if known else 0
+        # Who is overdue may have fallen silent: nobody is too slow compared with that one.
+        known = [times[id(s)] for s in fit if times[id(s)] and not s.overdue(now)]
+        slowest = min((took[len(took) // 2] for took in known), default=None)
         best: tuple[bool, bool, int, int] | None = None
         taker, free_ns = None, None
         asked = {id(r.worker) for r in self._inflight.values()}
         for seat in [s for s in ready if s in fit] or ready:
             took = times.get(id(seat)) or []
             usual = took[len(took) // 2] if took else 0
-            if usual > slowest:
+            if slowest is not None and usual > slowest + MAX_HOLD_NS:
                 continue
             begins = self._free_ns(seat, usual, now)
             if begins > now:

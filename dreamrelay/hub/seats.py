@@ -17,7 +17,7 @@ OWED = 64
 SILENT_NS = 1_000_000_000
 """A worker hangs when it gave no result for so long while it was given inputs, ..."""
 SILENT_TIMES = 4
-"""... and for so many of its own times, ..."""
+"""... and for so many of its own usual times, ..."""
 UNKNOWN_SILENT_NS = 10_000_000_000
 """... or for so long if its time is unknown: the first picture may take long."""
 ALONE_SILENT_NS = 1_500_000_000
@@ -108,6 +108,12 @@ class Seat:
         """Its inputs that are still waited for, oldest first."""
         return [given for given in self.given if given.until_ns > now_ns]
 
+    def overdue(self, now_ns: int) -> bool:
+        """Whether it is silent for longer than is usual; what took long once does not count."""
+        times = self.times(now_ns)
+        usual = SILENT_TIMES * times[len(times) // 2] if times else UNKNOWN_SILENT_NS
+        return self.since_ns is not None and now_ns - self.since_ns > max(SILENT_NS, usual)
+
     def times(self, now_ns: int) -> list[int]:
         """How long its recent results took, ns, shortest first; empty if nobody knows."""
         while self._times and now_ns - self._times[0][0] > RECENT_NS:
@@ -119,7 +125,7 @@ class Seat:
         if self.since_ns is None:
             return False
         times = self.times(now_ns)
-        patience = max(SILENT_NS, SILENT_TIMES * times[-1]) if times else UNKNOWN_SILENT_NS
+        patience = max(SILENT_NS, far_longer(times)) if times else UNKNOWN_SILENT_NS
         return now_ns - self.since_ns > patience
 
     def look(

@@ -324,9 +324,12 @@ class Stream:
         """Choose what viewers are shown while no results come; None leaves a part as it is.
 
         Raises:
-            ProtocolError: not a choice, or not a time.
+            ProtocolError: not a choice, or not a time; or another relay decides for this stream.
         """
         if when_lost is not None or hold_seconds is not None:
+            if self.upstream is not None:
+                home = self.mirrored.home
+                raise ProtocolError(f"this stream has its home at the relay {home}: choose there")
             self._stand_in.choose(when_lost, hold_seconds)
             self._see_loss()
             self._tell_status()
@@ -643,6 +646,8 @@ class Stream:
 
     def tick(self) -> None:
         """Once a second: say how it goes, see who is there, end requests that waited too long."""
+        for peer in list(self.peers.values()):
+            peer.look()
         if self.upstream is not None:  # its home says how it goes
             for state in (self.tracks["output"], self.tracks["control"]):
                 for subscription in state.subscriptions:
@@ -651,8 +656,6 @@ class Stream:
         self._workers.expire(self._clock_ns())
         self.air.look()
         self._workers.look(idle=self.air.idle)
-        for peer in list(self.peers.values()):
-            peer.look()
         if self._handover.look(self._clock_ns(), idle=self.air.idle):
             self._workers.resting = self._handover.resting
             self._workers.hand_out()

@@ -140,7 +140,7 @@ class WebSocketPeer(Peer, Receiver):
         """Answers to a message are written when all that it asked for is done."""
         self._woken = False
         """There was a picture to send meanwhile."""
-        self._ended: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[_Refused] | None = None
 
     # -- what the hub calls -----------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ class WebSocketPeer(Peer, Receiver):
         self.drained()  # what was said before there was a line
         if first is None or self.take(first):
             line.go_on()
-        await self._ended
+        raise await self._ended
 
     async def _until_gone(self) -> None:
         while True:
@@ -333,7 +333,7 @@ class WebSocketPeer(Peer, Receiver):
             self._handle(message)
         except _Refused as refused:
             if not self._ended.done():
-                self._ended.set_exception(refused)
+                self._ended.set_result(refused)
             return False
         finally:
             self._corked = False

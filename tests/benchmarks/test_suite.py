@@ -107,7 +107,7 @@ def test_parts_run_in_their_order_and_what_cannot_run_says_why() -> None:
     assert "dreamrelay[viewer]" in figures["absent"]["third"]
     assert not figures["interrupted"]
     assert figures["quick"]
-    assert len(figures["load"]) == 2
+    assert len(figures["load"]) == 5
     assert any(line.startswith("[1/4 first") for line in told)
     json.dumps(figures)
 
@@ -158,6 +158,12 @@ def test_each_figure_stands_beside_its_marks_and_last_time(
     assert "2 of 3 marked figures pass, 1 of them stretch" in text
     assert figures["machine"]["processor"] in text
     assert "another machine" not in text
+    cores = figures["machine"]["cores"]
+    assert "not quiet" not in report.table({**figures, "load": [0.0, 1.5 * cores]}, before)
+    busy = report.table({**figures, "load": [0.0, 3.0 * cores, 1.0]}, before)
+    assert f"load 0.0 to {3.0 * cores}" in busy
+    assert f"The machine was not quiet: up to {3 * cores} processes" in busy
+    assert report.table({**figures, "load": [None, None]}, before)
     before["machine"]["cores"] = 999
     other = report.table(figures, before)
     assert "999 cores" in other

@@ -268,6 +268,8 @@ def quiet_page(
         page.on("console", logged)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.set_default_timeout(15_000)
+        # A browser that is just starting, on a busy machine, takes longer than a button.
+        page.set_default_navigation_timeout(60_000)
         yield page
     bad = [error for error in errors if not any(part in error for part in allowed)]
     assert not bad, "\n".join(bad)

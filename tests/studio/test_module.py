@@ -80,6 +80,8 @@ def as_fields(packet: Packet, track: Track) -> dict[str, Any]:
         "type": packet.codec.mime,
         "track": track,
         "private": packet.private,
+        "preview": packet.preview,
+        "standIn": packet.stand_in,
         "seq": packet.seq,
         "capturedNs": str(packet.captured_ns),
         "revision": packet.revision,

@@ -19,9 +19,13 @@ export interface Packet {
   track: Track;
   /** Answers a request, not for the public. */
   private: boolean;
+  /** Is still being worked at; a better one with the same number follows. */
+  preview: boolean;
+  /** No result, but what is shown while none come. */
+  standIn: boolean;
   /** Number of the picture in its stream. */
   seq: number;
-  /** UNIX time in ns at which it was taken, on the producer's clock. */
+  /** UNIX time in ns at which it was taken, by the relay's clock. */
   capturedNs: bigint;
   /** Of the parameters it was made under; 0 for inputs. */
   revision: number;

@@ -10,6 +10,8 @@
  * @property {string} type its MIME type; empty when the codec is not known here
  * @property {Track} track
  * @property {boolean} private answers a request, not for the public
+ * @property {boolean} preview is still being worked at; a better one with the same number follows
+ * @property {boolean} standIn no result, but what is shown while none come
  * @property {number} seq number of the picture in its stream
  * @property {bigint} capturedNs UNIX time at which it was taken, by the relay's clock
  * @property {number} revision of the parameters it was made under; 0 for inputs
@@ -68,7 +70,9 @@ export function decodePacket(message) {
     data: bytes.subarray(begin),
     type: CODECS[view.getUint8(3)] ?? "",
     track,
-    private: (view.getUint8(7) & 1) === 1,
+    private: (view.getUint8(7) & 1) !== 0,
+    preview: (view.getUint8(7) & 2) !== 0,
+    standIn: (view.getUint8(7) & 4) !== 0,
     seq: Number(view.getBigUint64(8, true)),
     capturedNs: view.getBigUint64(16, true),
     revision: view.getUint32(24, true),
@@ -98,7 +102,7 @@ export function encodePacket(packet) {
   view.setUint8(3, Number(codec[0]));
   view.setUint16(4, begin, true);
   view.setUint8(6, TRACKS.indexOf(packet.track ?? "input"));
-  view.setUint8(7, packet.private ? 1 : 0);
+  view.setUint8(7, (packet.private ? 1 : 0) | (packet.preview ? 2 : 0) | (packet.standIn ? 4 : 0));
   view.setBigUint64(8, BigInt(packet.seq ?? 0), true);
   view.setBigUint64(16, packet.capturedNs ?? nowNs(), true);
   view.setUint32(24, packet.revision ?? 0, true);

@@ -128,7 +128,7 @@ export class Pictures extends EventTarget {
       this.dispatchEvent(new Event("first"));
     }
     if (track !== "output" || !packet) return;
-    this.#ages.push(this.#ageOf(packet));
+    if (!packet.standIn) this.#ages.push(this.#ageOf(packet));
     if (this.#ages.length > AGES) this.#ages.shift();
     this.#shown.add(packet);
     this.dispatchEvent(new CustomEvent("output", { detail: packet }));

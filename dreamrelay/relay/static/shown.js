@@ -19,8 +19,9 @@ export class Shown {
     this.#where = where;
   }
 
-  /** It has just been painted. @param {import("./dreamrelay.js").Packet} packet */
+  /** It has just been painted. What is no whole result does not count. @param {import("./dreamrelay.js").Packet} packet */
   add(packet) {
+    if (packet.preview || packet.standIn) return;
     const [now, clock] = [nowMs(), this.#connection.clock];
     if (!clock) return;
     const arrived = packet.arrivedMs ?? now;

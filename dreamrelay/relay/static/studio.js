@@ -220,6 +220,7 @@ pictures.addEventListener("change", () => {
 pictures.addEventListener("output", (event) => {
   const packet = /** @type {CustomEvent<import("./dreamrelay.js").Packet>} */ (event).detail;
   parameters.seen(packet.revision);
+  if (packet.standIn) return; // no result: it has no way to speak of
   if (!status?.dreaming) return budget.add(pictures.spans(packet), nowMs());
   pictures.forgetAges();
   budget.clear();
