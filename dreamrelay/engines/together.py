@@ -72,15 +72,19 @@ class Calls(Protocol):
 
     def decode(self, latents: Array, /) -> list[Frame]: ...
 
-    def decoding(self, latents: Array, /) -> Callable[[], list[Frame]]:
-        """Begin to decode; what is returned waits for the pictures."""
-
     def part_ways(self, count: int, error: Exception) -> Callable[[], None]:
         """Take notice that so many could not be answered in one call.
 
         Returns:
             What is to be done once the error, and all that it holds, is gone.
         """
+
+
+class Begins(Calls, Protocol):
+    """A model that need not be waited for."""
+
+    def decoding(self, latents: Array, /) -> Callable[[], list[Frame]]:
+        """Begin to decode; what is returned waits for the pictures."""
 
 
 @runtime_checkable
@@ -141,7 +145,7 @@ def alone(calls: Calls, making: Making[T]) -> T:
         answer = _answer(calls, wanted)
 
 
-def begun(calls: Calls, making: Making[T]) -> Callable[[], T]:
+def begun(calls: Begins, making: Making[T]) -> Callable[[], T]:
     """Make one picture, all but waiting for it; what is returned does."""
     answer: Any = None
     while True:

@@ -192,7 +192,7 @@ class StreamDiffusionConfig(BasePipelineConfig):  # type: ignore[misc]
         True,
         36,
         "Depth memory",
-        "The depth's scale follows the frames slowly, so that it does not pump; off: frame by frame.",
+        "The depth's scale follows slowly, so that it does not pump; off: frame by frame.",
         video=True,
     )
     controlnet_temporal_smoothing: float = _field(
