@@ -549,6 +549,11 @@ class WorkerSettings(Settings):
         description="auto, none, sdpa, xformers, compile, graphs, tensorrt, openvino; "
         "onnx for pocket.",
     )
+    compile_warmup: Literal["auto", "background", "start"] = Field(
+        "auto",
+        description="When compile compiles: before the first frame, or in a second process while "
+        "the plain form serves.",
+    )
     precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="What torch computes in; auto: what is fastest there."
     )

@@ -31,6 +31,7 @@ def engine_settings(settings: WorkerSettings) -> EngineSettings:
         height=settings.height,
         device=settings.device,
         acceleration=settings.acceleration,
+        compile_warmup=settings.compile_warmup,
         frame_buffer_size=settings.frame_buffer_size,
         use_denoising_batch=settings.use_denoising_batch,
         loras=settings.lora_dict,

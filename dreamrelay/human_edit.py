@@ -117,6 +117,14 @@ class HumanEdit(Engine):
         return self.inner.stateful
 
     @property
+    def overlaps(self) -> bool:
+        return self.inner.overlaps
+
+    @property
+    def notice(self) -> str:
+        return self.inner.notice
+
+    @property
     def morphing(self) -> bool:
         return self.inner.morphing
 
@@ -125,6 +133,11 @@ class HumanEdit(Engine):
 
     def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
         return self.inner.infer(frame, token, mask)
+
+    def begin(
+        self, frame: Frame, token: Token, mask: Mask | None = None
+    ) -> Callable[[], Result[Token] | None]:
+        return self.inner.begin(frame, token, mask)
 
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         rest, mask = self._once(frame, patch, mask)

@@ -131,6 +131,7 @@ class Lane(Listener):
         self.absent = ""
         """Why no frame comes in."""
         self._stateful = False
+        self._noticed = ""
         self._taking_over = False
         self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
         self._loaded = threading.Event()
@@ -219,7 +220,7 @@ class Lane(Listener):
         if not self._loaded.is_set():
             return
         counted, when = self._counted
-        if self._stateful != self.engine.stateful:
+        if (self._stateful, self._noticed) != (self.engine.stateful, self.engine.notice):
             self._tell_status()  # the number of steps was changed, say
         if self.link is not None and time.monotonic() - when >= 1.0:
             self._counted = self.engine.counters(), time.monotonic()
@@ -246,11 +247,11 @@ class Lane(Listener):
         if self.link is not None:
             state, text, fraction = self._said
             fps, counters = round(self.statistics.results.rate, 1), self.engine.counters()
-            self._stateful = self.engine.stateful
+            self._stateful, self._noticed = self.engine.stateful, self.engine.notice
             self.link.tell(
                 "status",
                 state=state,
-                text=text,
+                text=text or self._noticed,
                 fraction=fraction,
                 fps=fps,
                 counters=counters,

@@ -405,6 +405,27 @@ def test_a_model_that_cannot_be_loaded_is_shown_and_raised(
     assert engine.closed == 1
 
 
+class NoticingEngine(ScriptedEngine):
+    said = ""
+
+    @property
+    def notice(self) -> str:
+        return self.said
+
+
+def test_what_the_engine_builds_meanwhile_is_in_the_status(
+    relay: RunningRelay, people: People, work: Work
+) -> None:
+    engine = NoticingEngine()
+    work(relay.websocket, engine)
+    is_live(people.viewer)
+    engine.said = "compile: unet is compiled beside, 5 s"
+    until(lambda: people.viewer.status["text"] == engine.said)
+    assert people.viewer.status["state"] == "live"
+    engine.said = ""
+    until(lambda: people.viewer.status["text"] == "")
+
+
 def test_a_relay_that_refuses_us_ends_the_worker(work: Work) -> None:
     settings = RelaySettings(host="127.0.0.1", port=0)
     with start_relay(settings) as relay:

@@ -5,9 +5,10 @@ a :class:`Part` over it, which takes a faster form of it where there is one *for
 else calls the function as it is: after a change of size or steps at once, without waiting for a
 compiler.
 
-Nothing is built while frames are computed: torch's tracers replace ``nn.Module.__call__`` for the
-whole process while they look at a model, and a frame that is computed meanwhile fails (it was
-tried).
+Nothing is built in this process while frames are computed: torch's tracers replace
+``nn.Module.__call__`` for the whole process while they look at a model, and a frame that is
+computed meanwhile fails (it was tried). What builds meanwhile is :mod:`beside`, in a process of its
+own.
 """
 
 import copy
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 from dreamrelay.engines.ports import Progress, Report
 from dreamrelay.errors import ConfigError, EngineError
@@ -133,17 +134,39 @@ class Acceleration:
         self._open = True
         self._wanted: list[tuple[Part, Hashable, Call]] = []
         self._thread: threading.Thread | None = None
+        self.parts: dict[str, Part] = {}
+        """Those that may have faster forms, by name."""
 
-    def over(self, name: str, run: Run) -> Run:
-        """A part that is called in place of ``run``."""
-        return run if self._build is None else Part(name, run, self)
+    def over(self, name: str, run: Run, *, of_parts: bool = False) -> Run:
+        """A part that is called in place of ``run``.
+
+        Args:
+            of_parts: it calls other parts.
+        """
+        return run if self._build is None else self._part(name, run, of_parts)
+
+    def _part(self, name: str, run: Run, of_parts: bool) -> "Part":
+        part = Part(name, run, self, of_parts=of_parts)
+        self.parts[name] = part
+        return part
+
+    @property
+    def notice(self) -> str:
+        """What people should know of it while frames are computed; "": nothing."""
+        return ""
+
+    @property
+    def building(self) -> bool:
+        """Whether something is being built while frames are computed."""
+        return False
+
+    def between_frames(self) -> None:
+        """Called by the thread of the frames, between two of them."""
 
     def want(self, part: "Part", key: Hashable, call: Call) -> None:
         """Note a form that a call asked for; :meth:`finish` builds it."""
         if self._open:
-            # Of its own memory: the caller goes on to write to the arguments.
-            leaves = [leaf.clone() if torch.is_tensor(leaf) else leaf for leaf in call.leaves]
-            self._wanted.append((part, key, call._replace(leaves=leaves)))
+            self._wanted.append((part, key, owned(call)))
         else:
             logger.info("acceleration: no form of %s for these shapes: it is slower", part.name)
 
@@ -156,6 +179,8 @@ class Acceleration:
         """
         build, began = self._build, time.monotonic()
         self._open = False
+        # What is made of other parts comes after them.
+        self._wanted.sort(key=lambda wanted: wanted[0].of_parts)
         while self._wanted and build is not None:
             part, key, call = self._wanted.pop(0)
             built = _Building(build, call)
@@ -205,10 +230,11 @@ class _Building(threading.Thread):
 class Part:
     """A function of tensors, in the best form there is for the shapes it is called with."""
 
-    def __init__(self, name: str, run: Run, owner: Acceleration) -> None:
+    def __init__(self, name: str, run: Run, owner: Acceleration, *, of_parts: bool = False) -> None:
         self.name = name
+        self.of_parts = of_parts
+        self.run = run
         self.ready: dict[Hashable, Flat] = {}
-        self._run = run
         self._owner = owner
         self._asked: set[Hashable] = set()
 
@@ -220,14 +246,45 @@ class Part:
             return form(leaves)
         if key not in self._asked:
             self._asked.add(key)
-            self._owner.want(self, key, Call(self.name, self._run, leaves, spec))
-        return self._run(*args, **options)
+            self._owner.want(self, key, Call(self.name, self.run, leaves, spec))
+        return self.run(*args, **options)
+
+    def forget(self, key: Hashable) -> None:
+        """Ask for a form again when it is called again."""
+        self._asked.discard(key)
+
+
+def owned(call: Call) -> Call:
+    """The call with memory of its own: the caller goes on to write to the arguments."""
+    leaves = [leaf.clone() if torch.is_tensor(leaf) else leaf for leaf in call.leaves]
+    return call._replace(leaves=leaves)
 
 
 def _form(leaf: Any) -> Hashable:
     if torch.is_tensor(leaf):
         return (*leaf.shape, leaf.dtype, leaf.device.type)
     return leaf if isinstance(leaf, bool | int | float | str | None) else id(leaf)
+
+
+def compared(form: Flat, plain: Flat, leaves: Sequence[Any], tolerance: float) -> str:
+    """What a form does wrong, if anything: for the arguments it was built for, and others.
+
+    Args:
+        tolerance: how far off it may be, as a share of the greatest value.
+    """
+    for share in (1.0, 0.75):
+        given = [
+            leaf * share if torch.is_tensor(leaf) and leaf.is_floating_point() else leaf
+            for leaf in leaves
+        ]
+        for one, other in zip(tree_leaves(plain(given)), tree_leaves(form(given)), strict=True):
+            if not torch.is_tensor(one):
+                continue
+            span = max(1.0, float(one.abs().max()))
+            off = float((one.float() - other.float()).abs().max())
+            if not off <= tolerance * span:  # not a number, too
+                return f"it is off by {off:.3g}, where values reach {span:.3g}"
+    return ""
 
 
 # Builders ----------------------------------------------------------------------------------------

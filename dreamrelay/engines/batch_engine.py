@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from dreamrelay.codec import Frame
 from dreamrelay.engines.coherence import Coherence, remembers
 from dreamrelay.engines.condition import Condition, Flight, Told
-from dreamrelay.engines.denoise import Array, Denoiser, Guidance, Plan, Rows, StreamBatch
+from dreamrelay.engines.denoise import Array, Denoiser, Plan, Rows, StreamBatch
 from dreamrelay.engines.masks import check_mask, composite
 from dreamrelay.engines.model_form import ModelForm as ModelForm  # for those that load one
-from dreamrelay.engines.noise import noise_of
 from dreamrelay.engines.parameters import MAX_SIDE, StreamBatchParameters, validate_patch
+from dreamrelay.engines.planning import Planner
 from dreamrelay.engines.ports import (
     Engine,
     EngineSettings,
@@ -36,16 +36,22 @@ from dreamrelay.engines.ports import (
     Token,
     Turn,
 )
-from dreamrelay.engines.prompts import Embedding, Encoded, Morph, blended, turned_away, weighted
-from dreamrelay.engines.schedule import schedule, timesteps
+from dreamrelay.engines.prompts import Embedding, Morph
 from dreamrelay.engines.similar_image import SimilarImageFilter
-from dreamrelay.engines.together import Decoding, Encoding, Making, alone, make_together
+from dreamrelay.engines.together import (
+    Decoding,
+    Encoding,
+    Landing,
+    Making,
+    alone,
+    begun,
+    make_together,
+)
 from dreamrelay.errors import ConfigError, EngineError, ParameterError
 
 logger = logging.getLogger(__name__)
 
 _WARM_UP_CALLS = 2
-_PLANS_KEPT = 3  # of the stream, and of single pictures that come in between
 _PROMPTS = ("prompt", "prompts", "negative_prompt")
 _NO_MODEL = "the engine has no model: it was not loaded, or it was closed"
 
@@ -79,12 +85,9 @@ class BatchEngine(Engine, Generic[Model]):
         self.model_name = settings.model
         self.width = settings.width or 0
         self.height = settings.height or 0
-        self._prompts: Encoded[tuple[str, Hashable], Embedding] = Encoded(
-            lambda key: self._encode_prompt(key[0])
-        )
+        self._planner = Planner(self)
         self.denoiser = Denoiser(self.xp, self._predict, "epsilon")
         self.stream: StreamBatch[Flight] = StreamBatch(self.denoiser)
-        self._plans: list[tuple[StreamBatchParameters, Plan]] = []
         self._stands: Condition | None = None  # what the last call was told
         self._morph: Morph | None = None
         self._coherence: Coherence | None = None  # None while nothing of it is asked for
@@ -114,7 +117,7 @@ class BatchEngine(Engine, Generic[Model]):
         """Clean latents (m, C, h, w) to m frames of the padded size, each in memory of its own."""
 
     @abstractmethod
-    def _encode_prompt(self, text: str) -> Embedding:
+    def encode_prompt(self, text: str) -> Embedding:
         """A text to its embedding, one row."""
 
     @abstractmethod
@@ -138,11 +141,11 @@ class BatchEngine(Engine, Generic[Model]):
         """The state that :meth:`_tune` brings about; streams in one call must agree in it."""
         return ()
 
-    def _encoder_state(self) -> Hashable:
+    def encoder_state(self) -> Hashable:
         """All that an embedding depends on beside its text; see :meth:`_tune`."""
         return ()
 
-    def _unwanted(self, text: str, embedding: Embedding) -> Embedding:
+    def unwanted(self, text: str, embedding: Embedding) -> Embedding:
         """What the model is told of a negative prompt where guidance takes it in."""
         return embedding
 
@@ -156,9 +159,16 @@ class BatchEngine(Engine, Generic[Model]):
         """
         return None
 
-    def _placed(self, values: NDArray[Any]) -> Array:
+    def placed(self, values: NDArray[Any]) -> Array:
         """Values of a plan, one row each, where the backend computes."""
         return values
+
+    def _in_one_go(
+        self, plan: Plan, frames: Sequence[Frame], flights: Sequence[Flight]
+    ) -> tuple[Callable[[], list[Frame]], list[Flight]] | None:
+        """Pictures on their way, and whose they are, from one call of all of the model; None: part
+        by part."""
+        return None
 
     def _computing_mode(self) -> AbstractContextManager[Any]:
         """What to be in while the library computes."""
@@ -220,8 +230,7 @@ class BatchEngine(Engine, Generic[Model]):
             return
         self._model = None
         self.forget()
-        self._plans.clear()
-        self._prompts.clear()
+        self._planner.clear()
         self._free_memory()
 
     def forget(self) -> None:
@@ -306,7 +315,7 @@ class BatchEngine(Engine, Generic[Model]):
         if not Coherence.asked_for(parameters):
             self._coherence = None
         elif self._coherence is None:
-            self._coherence = Coherence(self.xp, self._placed)
+            self._coherence = Coherence(self.xp, self.placed)
 
     def schema(self) -> dict[str, Any]:
         schema = super().schema()
@@ -319,77 +328,35 @@ class BatchEngine(Engine, Generic[Model]):
     def counters(self) -> dict[str, float]:
         return {
             **self._counts,
-            "prompts_encoded": self._prompts.encoded,
-            "prompt_cache_hits": self._prompts.hits,
+            "prompts_encoded": self._planner.prompts.encoded,
+            "prompt_cache_hits": self._planner.prompts.hits,
         }
 
     def plan(self, parameters: StreamBatchParameters, frames: int) -> Plan:
         """What the denoiser needs to know of ``parameters``; kept while they stay the same."""
-        for of, plan in self._plans:
-            if plan.frames == frames and (of is parameters or of == parameters):
-                return plan
-        plan = self._new_plan(parameters, frames)
-        self._plans = [(parameters, plan), *self._plans[: _PLANS_KEPT - 1]]
-        return plan
-
-    def _new_plan(self, parameters: StreamBatchParameters, frames: int) -> Plan:
-        model = self.model
-        at = timesteps(parameters, len(model.alphas))
-        ode = parameters.renoise == "ode"
-        numbers = schedule(at, model.alphas, model.half_share, consistent=not ode)
-        guidance = Guidance(parameters.cfg_type, parameters.guidance_scale, parameters.delta)
-        added = numbers.noise.copy()
-        if not parameters.do_add_noise:
-            added[1:] = 0
-        height, width = self._padded
-        h, w = height // model.scale, width // model.scale
-        eps = noise_of(parameters, (len(at), model.channels, h, w))  # (n, C, h, w)
-
-        def per_row(values: NDArray[Any]) -> Array:  # (n, ...) to (n * m, ...)
-            return self._placed(np.repeat(values, frames, axis=0) if frames > 1 else values)
-
-        def factor(values: NDArray[Any]) -> Array:  # (n,) to (n * m, 1, 1, 1)
-            return per_row(values.reshape(-1, 1, 1, 1))
-
-        rows = Rows(
-            per_row(np.asarray(at, dtype=np.int64)),
-            signal=factor(numbers.signal),
-            noise=factor(numbers.noise),
-            skip=factor(numbers.skip),
-            out=factor(numbers.out),
-            added=factor(added),
-            eps=per_row(eps),
-            fresh=frames,
-        )
-        condition = self._condition(parameters, guidance)
-        return Plan(len(at), frames, rows, guidance, condition, ode=ode)
-
-    def _condition(self, parameters: StreamBatchParameters, guidance: Guidance) -> Condition:
-        """What the U-Net is told under ``parameters``."""
-        state = self._encoder_state()
-
-        def plain(text: str) -> Embedding:
-            return self._prompts[text, state]
-
-        def encode(text: str) -> Embedding:
-            return weighted(text, plain) if self.model.straight else plain(text)
-
-        follows = parameters.prompt_follows_frame
-        wanted = blended(parameters, encode, self.xp)
-        if guidance.active and guidance.kind in ("full", "initialize"):
-            text = parameters.negative_prompt
-            unwanted = self._unwanted(text, encode(text))
-            return Condition(self.xp, wanted, unwanted, follows)
-        if parameters.negative_prompt_scale and parameters.negative_prompt.strip():
-            unwanted = encode(parameters.negative_prompt)
-            wanted = turned_away(wanted, unwanted, parameters.negative_prompt_scale)
-        return Condition(self.xp, wanted, None, follows)
+        return self._planner.plan(parameters, frames, self.model, self._padded)
 
     # Frames --------------------------------------------------------------------------------------
 
     def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
         with self.computing():
             return alone(self, self._inferring(frame, token, mask))
+
+    def begin(
+        self, frame: Frame, token: Token, mask: Mask | None = None
+    ) -> Callable[[], Result[Token] | None]:
+        looked_at = self._coherence is not None or self._parameters.enable_similar_image_filter
+        # The next frame asks for this one's picture, or for those that came of the same call.
+        if looked_at or self._last is None or self._settings.frame_buffer_size > 1:
+            return super().begin(frame, token, mask)
+        with self.computing():
+            land = begun(self, self._inferring(frame, token, mask))
+
+        def landed() -> Result[Token] | None:
+            with self.computing():
+                return land()
+
+        return landed
 
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         with self.computing():
@@ -459,7 +426,7 @@ class BatchEngine(Engine, Generic[Model]):
         if not self._is_out_of_memory(error):
             return lambda: None
         self.model.most_together = max(1, count // 2)
-        self._plans.clear()
+        self._planner.forget()
         return self._free_memory
 
     def beside(self, patch: Mapping[str, Any]) -> Self:
@@ -515,6 +482,11 @@ class BatchEngine(Engine, Generic[Model]):
         if coherence is not None:
             cells = plan.rows.eps.shape[-2:]
             frames = coherence.come_in(frames, flights, parameters, cells)
+        if coherence is None:
+            in_one_go = self._in_one_go(self._seated(plan, flights), frames, flights)
+            if in_one_go is not None:
+                land, done = in_one_go
+                return (yield Landing(land)), done
         fresh = yield from self._fresh_latents(frames, parameters)
         if coherence is not None:
             channels = self.model.picture_channels or self.model.channels
@@ -580,25 +552,30 @@ class BatchEngine(Engine, Generic[Model]):
         height, width = self._padded
         scale, channels = self.model.scale, self.model.channels
         shape = (len(frames), channels, height // scale, width // scale)
-        return self._placed(np.zeros(shape, np.float32))
+        return self.placed(np.zeros(shape, np.float32))
 
     def encode(self, frames: Sequence[Frame]) -> Array:  # (m, C, h, w)
         """Frames to clean latents; these hold until the next call."""
-        height, width = self._padded
-        below, right = height - self.height, width - self.width
-        if below or right:
-            # By their own edge: a border of grey would bleed into the picture.
-            margin = ((0, below), (0, right), (0, 0))
-            frames = [np.pad(frame, margin, mode="edge") for frame in frames]
-        return self._encode_pixels(frames)
+        return self._encode_pixels(self.padded(frames))
 
     def decode(self, latents: Array) -> list[Frame]:  # of (m, C, h, w)
         """Clean latents to frames."""
-        frames = self._decode_pixels(latents)
-        if self._padded == (self.height, self.width):
+        return cut(self._decode_pixels(latents), self.width, self.height)
+
+    def decoding(self, latents: Array) -> Callable[[], list[Frame]]:
+        """Begin to decode; what is returned waits for the frames."""
+        pictures = self.decode(latents)
+        return lambda: pictures
+
+    def padded(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Frames as large as the model computes."""
+        height, width = self._padded
+        below, right = height - self.height, width - self.width
+        if not below and not right:
             return frames
-        cut = (slice(self.height), slice(self.width))
-        return [np.ascontiguousarray(frame[cut]) for frame in frames]
+        # By their own edge: a border of grey would bleed into the picture.
+        margin = ((0, below), (0, right), (0, 0))
+        return [np.pad(frame, margin, mode="edge") for frame in frames]
 
     @property
     def _padded(self) -> tuple[int, int]:
@@ -673,7 +650,7 @@ class BatchEngine(Engine, Generic[Model]):
             text = " ".join(str(error).split())[:300]
             raise EngineError(f"{what} failed: {text}") from error
         self._short_of_memory = True
-        self._plans.clear()
+        self._planner.forget()
         raise EngineError(out_of_memory(what, self._make_do())) from error
 
 
@@ -682,6 +659,13 @@ def out_of_memory(doing: str, instead: str | None = None) -> str:
     if instead:
         return f"out of memory while {doing}: from now on {instead}"
     return f"out of memory while {doing}: choose a smaller size, fewer steps or a smaller model"
+
+
+def cut(frames: list[Frame], width: int, height: int) -> list[Frame]:
+    """Frames, perhaps padded, as large as they are to be."""
+    if all(frame.shape[:2] == (height, width) for frame in frames):
+        return frames
+    return [np.ascontiguousarray(frame[:height, :width]) for frame in frames]
 
 
 def _fits(model: ModelForm, parameters: StreamBatchParameters) -> bool:

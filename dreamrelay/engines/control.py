@@ -18,6 +18,7 @@ from diffusers import ControlNetModel
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import edges
+from dreamrelay.engines.accelerate import Over
 from dreamrelay.engines.components import load_component, told
 from dreamrelay.engines.control_parameters import ControlKind, ControlParameters, wanted_controls
 from dreamrelay.engines.depth import DEFAULT_MODEL, DepthEstimator, Normaliser
@@ -288,7 +289,8 @@ class _DepthLook(_Look):
         near = self._near
         due = self._age >= parameters.depth_skip_interval
         if near is None or due or near.shape != frame.shape[:2]:
-            near = self._normalised(self._estimator([frame], parameters.depth_input_size)[0])
+            depth = self._estimator([frame], parameters.depth_input_size)[0]
+            near = self._normalised(depth, remember=parameters.depth_memory)
             self._near, self._age, self._map = near, 0, None
         self._age += 1
         within = (
@@ -389,7 +391,7 @@ class ControlNet:
         net.controlnet_cond_embedding = torch.nn.Identity()
         self._net = net
         self._turned = net.config.controlnet_conditioning_channel_order == "bgr"
-        self.run: Callable[..., Residuals] = self._run
+        self.run: Callable[..., Residuals] = Over(net, _call_controlnet)
         """Asks it: noisy, at, context, hints, scale, added, as in :meth:`Controls.residuals`."""
 
     def hint(self, seen: torch.Tensor) -> torch.Tensor:  # (H, W) to (1, C, h, w)
@@ -407,22 +409,23 @@ class ControlNet:
         zeros = torch.zeros(rows, channels, height, width, device=noisy.device, dtype=noisy.dtype)
         return zeros.contiguous(memory_format=torch.channels_last)
 
-    def _run(
-        self,
-        noisy: torch.Tensor,
-        at: torch.Tensor,
-        context: torch.Tensor,
-        hints: torch.Tensor,
-        scale: torch.Tensor,
-        added: Mapping[str, torch.Tensor] | None,
-    ) -> Residuals:
-        down, middle = self._net(
-            noisy,
-            at,
-            encoder_hidden_states=context,
-            controlnet_cond=hints,
-            conditioning_scale=scale,
-            added_cond_kwargs=added,
-            return_dict=False,
-        )
-        return down, middle
+
+def _call_controlnet(
+    net: Any,
+    noisy: torch.Tensor,
+    at: torch.Tensor,
+    context: torch.Tensor,
+    hints: torch.Tensor,
+    scale: torch.Tensor,
+    added: Mapping[str, torch.Tensor] | None,
+) -> Residuals:
+    down, middle = net(
+        noisy,
+        at,
+        encoder_hidden_states=context,
+        controlnet_cond=hints,
+        conditioning_scale=scale,
+        added_cond_kwargs=added,
+        return_dict=False,
+    )
+    return down, middle

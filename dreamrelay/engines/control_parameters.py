@@ -15,7 +15,14 @@ ControlKind = Literal["depth", "scribble", "canny"]
 KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
 
 _OF_A_KIND: Mapping[ControlKind, tuple[str, ...]] = {
-    "depth": ("depth_scale", "depth_skip_interval", "depth_min", "depth_max", "depth_input_size"),
+    "depth": (
+        "depth_scale",
+        "depth_skip_interval",
+        "depth_memory",
+        "depth_min",
+        "depth_max",
+        "depth_input_size",
+    ),
     "scribble": ("scribble_scale", "scribble_detail"),
     "canny": ("canny_scale", "canny_low", "canny_high"),
 }
@@ -88,6 +95,14 @@ class ControlParameters(Live):
         le=10,
         description="The depth is measured on every k-th frame; its map serves those between.",
         json_schema_extra=ui("control", "slider", 30, "Depth every"),
+    )
+    depth_memory: bool = Field(
+        default=True,
+        description=(
+            "The ends of the depth's scale follow the frames slowly, so that it does not pump "
+            "when something comes near; off: each frame is measured by itself."
+        ),
+        json_schema_extra=ui("control", "toggle", 34, "Depth memory"),
     )
     depth_min: float = Field(
         default=0.0,

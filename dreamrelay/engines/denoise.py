@@ -53,6 +53,12 @@ class Guidance:
         """Whether the counterpart of the prompt is what earlier steps left over (R-CFG)."""
         return self.active and self.kind in ("self", "initialize")
 
+    def negatives(self, rows: int, fresh: int) -> int:
+        """How many of so many rows are computed under the negative prompt too."""
+        if not self.active:
+            return 0
+        return {"full": rows, "initialize": fresh}.get(self.kind, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -203,6 +209,24 @@ class Denoiser:
                 return made
             said = self.predict(asked.inputs, asked.timesteps, asked.condition, asked.negatives)
 
+    def onward(self, plan: Plan, before: State, fresh: Array) -> Asked:  # of (m, C, h, w)
+        """What the U-Net is to be asked to move each row on by a step, and m frames in.
+
+        Args:
+            before: what the last call left, of as many steps as the plan has.
+        """
+        state, m = State(fresh), plan.frames
+        if plan.steps > 1:  # else nothing is in flight, and nothing is copied
+            concatenate, rest = self.xp.concatenate, before.taken(slice(0, -m))
+            residual = seen = None
+            if rest.residual is not None:
+                zeros = self.xp.zeros_like(fresh)
+                residual = concatenate([zeros, rest.residual])
+            if rest.seen is not None and plan.ode:
+                seen = concatenate([plan.rows.eps[:m], rest.seen])
+            state = State(concatenate([fresh, rest.clean]), residual, seen)
+        return self.begin(plan, plan.rows, state)
+
     def begin(self, plan: Plan, rows: Rows, state: State) -> Asked:
         """What the U-Net is to be asked for a step."""
         eps = rows.eps if state.seen is None else state.seen  # (B, C, h, w)
@@ -214,11 +238,8 @@ class Denoiser:
             if state.residual is not None:
                 stock = eps + rows.signal / rows.noise * state.residual
         # Rows that are to be computed under the negative prompt too, put before the others.
-        negatives, inputs, at = 0, noisy, rows.timesteps
-        if plan.guidance.active and plan.guidance.kind == "full":
-            negatives = len(noisy)
-        elif plan.guidance.active and plan.guidance.kind == "initialize":
-            negatives = rows.fresh
+        inputs, at = noisy, rows.timesteps
+        negatives = plan.guidance.negatives(len(noisy), rows.fresh)
         if negatives:
             inputs = self.xp.concatenate([noisy[:negatives], noisy])
             at = self.xp.concatenate([at[:negatives], at])
@@ -314,26 +335,19 @@ class StreamBatch(Generic[Token]):
         self, plan: Plan, fresh: Array, tokens: Sequence[Token]
     ) -> tuple[Asked, list[Token]]:
         m = plan.frames
-        before, waiting = self._fitted(plan)
+        before, waiting = self.fitted(plan)
         aboard = [*tokens, *waiting[:-m]]
-        plan = plan.boarded(aboard)
-        state = State(fresh)  # with one step nothing is in flight, and nothing is copied
-        if plan.steps > 1:
-            concatenate, rest = self.denoiser.xp.concatenate, before.taken(slice(0, -m))
-            residual = seen = None
-            if rest.residual is not None:
-                zeros = self.denoiser.xp.zeros_like(fresh)
-                residual = concatenate([zeros, rest.residual])
-            if rest.seen is not None and plan.ode:
-                seen = concatenate([plan.rows.eps[:m], rest.seen])
-            state = State(concatenate([fresh, rest.clean]), residual, seen)
-        return self.denoiser.begin(plan, plan.rows, state), aboard
+        return self.denoiser.onward(plan.boarded(aboard), before, fresh), aboard
 
     def _finish(self, asked: Asked, aboard: list[Token], said: Array) -> tuple[Array, list[Token]]:
         state, m = self.denoiser.finish(asked, said), asked.plan.frames
         # Only now: a call that fails leaves the stream as it was.
-        self._steps, self._state, self.tokens = asked.plan.steps, state, aboard
+        self.stand(asked.plan.steps, state, aboard)
         return state.clean[-m:], aboard[-m:]
+
+    def stand(self, steps: int, state: State, tokens: list[Token]) -> None:
+        """Be where a call has brought the rows."""
+        self._steps, self._state, self.tokens = steps, state, tokens
 
     def _filled(
         self, plan: Plan, states: Sequence[State], tokens: Sequence[Token]
@@ -353,7 +367,7 @@ class StreamBatch(Generic[Token]):
             stacked([state.seen for state in states]),
         )
 
-    def _fitted(self, plan: Plan) -> tuple[State, list[Token]]:
+    def fitted(self, plan: Plan) -> tuple[State, list[Token]]:
         """The rows for a plan that may have more or fewer steps than the last one.
 
         Fewer: the oldest frames in flight are given up. More: the oldest stands in for those that

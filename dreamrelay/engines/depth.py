@@ -131,10 +131,14 @@ class Normaliser:
         self._low: torch.Tensor | None = None
         self._high: torch.Tensor | None = None
 
-    def __call__(self, near: torch.Tensor) -> torch.Tensor:  # (H, W) each
-        """0 the farthest, 1 the nearest; a flat map is all 0."""
+    def __call__(self, near: torch.Tensor, *, remember: bool = True) -> torch.Tensor:  # (H, W) each
+        """0 the farthest, 1 the nearest; a flat map is all 0.
+
+        Args:
+            remember: the bounds follow those of the frames before; else they are this one's own.
+        """
         low, high = near.amin(), near.amax()
-        if self._low is not None and self._high is not None:
+        if remember and self._low is not None and self._high is not None:
             low = self._low + _FOLLOW * (low - self._low)
             high = self._high + _FOLLOW * (high - self._high)
         self._low, self._high = low, high

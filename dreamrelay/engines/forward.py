@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from dreamrelay.engines.accelerate import BUILT, Acceleration, Builder, Over
+from dreamrelay.engines.accelerate import BUILT, Acceleration, Over
 from dreamrelay.engines.autoencoder import encode_picture
 from dreamrelay.engines.loading import LoadedModel
 from dreamrelay.engines.ports import Report
@@ -24,20 +24,19 @@ class Forward:
     Args:
         model: whose parts are called.
         acceleration: chosen by :func:`accelerate.choose`.
-        build: makes the faster forms, where the acceleration is one that does.
     """
 
-    def __init__(self, model: LoadedModel, acceleration: str, build: Builder | None) -> None:
+    def __init__(self, model: LoadedModel, acceleration: Acceleration) -> None:
         self._model = model
-        self.acceleration = Acceleration(acceleration, build)
+        self.acceleration = acceleration
         self.users = 0
         """Engines that call them; see :meth:`left`."""
 
         self._row_by_row = self._tiled = False
         self._unet: Any = None
-        if acceleration == "xformers":
+        if acceleration.name == "xformers":
             model.unet.enable_xformers_memory_efficient_attention()
-        if acceleration in BUILT:
+        if acceleration.name in BUILT:
             self._unet = self.acceleration.over("unet", Over(model.unet, _call_unet))
         self._encode = self.acceleration.over("encoder", Over(model.vae, encode_picture))
         self._decode = self.acceleration.over("decoder", Over(model.vae, _call_decoder))
@@ -86,6 +85,10 @@ class Forward:
         """Build the faster forms that the calls so far asked for."""
         self.acceleration.finish(report)
 
+    def between_frames(self) -> None:
+        """Take over what was built meanwhile; in the thread that calls the parts."""
+        self.acceleration.between_frames()
+
     def left(self) -> None:
         """One engine will call them no more. With the last of them, building ends."""
         self.users -= 1
@@ -94,6 +97,9 @@ class Forward:
 
     def make_do(self) -> str | None:
         """Take less memory from now on; how, in words, or None if nothing is left to try."""
+        if self.acceleration.building:
+            self.acceleration.close()
+            return "nothing is compiled beside, which takes less memory"
         if not self._row_by_row:
             self._row_by_row = True
             return "the steps are computed one after the other, which takes less memory"

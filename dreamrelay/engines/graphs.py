@@ -7,15 +7,19 @@ Weights that change in place, as those of fused LoRAs do, change what it says.
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-from dreamrelay.engines.accelerate import Builder, Call, Flat
+from dreamrelay.engines.accelerate import Builder, Call, Flat, compared
 
 logger = logging.getLogger(__name__)
+
+WHOLE = "whole frame"
+"""The part that is all of a frame: a graph round what else are several."""
 
 TOLERANCE = 1e-2
 """So far a graph may be from what it was recorded of, as a share of the greatest value."""
@@ -39,13 +43,18 @@ class Graphs:
         self._inner = inner
         # All graphs share memory for what lies between argument and result, so one runs at a time.
         self._lock = threading.Lock()
+        self._recording = False
         self._side: tuple[torch.cuda.Stream, Any] | None = None
 
     def __call__(self, call: Call) -> Flat:
-        plain = call.flat if self._inner is None else self._inner(call)
+        inner = None if call.name == WHOLE else self._inner  # its parts are compiled already
+        return self.over(call, call.flat if inner is None else inner(call))
+
+    def over(self, call: Call, plain: Flat) -> Flat:
+        """A graph of ``plain``, or ``plain`` where there can be none."""
         try:
             form = self._recorded(call.leaves, plain)
-            wrong = _compared(form, plain, call.leaves)
+            wrong = compared(form, plain, call.leaves, TOLERANCE)
         except Exception as error:  # noqa: BLE001 - of drivers never seen; the plain form serves
             wrong = " ".join(str(error).split())[:200] or type(error).__name__
         if wrong:
@@ -60,7 +69,7 @@ class Graphs:
         side, pool = self._side
         graph = torch.cuda.CUDAGraph()
         side.wait_stream(here)
-        with torch.cuda.stream(side):  # left again even if recording ends badly
+        with torch.cuda.stream(side), self._within():  # left again even if recording ends badly
             for _ in range(_WARM_UPS):
                 run(leaves)
             # A viewer's or a codec's thread may use the card meanwhile.
@@ -70,6 +79,8 @@ class Graphs:
         places = _tensors(leaves)
 
         def form(given: Sequence[Any]) -> Any:
+            if self._recording:  # a graph round this one takes in what this one was made of
+                return run(given)
             with self._lock:
                 for place, value in zip(places, _tensors(given), strict=True):
                     place.copy_(value)
@@ -78,22 +89,13 @@ class Graphs:
 
         return form
 
-
-def _compared(form: Flat, plain: Flat, leaves: Sequence[Any]) -> str:
-    """What a form does wrong, if anything: for the arguments it was recorded with, and others."""
-    for share in (1.0, 0.75):
-        given = [
-            leaf * share if torch.is_tensor(leaf) and leaf.is_floating_point() else leaf
-            for leaf in leaves
-        ]
-        for one, other in zip(tree_leaves(plain(given)), tree_leaves(form(given)), strict=True):
-            if not torch.is_tensor(one):
-                continue
-            span = max(1.0, float(one.abs().max()))
-            off = float((one.float() - other.float()).abs().max())
-            if not off <= TOLERANCE * span:  # not a number, too
-                return f"it is off by {off:.3g}, where values reach {span:.3g}"
-    return ""
+    @contextmanager
+    def _within(self) -> Iterator[None]:
+        self._recording = True
+        try:
+            yield
+        finally:
+            self._recording = False
 
 
 def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:

@@ -172,7 +172,7 @@ class PocketEngine(BatchEngine[PocketModel]):
         told = condition.rows(len(noisy), negatives)
         return self.model.programs[noisy.shape](noisy, at, told.tokens)
 
-    def _encode_prompt(self, text: str) -> Embedding:
+    def encode_prompt(self, text: str) -> Embedding:
         model = self.model
         return Embedding(model.encode_text(model.tokenizer(text)).astype(np.float32))
 

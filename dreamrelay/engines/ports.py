@@ -118,6 +118,8 @@ class EngineSettings:
             (``lightning``, ``standard=some/model``).
         lightning_weights: hub id or folder with the U-Nets of SDXL-Lightning; None: the usual ones.
         lightning_steps: for which numbers of steps to load one; empty: 4.
+        compile_warmup: when ``compile`` compiles: ``start``, before the first frame;
+            ``background``, in a second process while the plain form serves; ``auto``.
         batch: pictures of several streams in one call of the model, at most; None: as many as pay.
     """
 
@@ -144,6 +146,7 @@ class EngineSettings:
     lightning_weights: str | None = None
     lightning_steps: tuple[int, ...] = ()
     batch: int | None = None
+    compile_warmup: str = "auto"
 
 
 class Engine(ABC):
@@ -208,6 +211,28 @@ class Engine(ABC):
         Raises:
             EngineError: this frame could not be computed; the next one may be (out of memory, say).
         """
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether :meth:`begin` returns before its picture is made, so that it pays to begin the
+        next frame before waiting. From any thread.
+        """
+        return False
+
+    def begin(
+        self, frame: Frame, token: Token, mask: Mask | None = None
+    ) -> Callable[[], Result[Token] | None]:
+        """Take a frame as :meth:`infer` does, without waiting for the picture.
+
+        What is returned waits for it, once, and is what :meth:`infer` would have returned. Frames
+        may be begun before that: on a card the next one goes up and is computed while this one's
+        picture comes down. Pictures are to be waited for in the order of their frames.
+
+        Raises:
+            EngineError: as :meth:`infer`; what is returned may raise it, too.
+        """
+        result = self.infer(frame, token, mask)
+        return lambda: result
 
     @abstractmethod
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
@@ -305,6 +330,14 @@ class Engine(ABC):
     def morphing(self) -> bool:
         """Whether a changed prompt is still on its way to take the place of the one before."""
         return False
+
+    @property
+    def notice(self) -> str:
+        """What people should know while it works ("unet is compiled beside, 20 s"); "": nothing.
+
+        From any thread.
+        """
+        return ""
 
     def control_map(self) -> Frame | None:
         """What the ControlNet saw for the last picture, for people to look at; None: nothing."""

@@ -8,6 +8,7 @@ This module moves pixels and prompts in and out. What all such engines share is 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -17,13 +18,18 @@ from dreamrelay.codec import Frame
 from dreamrelay.engines.accelerate import (
     BAKED,
     BUILT,
+    Acceleration,
     Builder,
+    Run,
+    cache_folder,
     choose,
     compiling,
     with_openvino,
 )
-from dreamrelay.engines.batch_engine import BatchEngine
+from dreamrelay.engines.batch_engine import BatchEngine, cut
+from dreamrelay.engines.beside import BuiltBeside, Helper, builds_beside
 from dreamrelay.engines.condition import Flight, Told
+from dreamrelay.engines.denoise import Plan
 from dreamrelay.engines.devices import (
     choose_device,
     free_memory,
@@ -40,7 +46,8 @@ from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.engines.ports import EngineSettings, Report
 from dreamrelay.engines.prompts import Embedding
 from dreamrelay.engines.tensorrt import building
-from dreamrelay.engines.transfers import Transfers
+from dreamrelay.engines.transfers import Landing, Transfers
+from dreamrelay.engines.whole import WholeFrame
 from dreamrelay.errors import EngineError, MissingExtra, ParameterError
 
 logger = logging.getLogger(__name__)
@@ -66,10 +73,13 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
             precision=settings.precision,
         )
         self._acceleration = choose(settings.acceleration, self._device.torch)
+        self._beside = self._acceleration == "compile" and builds_beside(settings.compile_warmup)
         self.device_name = self._device.name
         self._loras = short_names(settings.loras)
         self._guided = GuidedStream(settings)
         self._guide: Guide | None = None  # of the last picture
+        self._whole: WholeFrame | None = None
+        self._size: tuple[tuple[int, int], torch.Tensor] | None = None
         super().__init__(settings)
 
     def _load_model(self, report: Report) -> LoadedModel:
@@ -88,7 +98,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         model.guides = Guides(
             self._settings, model.unet, steps, self._device, report, steady=chosen in BUILT
         )
-        model.forward = Forward(model, chosen, self._builder())
+        model.forward = Forward(model, self._accelerated())
         model.transfers = Transfers(self._device.torch)
         if chosen in BUILT and chosen not in BAKED and model.guides.controls is not None:
             model.guides.controls.accelerate(model.forward.acceleration.over)
@@ -98,8 +108,36 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         """The model that the settings name, see :func:`loading.load_model`."""
         return load_model(self._settings, self._device, report, fuse_at_once=fuse_at_once)
 
+    def load_parts(self, report: Report) -> tuple[dict[str, Run], torch.device]:
+        """Only load: the parts that may have faster forms, by name, and where they compute."""
+        model = self._load_model(report)
+        assert model.forward is not None
+        return {n: part.run for n, part in model.forward.acceleration.parts.items()}, (
+            self._device.torch
+        )
+
+    def _accelerated(self) -> Acceleration:
+        """The acceleration that was chosen."""
+        device = self._device
+        if not self._beside:
+            return Acceleration(self._acceleration, self._builder())
+        settings = replace(self._settings, engine=self.name, compile_warmup="start")
+        facts = [repr(replace(settings, parameters={})), device.name, str(device.dtype)]
+        if device.torch.type == "cpu":
+            facts.append(torch.backends.cpu.get_cpu_capability())
+        options: dict[str, Any] = {}
+        if device.torch.type == "cuda":
+            options["last"] = Graphs(device.torch).over
+        return BuiltBeside(
+            self._acceleration,
+            cache_folder() / "compiled",
+            facts,
+            lambda hear: Helper(settings, hear),
+            **options,
+        )
+
     def _builder(self) -> Builder | None:
-        """Makes the faster forms of the acceleration that was chosen."""
+        """Makes the faster forms of an acceleration that builds them at the start."""
         settings, device = self._settings, self._device.torch
         match self._acceleration:
             case "compile":
@@ -113,11 +151,26 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
                 return with_openvino(exact=settings.precision == "float32")
         return None
 
+    def _whole_frame(self, model: LoadedModel) -> WholeFrame | None:
+        """All of a frame as one part, where that can be a graph: with nothing that looks at it."""
+        on_card = self._device.torch.type == "cuda"
+        graphs = self._acceleration == "graphs" or (self._acceleration == "compile" and on_card)
+        guides = model.guides
+        guided = guides is None or guides.controls is not None or guides.image is not None
+        if not graphs or guided or not self._settings.use_denoising_batch:
+            return None
+        encode, decode = self._encode_bytes, self._decode_bytes
+        return WholeFrame(self._calls.acceleration, encode, decode, self.denoiser)
+
     def _warm_up(self, report: Report) -> None:
         with self.computing("trying the copies"):
             self._transfers.prepare(self._settings.frame_buffer_size, *self._padded)
         super()._warm_up(report)
         self._calls.finish(report)
+
+    @property
+    def overlaps(self) -> bool:
+        return self._model is not None and self._transfers.pinned
 
     @property
     def _calls(self) -> Forward:
@@ -137,6 +190,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         assert model.guides is not None
         super()._take(model)
         self._calls.users += 1
+        self._whole = self._whole_frame(model)
         self._guided.begin(model.guides)
         try:
             self._guided.check(self._diffusion(self._parameters))
@@ -210,13 +264,18 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
             raise ParameterError({"loras": f"{expected}, got {unknown[0]:.60}"})
         return changed
 
+    @property
+    def notice(self) -> str:
+        return "" if self._model is None else self._calls.acceleration.notice
+
     def _tune(self, parameters: StreamBatchParameters) -> None:
+        self._calls.between_frames()
         self.model.loras.use(self._scales(parameters))
 
     def _tuning(self, parameters: StreamBatchParameters) -> Hashable:
         return tuple(sorted(self._scales(parameters).items()))
 
-    def _encoder_state(self) -> Hashable:
+    def encoder_state(self) -> Hashable:
         loras = self.model.loras
         return tuple(loras.scales.items()) if loras.of_text else ()
 
@@ -243,18 +302,40 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     # One call of the model -----------------------------------------------------------------------
 
     def _encode_pixels(self, frames: Sequence[Frame]) -> torch.Tensor:  # (m, C, h, w)
+        return self._encode_bytes(self._transfers.up(frames))
+
+    def _encode_bytes(self, pixels: torch.Tensor) -> torch.Tensor:  # of (m, H, W, 3)
         model = self.model
-        pixels = self._transfers.up(frames)  # (m, H, W, 3)
         # Seen as (m, 3, H, W), which is channels-last already.
         pictures = (pixels.to(model.vae_dtype) / 127.5 - 1).permute(0, 3, 1, 2)
         return self._calls.encode(pictures).float() * model.vae.config.scaling_factor
 
     def _decode_pixels(self, latents: torch.Tensor) -> list[Frame]:  # of (m, C, h, w)
+        return self._transfers.down(self._decode_bytes(latents))()
+
+    def decoding(self, latents: torch.Tensor) -> Landing:
+        return self._landing(self._decode_bytes(latents))
+
+    def _landing(self, pixels: torch.Tensor) -> Landing:  # of (m, H, W, 3)
+        land, width, height = self._transfers.down(pixels), self.width, self.height
+        return lambda: cut(land(), width, height)
+
+    def _decode_bytes(self, latents: torch.Tensor) -> torch.Tensor:  # (m, H, W, 3)
         model = self.model
         scaled = (latents / model.vae.config.scaling_factor).to(model.vae_dtype)
         pictures = self._calls.decode(scaled).float()  # (m, 3, H, W) in -1..1
         pixels = (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-        return self._transfers.down(pixels.permute(0, 2, 3, 1).contiguous())()
+        return pixels.permute(0, 2, 3, 1).contiguous()
+
+    def _in_one_go(
+        self, plan: Plan, frames: Sequence[Frame], flights: Sequence[Flight]
+    ) -> tuple[Landing, list[Flight]] | None:
+        video = self._parameters.input_mode == "video"
+        if self._whole is None or self.stream.empty or plan.board is not None or not video:
+            return None
+        pixels = self._transfers.up(self.padded(frames))
+        pictures, done = self._whole(self.stream, plan, pixels, flights)
+        return self._landing(pictures), done
 
     def _predict(
         self, noisy: torch.Tensor, at: torch.Tensor, condition: Told, negatives: int
@@ -275,19 +356,21 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         if not self.model.tells_size:
             return None
         height, width = self._padded
-        # Of the original, where its upper left corner was cut, and of the picture wanted.
-        size = torch.tensor([height, width, 0, 0, height, width], dtype=self._device.dtype)
-        sizes = size.to(self._device.torch).expand(rows, -1)  # (B, 6)
-        return {"text_embeds": told.pooled, "time_ids": sizes}
+        if self._size is None or self._size[0] != (height, width):
+            # Of the original, where its upper left corner was cut, and of the picture wanted. Kept:
+            # while a graph is recorded nothing can be brought to the card.
+            six = torch.tensor([height, width, 0, 0, height, width], dtype=self._device.dtype)
+            self._size = (height, width), six.to(self._device.torch)
+        return {"text_embeds": told.pooled, "time_ids": self._size[1].expand(rows, -1)}
 
-    def _encode_prompt(self, text: str) -> Embedding:
+    def encode_prompt(self, text: str) -> Embedding:
         model = self.model
         return model.text.plain(text) if model.straight else model.text.weighted(text)
 
-    def _unwanted(self, text: str, embedding: Embedding) -> Embedding:
+    def unwanted(self, text: str, embedding: Embedding) -> Embedding:
         return embedding * 0.0 if self.model.nothing_is_zero and not text.strip() else embedding
 
-    def _placed(self, values: NDArray[Any]) -> torch.Tensor:
+    def placed(self, values: NDArray[Any]) -> torch.Tensor:
         placed = torch.from_numpy(values).to(self._device.torch)
         if values.ndim == 4:
             return placed.contiguous(memory_format=torch.channels_last)

@@ -40,11 +40,18 @@ class Decoding:
     latents: Array
 
 
-Wanted = Encoding | Asked | Decoding
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Pictures that are on their way already."""
+
+    land: Callable[[], list[Frame]]
+
+
+Wanted = Encoding | Asked | Decoding | Landing
 Making = Generator[Wanted, Any, T]
 """Yields what it asks the model for, is sent the answer, and returns what it made."""
 
-ORDER = (Encoding, Asked, Decoding)
+ORDER = (Encoding, Asked, Decoding, Landing)
 """What is answered first where several things are asked for: pictures that take more steps catch
 up, so that all go through the decoder at once."""
 
@@ -71,6 +78,13 @@ class Calls(Protocol):
         Returns:
             What is to be done once the error, and all that it holds, is gone.
         """
+
+
+class Begins(Calls, Protocol):
+    """A model that need not be waited for."""
+
+    def decoding(self, latents: Array, /) -> Callable[[], list[Frame]]:
+        """Begin to decode; what is returned waits for the pictures."""
 
 
 @runtime_checkable
@@ -131,6 +145,33 @@ def alone(calls: Calls, making: Making[T]) -> T:
         answer = _answer(calls, wanted)
 
 
+def begun(calls: Begins, making: Making[T]) -> Callable[[], T]:
+    """Make one picture, all but waiting for it; what is returned does."""
+    answer: Any = None
+    while True:
+        try:
+            wanted = making.send(answer)
+        except StopIteration as end:
+            made: T = end.value
+            return lambda: made
+        if isinstance(wanted, Decoding):
+            wanted = Landing(calls.decoding(wanted.latents))
+        if isinstance(wanted, Landing):
+            break
+        answer = _answer(calls, wanted)
+
+    def land() -> T:
+        answer = wanted.land()
+        try:
+            making.send(answer)
+        except StopIteration as end:
+            made: T = end.value
+            return made
+        raise RuntimeError("pictures are the last that is asked for")
+
+    return land
+
+
 def together(calls: Calls, makings: Sequence[Making[T]]) -> list[T | Exception]:
     """Make several pictures side by side.
 
@@ -167,7 +208,7 @@ def together(calls: Calls, makings: Sequence[Making[T]]) -> list[T | Exception]:
 
 def _answers(calls: Calls, wanted: Sequence[Any]) -> list[Any]:
     """The answers to what is asked for, all of one kind, or what kept one from being given."""
-    if len(wanted) > 1:
+    if len(wanted) > 1 and not isinstance(wanted[0], Landing):
         try:
             return _joined(calls, wanted)
         except calls.errors as error:
@@ -191,6 +232,8 @@ def _answer(calls: Calls, wanted: Wanted) -> Any:
             return calls.encode(frames)
         case Decoding(latents):
             return calls.decode(latents)
+        case Landing(land):
+            return land()
         case asked:
             predict = calls.denoiser.predict
             return predict(asked.inputs, asked.timesteps, asked.condition, asked.negatives)

@@ -192,7 +192,7 @@ class StreamDiffusionConfig(BasePipelineConfig):  # type: ignore[misc]
         True,
         36,
         "Depth memory",
-        "Taken, without effect: depth is seen frame by frame; smoothing calms it.",
+        "The depth's scale follows slowly, so that it does not pump; off: frame by frame.",
         video=True,
     )
     controlnet_temporal_smoothing: float = _field(

@@ -97,6 +97,7 @@ def patch_of(values: Any, seed: int) -> dict[str, Any]:
         steps, strength = _lightning_steps(steps), max(strength, 0.05)
     return {
         **{name: getattr(values, name) for name in _SAME},
+        "depth_memory": values.depth_temporal_cache,
         "negative_prompt": _text(values.negative_prompt, values.prompt_weighting),
         # It takes the negative prompt in, and delta, for one more row a frame.
         "cfg_type": "initialize" if values.guidance_scale > 1 else "none",

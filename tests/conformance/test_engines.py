@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from diffusers import UNet2DConditionModel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from dreamrelay.engines.ports import Turn
 from dreamrelay.errors import EngineError, ParameterError
 from tests.engines.pictures import moving_frames, noise_frame
 from tests.engines.tiny_controls import save_guides
-from tests.engines.tiny_models import pocket_folder, save_model
+from tests.engines.tiny_models import pocket_folder, save_lora, save_model
 
 SIDE = 64
 SLOW = settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -47,7 +48,9 @@ def open_loaded(
         model = str(save_model(folder, "sd15"))
         name = "streamdiffusion" if request.param == "tiny-package" else "auto"
         if request.param == "tiny-guided":
-            more = save_guides(folder)
+            net = UNet2DConditionModel.from_pretrained(folder / "unet")
+            lora = save_lora(folder / "ink.safetensors", net, scale=0.02)
+            more = {**save_guides(folder), "loras": {str(lora): 1.0}}
     elif request.param.startswith("tiny-pocket"):
         model, name = str(pocket_folder()), "pocket"
         acceleration = "onnx" if request.param.endswith("onnx") else "none"

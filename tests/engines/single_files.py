@@ -1,4 +1,4 @@
-"""A tiny Stable Diffusion 1.x model as one file, by the names it was first published under."""
+"""A tiny Stable Diffusion model as one file, by the names it was first published under."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from tests.engines.tiny_models import Kind
 
 _RESNET = {
     "norm1": "in_layers.0",
@@ -23,15 +25,29 @@ _ENDS = {
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
 }
 _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def save_single_file(path: Path, folder: Path) -> Path:
-    """Write the weights of a tiny SD 1.5 folder (full autoencoder) into one file."""
+_OPEN_CLIP = {
+    "encoder.layers.": "transformer.resblocks.",
+    ".layer_norm1.": ".ln_1.",
+    ".layer_norm2.": ".ln_2.",
+    ".mlp.fc1.": ".mlp.c_fc.",
+    ".mlp.fc2.": ".mlp.c_proj.",
+    ".self_attn.out_proj.": ".attn.out_proj.",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "final_layer_norm.": "ln_final.",
+}
+
+
+def save_single_file(path: Path, folder: Path, kind: Kind = "sd15") -> Path:
+    """Write the weights of a tiny model's folder (full autoencoder) into one file."""
     unet = UNet2DConditionModel.from_pretrained(folder / "unet")
     vae = AutoencoderKL.from_pretrained(folder / "vae")
-    text = CLIPTextModel.from_pretrained(folder / "text_encoder")
     weights: dict[str, torch.Tensor] = {}
     for name, weight in unet.state_dict().items():
         weights["model.diffusion_model." + _of_unet(name, unet)] = weight
@@ -39,11 +55,49 @@ def save_single_file(path: Path, folder: Path) -> Path:
         published = "first_stage_model." + _of_vae(name, len(vae.config.block_out_channels))
         of_attention = "attn_1" in published and weight.ndim == 2
         weights[published] = weight[:, :, None, None] if of_attention else weight
-    for name, weight in text.state_dict().items():
-        within = name.removeprefix("text_model.")
-        weights[f"cond_stage_model.transformer.text_model.{within}"] = weight
+    text = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    match kind:
+        case "sd15":
+            weights |= _clip(text, "cond_stage_model.transformer.text_model.")
+        case "sd21":
+            weights |= _open_clip(text, "cond_stage_model.model.")
+            # Published with it, though nothing of it is used.
+            width = text.config.hidden_size
+            weights["cond_stage_model.model.text_projection"] = torch.eye(width)
+        case "sdxl":
+            weights |= _clip(text, "conditioner.embedders.0.transformer.text_model.")
+            second = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder_2")
+            weights |= _open_clip(second, "conditioner.embedders.1.model.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: weight.contiguous() for name, weight in weights.items()}, path)
     return path
+
+
+def _clip(text: Any, prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + _within(name): weight for name, weight in text.state_dict().items()}
+
+
+def _open_clip(text: Any, prefix: str) -> dict[str, torch.Tensor]:
+    """As OpenCLIP has it: queries, keys and values in one, the projection turned."""
+    given = {_within(name): weight for name, weight in text.state_dict().items()}
+    weights: dict[str, torch.Tensor] = {}
+    for name, weight in given.items():
+        if name == "text_projection.weight":
+            weights[prefix + "text_projection"] = weight.T
+        elif ".q_proj." in name:
+            three = [weight, *(given[name.replace("q_proj", one)] for one in ("k_proj", "v_proj"))]
+            layer, end = name.split(".self_attn.q_proj.")
+            layer = layer.replace("encoder.layers.", "transformer.resblocks.")
+            weights[f"{prefix}{layer}.attn.in_proj_{end}"] = torch.cat(three)
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            for ours, published in _OPEN_CLIP.items():
+                name = name.replace(ours, published)
+            weights[prefix + name] = weight
+    return weights
+
+
+def _within(name: str) -> str:
+    return name.removeprefix("text_model.")
 
 
 def _of_unet(name: str, unet: Any) -> str:

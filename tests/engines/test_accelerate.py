@@ -349,7 +349,8 @@ def test_all_parts_are_built_at_the_start(folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(stream_batch, "compiling", lambda device: build)
     monkeypatch.setattr(stream_batch, "choose", lambda name, device: name)
     parameters = {"num_inference_steps": 2}
-    engine = load(folder, "compile", precision="float32", parameters=parameters)
+    options: dict[str, Any] = {"precision": "float32", "compile_warmup": "start"}
+    engine = load(folder, "compile", parameters=parameters, **options)
     plain = load(folder, "none", parameters=parameters)
     # The first frame goes through one step after the other, those after it in a batch of two.
     assert sorted(names) == ["decoder", "encoder", "unet", "unet"]
@@ -385,6 +386,7 @@ def test_a_lora_is_fused_at_each_change_where_the_model_is_compiled(
     monkeypatch.setattr(stream_batch, "choose", lambda name, device: name)
     lora = save_lora(tmp_path / "ink.safetensors", unet("sd15"), scale=0.2)
     options: dict[str, Any] = {"loras": {str(lora): 0.5}, "precision": "float32"}
+    options["compile_warmup"] = "start"
     engine, plain = load(folder, "compile", **options), load(folder, "none", **options)
     for scale in (0.5, 1.0, 0.2):
         patch = {"loras": [{"name": "ink", "scale": scale}], "strength": 0.9}

@@ -245,8 +245,8 @@ def test_prompts_are_encoded_once_for_each_state_of_the_encoder(open_loaded: Ope
     frame = noise_frame(0)
     before = engine.counters()["prompts_encoded"]
     for state in ("one", "two", "one", "two"):
-        engine._encoder_state = partial(str, state)
-        engine._plans.clear()
+        engine.encoder_state = partial(str, state)
+        engine._planner.forget()
         engine.infer_once(frame, {})
     assert engine.counters()["prompts_encoded"] - before == 2
 

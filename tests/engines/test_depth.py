@@ -106,6 +106,12 @@ def test_bounds_follow_slowly() -> None:
     torch.testing.assert_close(seen, ramp(0, 1), rtol=0, atol=1e-4)
 
 
+def test_without_memory_each_map_is_measured_by_itself() -> None:
+    normalised = Normaliser()
+    normalised(ramp(0, 10))
+    torch.testing.assert_close(normalised(ramp(0, 20), remember=False), ramp(0, 1))
+
+
 # What cannot be loaded ---------------------------------------------------------------------------
 
 

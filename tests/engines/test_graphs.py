@@ -15,7 +15,7 @@ from dreamrelay.engines.graphs import Graphs
 from dreamrelay.engines.ports import EngineSettings, Progress
 from dreamrelay.engines.stream_batch import StreamBatchEngine
 from tests.engines.pictures import noise_frame
-from tests.engines.tiny_models import save_lora, save_model, unet
+from tests.engines.tiny_models import Kind, save_lora, save_model, unet
 from tests.fakes import cuda
 
 CUDA = torch.device("cuda", 0)
@@ -186,34 +186,124 @@ def load(folder: Path, acceleration: str, **settings: Any) -> StreamBatchEngine:
     return engine
 
 
-def test_an_engine_of_graphs_makes_the_same_pictures(
+@pytest.mark.parametrize("cfg_type", ["none", "full", "self", "initialize"])
+def test_one_graph_round_the_whole_frame_makes_the_same_pictures(
     card: cuda.Card,
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    cfg_type: str,
 ) -> None:
     lora = save_lora(tmp_path / "ink.safetensors", unet("sd15"), scale=0.2)
-    parameters = {"num_inference_steps": 2, "cfg_type": "self", "guidance_scale": 1.4}
+    parameters = {"num_inference_steps": 2, "cfg_type": cfg_type, "guidance_scale": 1.4}
     options: dict[str, Any] = {"loras": {str(lora): 0.5}, "parameters": parameters}
     plain = load(folder, "none", **options)
     monkeypatch.setattr(stream_batch, "choose", lambda name, device: name)
     engine = load(folder, "graphs", **options)
     assert not [record for record in caplog.records if "without a CUDA graph" in record.message]
-    assert len(card.graphs) == 4, "encoder, decoder, one step and two"
+    # Encoder, decoder, one step and two; and round them all. The first of two steps by themselves
+    # has the negative prompt's row with it, the second has not.
+    recorded = 6 if cfg_type == "initialize" else 5
+    assert len(card.graphs) == recorded
     card.log.clear()
     patches: dict[int, dict[str, Any]] = {
         2: {"loras": [{"name": "ink", "scale": 1.0}]},
-        3: {"prompt": "a red cat", "guidance_scale": 2.0, "seed": 5},
-        5: {"num_inference_steps": 3},
+        3: {"prompt": "a red cat", "guidance_scale": 2.0, "delta": 0.7, "seed": 5},
+        4: {"strength": 0.9, "do_add_noise": False, "negative_prompt": "the sea"},
+        6: {"num_inference_steps": 3},
     }
-    for at in range(7):
+    for at in range(8):
         for one in (engine, plain):
             one.apply(patches.get(at, {}))
         result, expected = (one.infer(noise_frame(at), at) for one in (engine, plain))
         assert result is not None
         assert expected is not None
+        assert result.token == expected.token
         assert np.abs(result.frame.astype(int) - expected.frame).max() <= 1
-    assert len(card.graphs) == 4, "nothing is recorded while frames are computed"
-    # The first frame takes two steps one by one; a third step has no graph.
-    assert card.log.count("replay") == 7 * 2 + 2 + 4
+    assert len(card.graphs) == recorded, "nothing is recorded while frames are computed"
+    # The first frame takes two steps one by one: encoder, each step, decoder. Then each frame is
+    # one; where a third step has none, encoder and decoder have theirs.
+    assert card.log.count("replay") == 4 + 5 + 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch"),
+    [
+        ("sdxl", {"num_inference_steps": 1, "cfg_type": "full", "guidance_scale": 1.4}),
+        ("sd21", {"num_inference_steps": 3, "renoise": "ode"}),
+    ],
+)
+def test_one_graph_for_other_models(
+    card: cuda.Card,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Kind,
+    patch: dict[str, Any],
+) -> None:
+    folder = save_model(tmp_path / kind, kind)
+    options = {"parameters": patch, "width": 72, "height": 64, "frame_buffer_size": 2}
+    plain = load(folder, "none", **options)
+    monkeypatch.setattr(stream_batch, "choose", lambda name, device: name)
+    engine = load(folder, "graphs", **options)
+    for at in range(8):
+        frame = noise_frame(at, 72, 64)
+        result, expected = engine.infer(frame, at), plain.infer(frame, at)
+        if result is None or expected is None:
+            assert result is expected
+            continue
+        assert np.abs(result.frame.astype(int) - expected.frame).max() <= 1
+    card.log.clear()
+    for at in range(2):
+        engine.infer(noise_frame(at, 72, 64), at)
+    assert card.log.count("replay") == 1, "two frames in one call, and that is one graph"
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"prompt_follows_frame": True},
+        {"input_mode": "text"},
+        {"smoothing": 0.5},
+    ],
+)
+def test_what_no_graph_goes_round_is_called_part_by_part(
+    card: cuda.Card, folder: Path, monkeypatch: pytest.MonkeyPatch, patch: dict[str, Any]
+) -> None:
+    plain = load(folder, "none")
+    monkeypatch.setattr(stream_batch, "choose", lambda name, device: name)
+    engine = load(folder, "graphs")
+    for one in (engine, plain):
+        one.apply(patch)
+    for at in range(3):
+        result, expected = engine.infer(noise_frame(at), at), plain.infer(noise_frame(at), at)
+        assert result is not None
+        assert expected is not None
+        assert np.abs(result.frame.astype(int) - expected.frame).max() <= 1
+    card.log.clear()
+    engine.infer(noise_frame(3), 3)
+    assert card.log.count("replay") == (2 if "input_mode" in patch else 3)
+
+
+def test_where_none_goes_round_all_the_parts_have_theirs(
+    card: cuda.Card,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorded = Graphs._recorded
+
+    def refused(self: Graphs, leaves: Any, run: Any) -> Any:
+        if len(leaves) > 12:
+            raise RuntimeError("CUDA error: out of memory")
+        return recorded(self, leaves, run)
+
+    monkeypatch.setattr(Graphs, "_recorded", refused)
+    monkeypatch.setattr(stream_batch, "choose", lambda name, device: name)
+    engine = load(folder, "graphs")
+    (said,) = [record.message for record in caplog.records if "graphs:" in record.message]
+    assert said.startswith("graphs: whole frame is called without a CUDA graph (CUDA error: out of")
+    engine.infer(noise_frame(0), 0)
+    card.log.clear()
+    engine.infer(noise_frame(1), 1)
+    assert card.log.count("replay") == 3, "encoder, U-Net, decoder"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionXLImg2ImgPipeline, UNet2DConditionModel
 
-from dreamrelay.engines import batch_engine
+from dreamrelay.engines import planning
 from dreamrelay.engines.ports import EngineSettings
 from dreamrelay.engines.stream_batch import StreamBatchEngine
 from dreamrelay.errors import EngineError
@@ -38,7 +38,7 @@ def noise_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(parameters: Any, shape: tuple[int, ...]) -> Any:
         return torch.randn(shape, generator=torch.Generator().manual_seed(7)).numpy()
 
-    monkeypatch.setattr(batch_engine, "noise_of", draw)
+    monkeypatch.setattr(planning, "noise_of", draw)
 
 
 @pytest.mark.usefixtures("noise_of_torch")

@@ -1,5 +1,6 @@
 """Models in one file: the same pictures as from the folder, and what is said when settings lack."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dreamrelay.engines.stream_batch import StreamBatchEngine
 from dreamrelay.errors import EngineError
 from tests.engines.pictures import noise_frame
 from tests.engines.single_files import save_single_file
-from tests.engines.tiny_models import save_model
+from tests.engines.tiny_models import Kind, save_model
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,41 @@ def test_a_file_makes_the_pictures_of_its_folder(folder: Path, file: Path, besid
     np.testing.assert_array_equal(
         load(file).infer_once(noise_frame(0), patch), load(folder).infer_once(noise_frame(0), patch)
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "prediction", "base"),
+    [
+        ("sd21", "epsilon", "stabilityai/stable-diffusion-2-1"),
+        ("sd21", "v_prediction", "stabilityai/stable-diffusion-2-1"),
+        ("sdxl", "epsilon", "stabilityai/stable-diffusion-xl-base-1.0"),
+        ("sdxl", "v_prediction", "stabilityai/stable-diffusion-xl-base-1.0"),
+    ],
+)
+def test_each_kind_in_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind, prediction: str, base: str
+) -> None:
+    whole = save_model(tmp_path / "whole", kind, "full")
+    scheduler = whole / "scheduler" / "scheduler_config.json"
+    config = json.loads(scheduler.read_text("utf-8"))
+    scheduler.write_text(json.dumps({**config, "prediction_type": prediction}), "utf-8")
+    path = save_single_file(tmp_path / "alone" / "model.safetensors", whole, kind)
+    asked: list[str] = []
+
+    def model_folder(model: str, **options: Any) -> Path:
+        asked.append(model)
+        return whole
+
+    monkeypatch.setattr(model_hub, "model_folder", model_folder)
+    settings = {"cfg_type": "full", "guidance_scale": 2.0, "negative_prompt": "the sea"}
+    patch = {"prompt": "a red cat", "strength": 0.9, "num_inference_steps": 2, **settings}
+    made = load(path).infer_once(noise_frame(0), patch)
+    assert asked == [base]
+    np.testing.assert_array_equal(made, load(whole).infer_once(noise_frame(0), patch))
+    assert made.std() > 5
+    other = "epsilon" if prediction == "v_prediction" else "v_prediction"
+    scheduler.write_text(json.dumps({**config, "prediction_type": other}), "utf-8")
+    assert (load(path).infer_once(noise_frame(0), patch) != made).any()
 
 
 def test_settings_come_from_the_hub(

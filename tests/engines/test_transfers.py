@@ -260,3 +260,53 @@ def test_an_engine_makes_the_same_pictures(
     assert [one.pinned for one in seen] == [False, not broken]
     for one, other in zip(made, plain, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def opened(folder: Path, **parameters: Any) -> StreamBatchEngine:
+    values = {"strength": 0.8, "num_inference_steps": 2, **parameters}
+    engine = StreamBatchEngine(
+        EngineSettings(
+            model=str(folder), device="cpu", acceleration="none", width=72, parameters=values
+        )
+    )
+    engine.load(lambda progress: None)
+    return engine
+
+
+@pytest.mark.parametrize("more", [{}, {"smoothing": 0.5}, {"enable_similar_image_filter": True}])
+def test_a_frame_is_begun_before_the_picture_of_the_last_is_down(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    plain = opened(folder, **more)
+    assert not plain.overlaps, "here nothing goes on while one waits"
+    expected = [plain.infer(noise_frame(at, 72, 64), at) for at in range(5)]
+    with cuda.installed(monkeypatch, lazy=False) as card, monkeypatch.context() as patch:
+        patch.setattr(stream_batch, "Transfers", lambda device: Transfers(CUDA))
+        engine = opened(folder, **more)
+        assert engine.overlaps
+        begun = [engine.begin(noise_frame(0, 72, 64), 0)]
+        results = []
+        for at in range(1, 5):
+            # Recorded behind the last copy: the picture of the frame before is down.
+            down = [line for line in card.log if " on copying" in line and "copy" not in line[:4]]
+            landed = f"host waits for {down[-1].partition(' on ')[0]}"
+            before = landed in card.log
+            card.log.clear()
+            frame = noise_frame(at, 72, 64)
+            begun.append(engine.begin(frame, at))
+            frame[:] = 0
+            assert landed not in card.log, "nobody waits for it"
+            assert sum("copy on" in line for line in card.log) == 2, "up, and down"
+            begins = len(card.log)
+            results.append(begun.pop(0)())
+            # The first picture is made at once, and all where the next frame looks at the last.
+            assert before == (bool(more) or at == 1)
+            assert before or landed in card.log[begins:]
+            card.log[:] = card.log[:begins]
+        results.append(begun.pop(0)())
+        assert not card.unrecorded
+    for one, other in zip(results, expected, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.token == other.token
+        np.testing.assert_array_equal(one.frame, other.frame)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from numpy.typing import NDArray
 
 from dreamrelay.codec import Frame
@@ -24,6 +24,13 @@ MISSING = (
 def load_pipeline(folder: Path) -> Any:
     """The pipeline of diffusers over a folder, which the package works upon."""
     pipeline = StableDiffusionPipeline.from_pretrained(str(folder), safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load_pipeline_xl(folder: Path) -> Any:
+    """The same of SDXL."""
+    pipeline = StableDiffusionXLPipeline.from_pretrained(str(folder))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -69,3 +76,28 @@ class Upstream:
             noisy = self.stream.encode_image(pixels.permute(0, 3, 1, 2))
             latents: NDArray[np.float32] = self.stream.predict_x0_batch(noisy).numpy()
         return latents
+
+
+class UpstreamXL(Upstream):
+    """The package over SDXL: it takes the words; what else the U-Net is told is added here."""
+
+    def prepare(
+        self, prompt: str, negative_prompt: str, guidance_scale: float, delta: float, seed: int
+    ) -> None:
+        super().prepare(prompt, negative_prompt, guidance_scale, delta, seed)
+        stream, unet = self.stream, self.stream.pipe.unet
+        _, _, pooled, unwanted = stream.pipe.encode_prompt(
+            prompt=prompt, negative_prompt=negative_prompt, do_classifier_free_guidance=True
+        )
+        size = [float(stream.height), float(stream.width)]
+
+        def told(noisy: torch.Tensor, at: torch.Tensor, **options: Any) -> Any:
+            rows = len(noisy)
+            negatives = rows - stream.batch_size
+            added = {
+                "text_embeds": torch.cat([unwanted] * negatives + [pooled] * (rows - negatives)),
+                "time_ids": torch.tensor([[*size, 0.0, 0.0, *size]] * rows),
+            }
+            return unet(noisy, at, added_cond_kwargs=added, **options)
+
+        stream.unet = told
