@@ -213,6 +213,9 @@ class Mirror(Upstream):
             "status": seated.status,
         }
         self._write("seat", body, peer.id)
+        if self._attached and seated.hello is not None:
+            # It takes over once: not again, after who came later, where it is seated anew.
+            seated.hello = replace(seated.hello, replace=False)
 
     def leave(self, peer: Peer) -> None:
         asked = [token for token, (asker, _) in self._waiting.items() if asker is peer]

@@ -1,5 +1,7 @@
 """Relays that share streams: one home, mirrors that do as it does, and what a cut leaves of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from dreamrelay.errors import ParameterError
@@ -9,6 +11,7 @@ from dreamrelay.protocol.messages import (
     Limits,
     ParametersChanged,
     Refused,
+    Retired,
     SchemaChanged,
     Unanswered,
 )
@@ -160,6 +163,28 @@ class TestWorkers:
         pair.settle()
         assert (a.stream.status()["workers"], a.stream.state) == (0, "lost")
         assert b.stream.status()["state"] == "lost"
+
+    def test_a_worker_at_a_mirror_takes_over_once(self, pair: Cluster) -> None:
+        a, b = pair["a"], pair["b"]
+        old, producer = a.worker(9), a.producer()
+        heir = b.worker(1, replace(HELLO, replace=True))
+        pair.settle()
+        a.send(producer)
+        pair.settle()
+        assert (len(old.given), len(heir.given)) == (0, 1)
+        b.make(heir)
+        pair.settle()
+        assert old.of(Retired)
+        a.stream.leave(old)
+        later = a.worker(9)
+        b.place.close()
+        b.place.open(b.federation)
+        pair.settle()
+        assert not later.of(Retired)
+        for _ in range(3):
+            a.send(producer)
+            pair.settle()
+        assert later.given, "nobody takes over from it"
 
     def test_a_request_at_a_mirror_is_answered_there(self, pair: Cluster) -> None:
         b = pair["b"]
