@@ -21,9 +21,10 @@ from dreamrelay.protocol.messages import Limits, Notice, WorkerHello
 from dreamrelay.relay.auth import Grant
 from dreamrelay.relay.voice import Ear, make_voice_router, vocabulary
 from dreamrelay.speech import SpeechService
+from tests.relay.clients import native
 from tests.speech.make_spoken import spoken
 from tests.speech.sounds import tone, wav
-from tests.support import RunningRelay, start_relay
+from tests.support import RunningRelay, start_relay, until
 
 CHILD = (sys.executable, str(Path(__file__).parent / "fake_child.py"))
 SCHEMA = {
@@ -98,24 +99,26 @@ def post(relay: RunningRelay, path: str, body: bytes) -> tuple[int, dict[str, An
 
 def test_from_a_browsers_recording_to_a_prompt() -> None:
     with start_relay(RelaySettings(port=0, speech="offline")) as relay:
-        relay.hub.stream("default").schema = SCHEMA
-        status, heard = post(relay, "/speech", spoken("slt", "oil painting"))
-        assert status == 200
-        assert heard["text"] == "oil painting"
-        assert heard["confidence"] > 0.5
-        assert heard["action"] == {"name": "prompt", "text": "oil painting", "number": None}
-        assert [word["text"] for word in heard["words"]] == ["oil", "painting"]
-        _, heard = post(relay, "/speech", spoken("rms", "preset three"))
-        assert heard["action"] == {"name": "preset", "text": "", "number": 3}
-        form = {"file": ("speech.wav", spoken("slt", "oil painting"), "audio/wav")}
-        reply = httpx.post(f"{relay.url}api/stt", files=form, timeout=90)
-        assert reply.json() == {"text": "oil painting"}, "with the words of the worker's model"
-        status, refusal = post(relay, "/speech", b"no sound")
-        assert (status, refusal["error"]["code"]) == (400, "protocol")
-        _, heard = post(relay, "/speech", wav(tone(440, 0.5, 16_000), 16_000))
-        assert heard["text"] == ""
-        assert heard["action"]["name"] == "nothing"
-        assert json.loads(relay.get("/speech"))["state"] == "ready"
+        with native(relay, "worker") as worker:
+            worker.send("hello", version=1, schema=SCHEMA, parameters={"prompt": ""})
+            until(lambda: relay.hub.stream("default").schema is not None)
+            status, heard = post(relay, "/speech", spoken("slt", "oil painting"))
+            assert status == 200
+            assert heard["text"] == "oil painting"
+            assert heard["confidence"] > 0.5
+            assert heard["action"] == {"name": "prompt", "text": "oil painting", "number": None}
+            assert [word["text"] for word in heard["words"]] == ["oil", "painting"]
+            _, heard = post(relay, "/speech", spoken("rms", "preset three"))
+            assert heard["action"] == {"name": "preset", "text": "", "number": 3}
+            form = {"file": ("speech.wav", spoken("slt", "oil painting"), "audio/wav")}
+            reply = httpx.post(f"{relay.url}api/stt", files=form, timeout=90)
+            assert reply.json() == {"text": "oil painting"}, "with the words of the worker's model"
+            status, refusal = post(relay, "/speech", b"no sound")
+            assert (status, refusal["error"]["code"]) == (400, "protocol")
+            _, heard = post(relay, "/speech", wav(tone(440, 0.5, 16_000), 16_000))
+            assert heard["text"] == ""
+            assert heard["action"]["name"] == "nothing"
+            assert json.loads(relay.get("/speech"))["state"] == "ready"
 
 
 async def test_the_words_of_the_streams_model_are_expected() -> None:
