@@ -14,7 +14,7 @@ PACKAGE = ROOT / "dreamrelay"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("packet", "mailbox", "importer", "clock"),
+    ("packet", "mailbox", "importer", "clock", "child", "form"),
     ("config", "codec", "telemetry", "protocol", "schema", "trust"),
     (
         "hub",

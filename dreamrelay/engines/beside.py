@@ -19,8 +19,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from dreamrelay.child import MODULE, start_child, there
 from dreamrelay.engines.accelerate import Acceleration, Call, Flat, Part, owned
 from dreamrelay.engines.packages import Wanted, anatomy, inductor, is_package, load_package, wanted
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
@@ -205,13 +206,11 @@ class Helper:
         self._hear = hear
         self._dismissed = False
         self._failed = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module or "dreamrelay.engines.build_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # compilers talk; what matters comes as a message
-            env=_environment(),
-            creationflags=_creation_flags(),
+        self._process = start_child(
+            [*MODULE, module or "dreamrelay.engines.build_process"],
+            errors=subprocess.DEVNULL,  # compilers talk; what matters comes as a message
+            environ=_environment(),
+            yielding=True,
         )
         self._writing = threading.Lock()
         self._listener = threading.Thread(target=self._listen, name="builder", daemon=True)
@@ -225,8 +224,8 @@ class Helper:
     def _send(self, thing: Any) -> None:
         data = pickle.dumps(thing)
         with self._writing:
-            _there(self._process.stdin).write(data)
-            _there(self._process.stdin).flush()
+            there(self._process.stdin).write(data)
+            there(self._process.stdin).flush()
 
     def dismiss(self) -> None:
         """End it, whatever it is at; idempotent."""
@@ -239,10 +238,10 @@ class Helper:
             self._process.wait()
         self._listener.join(PATIENCE)
         for pipe in (self._process.stdin, self._process.stdout):
-            _there(pipe).close()
+            there(pipe).close()
 
     def _listen(self) -> None:
-        out = _there(self._process.stdout)
+        out = there(self._process.stdout)
         while not self._failed:
             try:
                 kind, what = pickle.load(out)
@@ -257,20 +256,11 @@ class Helper:
             self._hear("gone", f"the second process ended with {code}{lack}")
 
 
-def _there(pipe: IO[bytes] | None) -> IO[bytes]:
-    assert pipe is not None, "it was started with pipes"
-    return pipe
-
-
 def _environment() -> dict[str, str]:
-    environ = dict(os.environ)
-    environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    """It finds all that this process finds, wherever that came from."""
     # Compilers take what is left, and leave a core to the frames.
-    environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))
-    return environ
-
-
-def _creation_flags() -> int:
-    if sys.platform == "win32":
-        return subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS
-    return 0
+    threads = str(max(1, (os.cpu_count() or 2) - 1))
+    return {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "TORCHINDUCTOR_COMPILE_THREADS": os.environ.get("TORCHINDUCTOR_COMPILE_THREADS", threads),
+    }

@@ -8,8 +8,9 @@ from typing import Literal, cast, get_args
 
 from pydantic import Field
 
-from dreamrelay.engines.parameters import Live, Whole, ui
+from dreamrelay.engines.parameters import Live, Whole
 from dreamrelay.errors import ConfigError
+from dreamrelay.form import ui
 
 ControlKind = Literal["depth", "scribble", "canny"]
 KINDS: tuple[ControlKind, ...] = get_args(ControlKind)

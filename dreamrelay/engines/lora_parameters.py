@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
 
-from dreamrelay.engines.parameters import Listed, Live, ui
+from dreamrelay.engines.parameters import Listed, Live
+from dreamrelay.form import ui
 
 MAX_LORAS = 16
 

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from dreamrelay.errors import ParameterError
+from dreamrelay.form import ui
 
 CfgType = Literal["none", "full", "self", "initialize"]
 Blend = Literal["linear", "slerp", "slerp_tokens"]
@@ -56,18 +57,6 @@ Listed = BeforeValidator(_as_list)
 """A tuple is as good as a list."""
 
 TIndex = Annotated[int, Field(ge=0, le=SCHEDULE_LENGTH - 1), BeforeValidator(_whole)]
-
-
-def ui(group: str, widget: str, order: int, label: str) -> dict[str, Any]:
-    """How a form shows a parameter.
-
-    Args:
-        group: ``look``, ``motion``, ``guidance``, ``control`` or ``advanced``.
-        widget: ``text``, ``slider``, ``number``, ``seed``, ``select``, ``toggle``, ``list``, ...
-        order: within the group; no two parameters have the same place.
-        label: in a word or two.
-    """
-    return {"ui": {"group": group, "widget": widget, "order": order, "label": label}}
 
 
 class Live(BaseModel):

@@ -4,7 +4,8 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from dreamrelay.engines.parameters import Live, Whole, ui
+from dreamrelay.engines.parameters import Live, Whole
+from dreamrelay.form import ui
 
 ProcessorName = Literal["standard", "lightning"]
 PROCESSORS: tuple[ProcessorName, ...] = get_args(ProcessorName)

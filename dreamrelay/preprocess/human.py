@@ -5,21 +5,18 @@ its mask. There is no "current mask" that could be another frame's.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from dreamrelay.codec import Frame
+from dreamrelay.form import ui
 from dreamrelay.preprocess.ports import DEFAULT_STREAM, Mask, Matting
 
 Mode = Literal["full", "human"]
 Keep = Literal["background", "person"]
 """Which part stays as the camera saw it."""
-
-
-def _ui(widget: str, order: int, label: str) -> dict[str, Any]:
-    return {"ui": {"group": "look", "widget": widget, "order": order, "label": label}}
 
 
 class HumanParameters(BaseModel):
@@ -30,12 +27,12 @@ class HumanParameters(BaseModel):
     mode: Mode = Field(
         "full",
         description="full: the whole picture is generated; human: a part of it, cut out at people.",
-        json_schema_extra=_ui("select", 80, "Mode"),
+        json_schema_extra=ui("look", "select", 80, "Mode"),
     )
     keep: Keep = Field(
         "background",
         description="In mode human, what stays as the camera saw it: the background or the person.",
-        json_schema_extra=_ui("select", 81, "Keep"),
+        json_schema_extra=ui("look", "select", 81, "Keep"),
     )
 
 

@@ -12,16 +12,14 @@ nor what was understood is ever logged. Standard library only.
 import asyncio
 import json
 import logging
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from dreamrelay.child import MODULE, start_child, there
 from dreamrelay.errors import (
     ClosedError,
     ConfigError,
@@ -72,7 +70,7 @@ class SpeechService:
         self,
         name: str = "auto",
         *,
-        program: Sequence[str] = (sys.executable, "-P", "-m", "dreamrelay.speech"),
+        program: Sequence[str] = (*MODULE, "dreamrelay.speech"),
         answer_seconds: float = ANSWER_SECONDS,
         loading_seconds: float = LOADING_SECONDS,
     ) -> None:
@@ -205,13 +203,7 @@ class _Child:
         self._failure: DreamRelayError | None = None
         self._number = 0
         try:
-            self._process = subprocess.Popen(
-                program,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=_environment(),
-                creationflags=_creation_flags(),
-            )
+            self._process = start_child(program)
         except OSError as error:
             raise EngineError(f"the speech process cannot be started: {error}") from error
         self._listener = threading.Thread(target=self._listen, name="speech answers", daemon=True)
@@ -248,7 +240,7 @@ class _Child:
         watch = threading.Timer(seconds, self._process.kill)
         watch.start()
         try:
-            stdin = _there(self._process.stdin)
+            stdin = there(self._process.stdin)
             stdin.write(json.dumps(head).encode() + b"\n" + data)
             stdin.flush()
         except (OSError, ValueError):
@@ -272,7 +264,7 @@ class _Child:
 
     def close(self) -> None:
         """End it, kindly first; idempotent."""
-        stdin = _there(self._process.stdin)
+        stdin = there(self._process.stdin)
         try:
             stdin.close()
         except OSError:
@@ -285,7 +277,7 @@ class _Child:
         self._listener.join(PATIENCE)
 
     def _listen(self) -> None:
-        with _there(self._process.stdout) as lines:
+        with there(self._process.stdout) as lines:
             for line in lines:
                 try:
                     fields = json.loads(line)
@@ -325,26 +317,3 @@ def _error(fields: Mapping[str, Any]) -> DreamRelayError:
     if fields["code"] == MissingExtra.code:
         return MissingExtra(fields["feature"], fields["extra"])
     return _ERRORS.get(fields["code"], EngineError)(fields["message"])
-
-
-def _there(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise AssertionError("the child was started with pipes")
-    return pipe
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with the folder of this package where a checkout runs without being installed."""
-    environ = dict(os.environ)
-    root = Path(__file__).parents[2]
-    if root.name not in ("site-packages", "dist-packages"):
-        paths = [str(root), environ.get("PYTHONPATH", "")]
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    return environ
-
-
-def _creation_flags() -> int:
-    # Without a console of its own, Ctrl-C in the relay's console would reach the child too.
-    if sys.platform == "win32":
-        return subprocess.CREATE_NO_WINDOW
-    return 0

@@ -6,15 +6,14 @@ Standard output brings one JSON line per event, standard error what Qt has to sa
 
 import collections
 import logging
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self
 
+from dreamrelay.child import MODULE, start_child, there
 from dreamrelay.errors import DeviceError, MissingExtra
 from dreamrelay.viewer.available import viewer_available
 from dreamrelay.viewer.events import Closed, Event, from_line
@@ -192,16 +191,10 @@ class _Child:
         self._hear = hear
         self._gone = self._dismissed = False
         self._last_words: collections.deque[str] = collections.deque(maxlen=LAST_WORDS)
-        # -P: a file of the working directory must not stand in for a module.
-        program = [sys.executable, "-P", "-m", "dreamrelay.viewer"]
-        self.process = subprocess.Popen(
-            [*program, f"--memory={frames.handle}", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
+        self.process = start_child(
+            [*MODULE, "dreamrelay.viewer", f"--memory={frames.handle}", *arguments],
+            errors=subprocess.PIPE,
             pass_fds=frames.memory.descriptors,
-            creationflags=_creation_flags(),
         )
         self._listeners = [
             threading.Thread(target=target, name=f"viewer {name}", daemon=True)
@@ -217,7 +210,7 @@ class _Child:
     def close(self) -> None:
         """End the child, kindly first; idempotent."""
         self._dismissed = True
-        stdin = _there(self.process.stdin)
+        stdin = there(self.process.stdin)
         if not stdin.closed:
             stdin.close()
         try:
@@ -230,7 +223,7 @@ class _Child:
             listener.join(PATIENCE)
 
     def _hear_events(self) -> None:
-        with _there(self.process.stdout) as lines:
+        with there(self.process.stdout) as lines:
             for line in lines:
                 try:
                     event = from_line(line)
@@ -248,31 +241,8 @@ class _Child:
         self._gone = True
 
     def _hear_errors(self) -> None:
-        with _there(self.process.stderr) as lines:
+        with there(self.process.stderr) as lines:
             for line in lines:
                 text = line.decode(errors="replace").strip()
                 logger.info("viewer: %s", text)
                 self._last_words.append(text)
-
-
-def _there(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise AssertionError("the child was started with pipes")
-    return pipe
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with the folder of this package where a checkout runs without being installed."""
-    environ = dict(os.environ)
-    root = Path(__file__).parents[2]
-    if root.name not in ("site-packages", "dist-packages"):
-        paths = [str(root), environ.get("PYTHONPATH", "")]
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    return environ
-
-
-def _creation_flags() -> int:
-    # Without a console of its own, Ctrl-C in the worker's console would reach the window too.
-    if sys.platform == "win32":
-        return subprocess.CREATE_NO_WINDOW
-    return 0
