@@ -68,6 +68,8 @@ class NatsBackplane(Backplane):
         self._waiting = 0
         self._something, self._drained = asyncio.Event(), asyncio.Event()
         self._drained.set()
+        self._trouble = ""
+        """Why there is no connection, as it was logged last."""
 
     def send(self, to: str, data: bytes) -> bool:
         return self._post(f"{self._prefix}.to.{to}", data)
@@ -97,11 +99,27 @@ class NatsBackplane(Backplane):
             self._client = await self._connect()
         except (NatsError, OSError, TimeoutError) as error:
             if _REFUSED.search(str(error)):
-                raise ConfigError(
-                    f"the NATS server at {self._where} refuses this relay: give"
-                    " --backplane_token, --backplane_credentials, or nats://NAME:PASSWORD@HOST"
-                ) from None
-            logger.warning("the NATS server at %s cannot be reached yet", self._where)
+                raise ConfigError(self._why(error)) from None
+            self._say(f"{self._why(error)}; trying again")
+
+    def _why(self, error: Exception) -> str:
+        """What is wrong with the server, in words that hold no secret."""
+        if isinstance(error, ConfigError):
+            return str(error)
+        if _REFUSED.search(str(error)):
+            return (
+                f"the NATS server at {self._where} refuses this relay: give"
+                " --backplane_token, --backplane_credentials, or nats://NAME:PASSWORD@HOST"
+            )
+        return f"the NATS server at {self._where} cannot be reached"
+
+    def _say(self, trouble: str) -> None:
+        """Log it, once however often we try; and with an empty text, that it is over."""
+        if trouble and trouble != self._trouble:
+            logger.warning("%s", trouble)
+        elif self._trouble and not trouble:
+            logger.warning("the NATS server at %s is there", self._where)
+        self._trouble = trouble
 
     async def _connect(self) -> Client:
         client = Client()
@@ -140,10 +158,9 @@ class NatsBackplane(Backplane):
                 client, self._client = self._client or await self._connect(), None
                 pause = FIRST_PAUSE
                 await self._carry(client, receiver)
-                logger.warning("the NATS server at %s has gone", self._where)
+                self._say(f"the NATS server at {self._where} has gone; trying again")
             except (NatsError, OSError, TimeoutError, ConfigError) as error:
-                said = f": {error}" if isinstance(error, ConfigError) else ""
-                logger.info("no backplane at %s%s; trying again", self._where, said)
+                self._say(f"{self._why(error)}; trying again")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -159,7 +176,7 @@ class NatsBackplane(Backplane):
             await client.flush(FLUSH_SECONDS)  # from here on we hear what is said to us
             self.connected, self._open = True, client
             self.traffic.connects += 1
-            logger.info("the backplane is there: %s", self._where)
+            self._say("")
             receiver.connected(True)
             await self._send_all(client)
         finally:

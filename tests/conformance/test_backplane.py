@@ -398,6 +398,32 @@ class TestNats:
 
             go(test)
 
+    def test_who_waits_says_once_why_and_when_it_is_over(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        closed = "max_payload: 8MB\nauthorization { token: secretsecretsecret }"
+        with nats_server(tmp_path, configured(tmp_path, closed)) as server:
+            server.stop()
+
+            async def test(stack: AsyncExitStack) -> None:
+                backplane, heard = backplane_at(server), Heard()
+                await backplane.start()
+                await asyncio.to_thread(server.start)
+                async with asyncio.TaskGroup() as tasks:
+                    carrier = tasks.create_task(backplane.run(heard))
+                    await until(lambda: "--backplane_token" in caplog.text, "a refusal")
+                    server.stop()
+                    configured(tmp_path, "max_payload: 8MB")
+                    await asyncio.to_thread(server.start)
+                    await until(lambda: heard.ways == [True], "a connection")
+                    carrier.cancel()
+
+            go(test)
+        said = [record.message for record in caplog.records if record.name.endswith(".nats")]
+        assert said == list(dict.fromkeys(said)), "each trouble once"
+        assert "cannot be reached" in said[0]
+        assert said[-1].endswith("is there")
+
     @pytest.mark.parametrize("name", ["backplane_credentials", "backplane_ca"])
     def test_a_file_that_cannot_be_used(self, tmp_path: Path, name: str) -> None:
         nowhere = {"backplane": "nats://here", name: str(tmp_path / "nothing")}
