@@ -313,7 +313,7 @@ class Federation(Receiver):
         if before is not None:
             before.end()
         post = self._post_to(relay)
-        mirror = Mirror(stream, post, self._me, relay, title, self._clock_ns)
+        mirror = Mirror(stream, post, self._me, relay, title, self._clock_ns, self._unix_ns)
         place.mirror = mirror
         stream.mirrored.follow(mirror, title)
         mirror.begin()

@@ -76,6 +76,7 @@ class Mirror(Upstream):
         post: has a letter sent; False if it cannot leave.
         me, home: names of this relay and of the other on the backplane.
         title: what people call the home.
+        clock_ns, unix_ns: monotonic time, and UNIX time by this relay's clock.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Mirror(Upstream):
         home: str,
         title: str,
         clock_ns: Callable[[], int],
+        unix_ns: Callable[[], int],
     ) -> None:
         self.home = home
         self.title = title
@@ -93,7 +95,7 @@ class Mirror(Upstream):
         self._post = post
         self._me = me
         self._clock_ns = clock_ns
-        self._clock = RelayClock()
+        self._clock = RelayClock(unix_ns=unix_ns, monotonic_ns=clock_ns)
         self._session = 0
         self._attached = False
         self._sent = self._heard = 0
@@ -278,8 +280,8 @@ class Mirror(Upstream):
         body["reply_limit"] = peer.reply_limit if peer is not None else None
         if isinstance(event, ReferenceChanged):
             body["token"] = token
-        if packet is not None and self._clock.ahead_ns:
-            packet = packet.moved(self._clock.ahead_ns)
+        if packet is not None:
+            packet = self._there(packet)
         self._write(kind, body, peer.id if peer is not None else "", packet)
 
     def _ask(self, peer: Peer | None, event: Event | ReferenceChanged) -> None:
@@ -303,9 +305,8 @@ class Mirror(Upstream):
             return
         known = place.seated.hello is None or packet.seq == 0 or packet.seq in place.given
         if known:
-            if self._clock.ahead_ns:
-                packet = packet.moved(self._clock.ahead_ns)
-            self._write("PacketReceived", {"track": track}, peer.id, packet, track)
+            body: dict[str, Any] = {"track": track}
+            self._write("PacketReceived", body, peer.id, self._there(packet), track)
 
     def _feed(self, peer: Peer, packet: Packet) -> None:
         """A producer's picture: the newest leaves when one that is under way was taken."""
@@ -325,9 +326,8 @@ class Mirror(Upstream):
         if packet is not None and self._attached and place.under_way < WINDOW:
             place.waiting = None
             place.under_way += 1
-            if self._clock.ahead_ns:
-                packet = packet.moved(self._clock.ahead_ns)
-            self._write("PacketReceived", {"track": "input"}, place.seated.peer.id, packet)
+            body: dict[str, Any] = {"track": "input"}
+            self._write("PacketReceived", body, place.seated.peer.id, self._there(packet))
 
     def seats(self) -> list[Seated]:
         return [
@@ -387,6 +387,7 @@ class Mirror(Upstream):
             case Delivery(packet) | RequestOffered(packet):
                 place.given = [*place.given[-GIVEN:], packet.seq]
                 place.seated.credit -= 1
+                said = replace(said, packet=self._here(packet))
             case Acknowledged():
                 place.under_way = max(0, place.under_way - 1)
                 place.on_air = said.on_air
@@ -395,12 +396,20 @@ class Mirror(Upstream):
         place.seated.peer.notify(said)
 
     def _here(self, packet: Packet) -> Packet:
-        """A packet with its times by our clock."""
-        ahead = self._clock.ahead_ns
-        if not ahead:
-            return packet
-        stamps = [Stamp(stamp.hop, max(0, stamp.ns - ahead)) for stamp in packet.stamps]
-        return packet.but(stamps=stamps, captured_ns=max(0, packet.captured_ns - ahead))
+        """A packet of the home's with its times by our clock."""
+        return _shifted(packet, -self._clock.ahead_ns)
+
+    def _there(self, packet: Packet) -> Packet:
+        """A packet of somebody's here with its times by the home's clock."""
+        return _shifted(packet, self._clock.ahead_ns)
+
+
+def _shifted(packet: Packet, ns: int) -> Packet:
+    """The same picture by a clock that is ``ns`` ahead: all of its times were by one clock."""
+    if not ns:
+        return packet
+    stamps = [Stamp(stamp.hop, max(0, stamp.ns + ns)) for stamp in packet.stamps]
+    return packet.but(stamps=stamps, captured_ns=max(0, packet.captured_ns + ns))
 
 
 def wishes_of(body: Any) -> Wishes:

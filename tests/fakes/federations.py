@@ -134,14 +134,23 @@ class Somebody(Peer):
 
 
 class Node:
-    """One relay: its hub, and its place among the others."""
+    """One relay: its hub, and its place among the others.
 
-    def __init__(self, name: str, cable: Cable, clock: Clock) -> None:
+    Args:
+        ahead_ns: of its calendar, compared with the others'.
+    """
+
+    def __init__(self, name: str, cable: Cable, clock: Clock, ahead_ns: int = 0) -> None:
         self.name = name
         self.clock = clock
-        self.hub = Hub(Limits(), clock_ns=clock, unix_ns=clock, call_later=clock.call_later)
+
+        def unix_ns() -> int:
+            return clock() + ahead_ns
+
+        self.unix_ns = unix_ns
+        self.hub = Hub(Limits(), clock_ns=clock, unix_ns=unix_ns, call_later=clock.call_later)
         self.place = MemoryBackplane(cable, name)
-        self.federation = Federation(self.hub, self.place, name, clock_ns=clock, unix_ns=clock)
+        self.federation = Federation(self.hub, self.place, name, clock_ns=clock, unix_ns=unix_ns)
         self.place.open(self.federation)
         self._made = 0
 
@@ -194,8 +203,8 @@ class Cluster:
             self.add(name)
         self.pass_time(2)
 
-    def add(self, name: str) -> Node:
-        node = Node(name, self.cable, self.clock)
+    def add(self, name: str, ahead_ns: int = 0) -> Node:
+        node = Node(name, self.cable, self.clock, ahead_ns)
         self.nodes.append(node)
         self.cable.deliver()
         return node

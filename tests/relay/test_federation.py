@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dreamrelay.errors import ParameterError
+from dreamrelay.packet import Hop, Packet
 from dreamrelay.protocol.messages import (
     Acknowledged,
     Answered,
@@ -16,7 +17,7 @@ from dreamrelay.protocol.messages import (
     Unanswered,
 )
 from dreamrelay.relay.lending import Lender
-from tests.fakes.federations import HELLO, SCHEMA, Cluster, Somebody, picture
+from tests.fakes.federations import HELLO, SCHEMA, Cluster, Node, Somebody, picture
 
 
 @pytest.fixture
@@ -119,6 +120,53 @@ class TestPictures:
         assert second.numbers("input") == []
         pair.settle()
         assert second.numbers("input") == [2]
+
+
+class TestClocks:
+    """A mirror whose calendar is far ahead of its home's: each sees times by its own."""
+
+    AHEAD_NS = 50_000_000_000
+
+    @pytest.fixture
+    def far(self) -> Cluster:
+        cluster = Cluster("a")
+        cluster.pass_time()
+        cluster["a"].stream.join(cluster["a"].peer("viewer"))
+        cluster.add("b", self.AHEAD_NS)
+        assert cluster["b"].stream is not cluster["a"].stream
+        cluster.pass_time(20)  # the clocks are compared once a second, and the guess gets better
+        assert (cluster["a"].home, cluster["b"].home) == ("a", "a")
+        return cluster
+
+    def test_a_worker_at_a_mirror_knows_how_old_its_input_is(self, far: Cluster) -> None:
+        a, b = far["a"], far["b"]
+        worker, producer, here, there = b.worker(), a.producer(), a.viewer(), b.viewer()
+        far.settle()
+        a.stream.publish(picture(1).but(captured_ns=a.unix_ns()), "input", producer)
+        far.settle()
+        given = worker.given[-1]
+        assert self.age(b, given) < 1
+        b.make(worker, given.stamped(Hop.RECEIVED, b.unix_ns()))
+        far.settle()
+        for node, viewer in ((a, here), (b, there)):
+            _, seen = viewer.seen[-1]
+            assert self.age(node, seen) < 1
+            assert all(abs(node.unix_ns() - stamp.ns) < 1e9 for stamp in seen.stamps)
+
+    def test_a_producer_at_a_mirror_brings_its_times(self, far: Cluster) -> None:
+        a, b = far["a"], far["b"]
+        producer, worker = b.producer(), a.worker()
+        far.settle()
+        b.stream.publish(picture(1).but(captured_ns=b.unix_ns()), "input", producer)
+        far.settle()
+        given = worker.given[-1]
+        assert self.age(a, given) < 1
+        assert all(abs(a.unix_ns() - stamp.ns) < 1e9 for stamp in given.stamps)
+
+    @staticmethod
+    def age(node: Node, packet: Packet) -> float:
+        """Seconds, by the relay's own clock."""
+        return abs(node.unix_ns() - packet.captured_ns) / 1e9
 
 
 class TestWorkers:
