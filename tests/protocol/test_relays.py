@@ -1,6 +1,7 @@
 """Letters between relays: what is written is read again, and nothing else is taken for one."""
 
 from dataclasses import fields, replace
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -19,22 +20,33 @@ from dreamrelay.protocol.messages import (
     Acknowledged,
     Answered,
     AudienceChanged,
+    ClockReported,
     CreditGiven,
     Delivery,
     Event,
     FailureReceived,
+    Fault,
+    Joined,
+    LatencyMeasured,
+    Left,
     Notice,
     PacketReceived,
     ParametersChanged,
     PatchReceived,
+    PicturesShown,
+    Promised,
     ReferenceChanged,
     Refused,
+    ReplyDue,
     RequestOffered,
     RequestReceived,
+    Retired,
     SchemaChanged,
     SourceReported,
+    StatusChanged,
     StatusReceived,
     Unanswered,
+    Welcome,
     WorkerHello,
 )
 from dreamrelay.protocol.relays import (
@@ -57,6 +69,7 @@ SAID: list[Event | Notice] = [
     CreditGiven(2, "output"),
     Delivery(PICTURE, "input"),
     FailureReceived(9, "why"),
+    LatencyMeasured({"hops": {"infer": [1.5, 2.0, 3.0]}, "age": {}, "error_ms": 0.5}),
     PacketReceived(PICTURE, "control"),
     ParametersChanged({"a": [1, None]}, 4, ("a",), "studio", 9),
     PatchReceived({"a": 1.5}, 3, "osc"),
@@ -64,10 +77,23 @@ SAID: list[Event | Notice] = [
     ReferenceChanged(None),
     RequestOffered(PICTURE, {"prompt": "x"}, 1000),
     RequestReceived(PICTURE, {}, 5),
+    Retired("another model"),
     SchemaChanged({"type": "object"}),
     SourceReported("away", "unplugged"),
     StatusReceived("live", "", 0.5, 12.5, {"frames": 3}, True),
 ]
+AT_HOME_ALONE: dict[type[Any], str] = {
+    ClockReported: "a peer's clock is compared with that of the relay where it is",
+    Fault: "the relay where it is answers",
+    Joined: "written as a seat",
+    Left: "written as part",
+    PicturesShown: "counted at the relay where it is",
+    Promised: "kept by the relay where it is",
+    ReplyDue: "sent by the relay where it is",
+    StatusChanged: "written as a standing",
+    Welcome: "said by the relay where it is",
+}
+"""What no letter carries, and why."""
 ERRORS: list[DreamRelayError] = [
     AuthError("no"),
     EngineError("broken"),
@@ -89,6 +115,14 @@ def there_and_back(said: Event | Notice) -> object:
 @pytest.mark.parametrize("said", SAID, ids=lambda said: type(said).__name__)
 def test_what_peers_and_streams_say(said: Event | Notice) -> None:
     assert there_and_back(said) == said
+
+
+def test_nothing_that_is_said_was_forgotten() -> None:
+    """Whoever adds an event or a notice says here what becomes of it between relays."""
+    everything = {*get_args(Event), *get_args(Notice)}
+    carried = {type(said) for said in SAID} | {Refused, Unanswered}
+    assert carried | AT_HOME_ALONE.keys() == everything
+    assert not carried & AT_HOME_ALONE.keys()
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
