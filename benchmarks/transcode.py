@@ -1,7 +1,8 @@
 """B6: what the seed's JSON costs in a process, beside the standard library.
 
-In: a message of text to a packet, as ``json`` and ``base64`` do it and as our dialect does. Out: a
-packet to what is written into sockets. Both in turn; of each the least of all repeats counts.
+In: the bytes of a text message to a packet, as ``json`` and ``base64`` do it and as our dialect
+does. Out: a packet to what is written into sockets. Both in turn; of each the least of all repeats
+counts.
 """
 
 import base64
@@ -30,15 +31,15 @@ def measure(effort: Effort, say: Say) -> dict[str, Any]:
     picture = make_picture()
     data = pybase64.b64encode(picture).decode()
     fields = {"type": "image", "format": "jpeg", "data": data, "timestamp": 1_700_000_000.0}
-    message = json.dumps(fields)
+    message = json.dumps(fields).encode()
     packet = Packet.of(picture, seq=1)
     dialect = WebSocketExampleDialect(Limits())
 
     def plain_in() -> bytes:
-        return base64.b64decode(json.loads(message)["data"])
+        return base64.b64decode(json.loads(message.decode())["data"])
 
     def ours_in() -> bytes:
-        [event] = dialect.receive(message)
+        [event] = dialect.receive_text(message)
         assert isinstance(event, PacketReceived)
         return event.packet.data
 

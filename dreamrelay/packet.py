@@ -5,11 +5,12 @@ packets only, so what it must know of a picture (its coding, its size in pixels)
 first bytes here.
 """
 
+import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from dreamrelay.errors import ProtocolError
 
@@ -74,8 +75,7 @@ class Stamp:
     ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """What the first bytes of an encoded picture say: its coding and its size in pixels."""
 
     codec: Codec
@@ -83,9 +83,11 @@ class Picture:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packet:
-    """One encoded picture with its header.
+    """One encoded picture with its header; many share it, so nobody changes it.
+
+    ``Final`` is that for the type checker; ``frozen`` would take a microsecond for each packet.
 
     Attributes:
         data: the encoded picture, whole.
@@ -101,18 +103,18 @@ class Packet:
         stand_in: no result, but what is shown while none come.
     """
 
-    data: bytes
-    codec: Codec
-    width: int
-    height: int
-    seq: int = 0
-    captured_ns: int = 0
-    revision: int = 0
-    stamps: tuple[Stamp, ...] = ()
-    private: bool = False
-    preview: bool = False
-    stand_in: bool = False
-    _wire: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    data: Final[bytes]
+    codec: Final[Codec]
+    width: Final[int]
+    height: Final[int]
+    seq: Final[int] = 0
+    captured_ns: Final[int] = 0
+    revision: Final[int] = 0
+    stamps: Final[tuple[Stamp, ...]] = ()
+    private: Final[bool] = False
+    preview: Final[bool] = False
+    stand_in: Final[bool] = False
+    _wire: Final[dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, data: bytes, *, seq: int = 0, captured_ns: int | None = None) -> "Packet":
@@ -235,6 +237,11 @@ _JPEG_SEGMENTS = 2000
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a start of frame, which tells the size."""
 
+_JPEG_TABLES = frozenset((0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
+"""Those that stand before it in the pictures that there are; a length follows."""
+
+_JPEG_SIZE = struct.Struct(">HH")
+
 
 def _jpeg(data: bytes) -> Picture:
     at = 2
@@ -243,10 +250,16 @@ def _jpeg(data: bytes) -> Picture:
         if data[at] != 0xFF:
             raise ProtocolError(f"the JPEG is broken at byte {at}")
         marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
+        if marker in _JPEG_TABLES:
+            size = data[at + 2] << 8 | data[at + 3]
+            at += 2 + (size if size > 2 else 2)
+        elif marker == 0xFF:  # fill byte
             at += 1
         elif marker in _JPEG_SIZES:
-            return Picture(Codec.JPEG, _be(data, at + 7, 2), _be(data, at + 5, 2))
+            if at + 9 > len(data):
+                raise IndexError
+            height, width = _JPEG_SIZE.unpack_from(data, at + 5)
+            return Picture(Codec.JPEG, width, height)
         elif marker in (0xD9, 0xDA):
             raise ProtocolError("the JPEG has no size before its pixels")
         elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length follows

@@ -111,7 +111,10 @@ class Dispatch:
         return len(self.seats)
 
     def seat_of(self, peer: Peer) -> Seat | None:
-        return next((seat for seat in self.seats if seat.peer is peer), None)
+        for seat in self.seats:  # for each credit of each viewer: no generator
+            if seat.peer is peer:
+                return seat
+        return None
 
     def seat(self, peer: Peer, credit: int, hello: WorkerHello) -> None:
         """Give a worker its place; one that has a place already keeps its status."""

@@ -6,7 +6,7 @@ Dialects translate; the hub never sees a wire format, and a dialect never sees a
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from dreamrelay.errors import DreamRelayError
 from dreamrelay.packet import Packet, Track
@@ -77,10 +77,12 @@ class Joined:
     tracks: tuple[Track, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PacketReceived:
-    packet: Packet
-    track: Track
+    """A picture, on its way through: as quick to make as can be, so not ``frozen``."""
+
+    packet: Final[Packet]
+    track: Final[Track]
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +379,7 @@ class Form:
 class Dialect(ABC):
     """One connection's translator. Sans-I/O: feed it what came, send what it returns.
 
-    Neither method raises for anything that a peer can cause.
+    No method raises for anything that a peer can cause, but for bytes that should be text.
     """
 
     greeting_grace: float = 0.0
@@ -392,6 +394,14 @@ class Dialect(ABC):
     @abstractmethod
     def receive(self, message: str | bytes) -> list[Event]:
         """Translate one WebSocket message."""
+
+    def receive_text(self, message: bytes) -> list[Event]:
+        """Translate a text message as it came, not yet decoded.
+
+        Raises:
+            UnicodeDecodeError: it is no UTF-8; it has done nothing.
+        """
+        return self.receive(message.decode())
 
     @abstractmethod
     def render(self, notice: Notice) -> list[str | bytes]:

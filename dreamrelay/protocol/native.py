@@ -207,8 +207,8 @@ class NativeDialect(Dialect):
         try:
             if isinstance(message, bytes):
                 return self._packet(message)
-            if message in _CREDITS and self._greeted:
-                return _CREDITS[message]
+            if self._greeted and (credit := _CREDITS.get(message)) is not None:
+                return credit
             if len(message) > MAX_TEXT:
                 raise ProtocolError(
                     f"expected a text message of at most {MAX_TEXT} characters, got {len(message)}"
@@ -232,6 +232,11 @@ class NativeDialect(Dialect):
                 )
                 return [ReplyDue(refusal)]
             return [Fault(error)]
+
+    def receive_text(self, message: bytes) -> list[Event]:
+        if self._greeted and (credit := _CREDITS.get(message)) is not None:
+            return credit
+        return self.receive(message.decode())
 
     def _packet(self, message: bytes) -> list[Event]:
         if self._role == "viewer":
@@ -403,11 +408,12 @@ _FORMS: Mapping[Track, Form] = {
     track: Form(f"native {track}", False, partial(packet_parts, track=track)) for track in TRACKS
 }
 
-_CREDITS: Mapping[str, list[Event]] = {
-    text: [CreditGiven(1, track)]
+_CREDITS: Mapping[str | bytes, list[Event]] = {
+    said: [CreditGiven(1, track)]
     for track in (None, *TRACKS)
     for fields in ({"type": "credit", "count": 1, **({"track": track} if track else {})},)
     for text in (orjson.dumps(fields).decode(), json.dumps(fields))
+    for said in (text, text.encode())
 }
 """What viewers say most, after each picture: as it is usually written it need not be parsed."""
 

@@ -93,8 +93,15 @@ class WebSocketExampleDialect(Dialect):
     def receive(self, message: str | bytes) -> list[Event]:
         if isinstance(message, bytes):
             return self._binary(message)
+        try:
+            return self.receive_text(message.encode())
+        except UnicodeEncodeError:
+            return []  # halves of characters
+
+    def receive_text(self, message: bytes) -> list[Event]:
         fields = split_message(message)
         if fields is None:
+            message.decode()  # who says what is no text at all is not heard any more
             return []  # the seed is silent on what is no JSON object, and its clients count replies
         kind = fields.get("type")
         handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
@@ -305,34 +312,60 @@ _HANDLERS: Mapping[str, Callable[[WebSocketExampleDialect, Mapping[str, Any]], l
 }
 
 
-def split_message(message: str) -> dict[str, Any] | None:
+_HEAD, _TAIL = 512, 512
+"""Bytes around a picture in which everything else is found in the usual message."""
+
+_DATA, _IMAGE = (b'"data"', "data", "image"), (b'"image"', "image", "img2img")
+"""A key as it is written, that key, and the type of the messages that have a picture there."""
+
+_OPENINGS = (b':"', b': "')
+"""What programs write between a key and a text."""
+
+
+def split_message(message: bytes) -> dict[str, Any] | None:
     """Read a JSON object; None if it is none.
 
-    A long base64 value is cut out before JSON is parsed (20 us instead of 50 for an 80 kB picture):
-    base64 has no quotes and no backslashes, so its end is the next quote. Anything unexpected takes
-    the plain way. What JSON does not allow in a string (raw control characters) passes here, and
-    fails as base64.
+    The picture of an ``image`` or ``img2img`` is ``bytes`` here, if its base64 could be cut out
+    before JSON is parsed. Base64 has neither quotes nor backslashes, so between the opening quote
+    and the first quote near the end there is nothing else if it can be decoded; then it is also
+    good UTF-8. Anything unexpected takes the plain way.
     """
-    for key in ('"data"', '"image"'):
-        at = message.find(key, 0, 512)
-        if at < 0 or len(message) < 4096:
-            continue
-        begin = message.find('"', at + len(key)) + 1
-        end = message.find('"', begin)
-        between = message[at + len(key) : begin - 1]
-        if begin == 0 or end - begin < 2048 or between.strip(" :\t\r\n") or between.count(":") != 1:
-            break
-        if "\\" in message or key in message[end:]:  # an escape may hide a second such key
-            break
-        fields = _object(message[:begin] + message[end:])
-        if fields is not None and fields.get(key[1:-1]) == "":
-            fields[key[1:-1]] = message[begin:end]
-            return fields
-        break
-    return _object(message)
+    return (_cut(message) if len(message) >= _HEAD + _TAIL else None) or _object(message)
 
 
-def _object(message: str) -> dict[str, Any] | None:
+def _cut(message: bytes) -> dict[str, Any] | None:
+    quoted, key, kind = _DATA
+    at = message.find(quoted, 0, _HEAD)
+    if at < 0:
+        quoted, key, kind = _IMAGE
+        at = message.find(quoted, 0, _HEAD)
+    at += len(quoted)
+    begin = message.find(b'"', at, at + 16) + 1
+    if message[at:begin] not in _OPENINGS:
+        return None
+    if message.startswith(b"data:", begin):
+        begin = message.find(b",", begin, begin + _HEAD) + 1
+    end = message.find(b'"', max(begin, len(message) - _TAIL))
+    rest = message[:begin] + message[end:]
+    # An escape may hide a second such key.
+    if end < 0 or b"\\" in rest or rest.find(quoted, begin) >= 0:
+        return None
+    fields = _object(rest)
+    if fields is None or fields.get("type") != kind:
+        return None
+    left = fields.get(key)
+    if left != "" and not (
+        isinstance(left, str) and left.startswith("data:") and left.endswith(",")
+    ):
+        return None
+    try:
+        fields[key] = pybase64.b64decode(memoryview(message)[begin:end], validate=True)
+    except ValueError:
+        return None
+    return fields
+
+
+def _object(message: bytes) -> dict[str, Any] | None:
     try:
         fields = orjson.loads(message)
     except orjson.JSONDecodeError:

@@ -30,7 +30,9 @@ SCRATCH_BYTES = 256 * 1024
 """What is read from a socket at a time."""
 
 _FIN, _MASKED = 0x80, 0x80
-_WHOLE_TEXT, _WHOLE_BINARY = 0x81, 0x82
+_WHOLE_TEXT = 0x81
+_WHOLE = (_WHOLE_TEXT, 0x82)
+"""First bytes of a message in one frame, text and binary."""
 
 
 class DirectProtocol(WebSocketProtocol, asyncio.BufferedProtocol, Line):
@@ -73,29 +75,29 @@ class DirectProtocol(WebSocketProtocol, asyncio.BufferedProtocol, Line):
 
     def buffer_updated(self, nbytes: int) -> None:
         data = self.scratch[:nbytes]
+        if self._ours and not self._rest and not self._held:
+            used = self._read(data, nbytes)
+            if used < nbytes:
+                self._rest += data[used:]
+            return
         if self._ours is None:
             # Who speaks before the handshake is done leaves half a frame in the library, perhaps.
             self._ours = self.conn.state is OPEN and not self.conn.extensions
-        if not self._ours:
-            self.data_received(bytes(data))
-        elif self._rest or self._held:
+        if self._ours:
             self._rest += data
             self._read_rest()
         else:
-            used = self._read(data)
-            if used < nbytes:
-                self._rest += data[used:]
+            self.data_received(bytes(data))
 
     def _read_rest(self) -> None:
         if self._rest and not self._held:
             with memoryview(self._rest) as data:
-                used = self._read(data)
+                used = self._read(data, len(data))
             del self._rest[:used]
 
-    def _read(self, data: memoryview) -> int:
+    def _read(self, data: memoryview, end: int) -> int:
         """Read the frames that are whole; return how many bytes are done with."""
-        at, end = 0, len(data)
-        most = self.conn.max_message_size
+        at = 0
         while at < end and not self._held:
             if self.transport.is_closing():
                 return end
@@ -114,8 +116,9 @@ class DirectProtocol(WebSocketProtocol, asyncio.BufferedProtocol, Line):
                 if begin - 4 > end:
                     break
                 size = int.from_bytes(data[at + 2 : begin - 4], "big")
-            whole = first in (_WHOLE_TEXT, _WHOLE_BINARY) and not self._fragmented
-            if not (whole and second & _MASKED) or (most is not None and size > most):
+            most = self.conn.max_message_size
+            whole = first in _WHOLE and second & _MASKED and not self._fragmented
+            if not whole or (most is not None and size > most):
                 if not first & 0x08:  # no control frame
                     self._fragmented = not first & _FIN
                 self._passing = begin + size - at - (0 if second & _MASKED else 4)
@@ -123,32 +126,27 @@ class DirectProtocol(WebSocketProtocol, asyncio.BufferedProtocol, Line):
             stop = begin + size
             if stop > end:
                 break
-            mask = bytes(data[begin - 4 : begin])
-            payload = apply_mask(data[begin:stop], mask)
             at = stop
-            self._got(payload, text=first == _WHOLE_TEXT)
-            most = self.conn.max_message_size
+            self._got(apply_mask(data[begin:stop], bytes(data[begin - 4 : begin])), first)
         return at
 
-    def _got(self, payload: bytes, *, text: bool) -> None:
-        """A whole message has come."""
-        if self._receiver is None:
-            self.curr_msg_data_type = "text" if text else "bytes"
+    def _got(self, payload: bytes, first: int) -> None:
+        """A whole message has come; ``first`` is the first byte of its frame."""
+        receiver = self._receiver
+        if receiver is None:
+            self.curr_msg_data_type = "text" if first == _WHOLE_TEXT else "bytes"
             self.frames = [payload]
             self.send_receive_event_to_app()
-        elif self.close_sent:
-            return
-        elif not text:
-            if not self._receiver.take(payload):
-                self._hold()
-        else:
+        elif not self.close_sent:
             try:
-                message = payload.decode()
+                took = (
+                    receiver.take_text(payload) if first == _WHOLE_TEXT else receiver.take(payload)
+                )
             except UnicodeDecodeError:
                 self.no_text()
-                return
-            if not self._receiver.take(message):
-                self._hold()
+            else:
+                if not took:
+                    self._hold()
 
     def hear(self, message: str | bytes) -> None:
         if self._receiver is None:

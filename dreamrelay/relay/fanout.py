@@ -105,6 +105,9 @@ class _Hears(Receiver):
         self.messages.append(message)
         return True
 
+    def take_text(self, message: bytes) -> bool:
+        return self.take(message.decode())
+
     def drained(self) -> None: ...
 
 

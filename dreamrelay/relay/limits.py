@@ -35,6 +35,10 @@ class Bucket:
         self._left = rate * BURST_SECONDS
         self._then = clock()
 
+    @property
+    def limits(self) -> bool:
+        return self._rate > 0
+
     def take(self) -> float:
         """Take one; return the seconds to wait before the next, 0 while there is some left."""
         if self._rate <= 0:
@@ -57,7 +61,7 @@ class Throttle:
     """The bucket of a peer and that which all peers of its address share."""
 
     def __init__(self, *buckets: Bucket) -> None:
-        self._buckets = buckets
+        self._buckets = tuple(bucket for bucket in buckets if bucket.limits)
 
     def take(self) -> float:
         """Take one of each; return the seconds to wait before the next."""

@@ -21,11 +21,19 @@ _TEXT, _BINARY = 0x81, 0x82
 
 
 class Receiver(ABC):
-    """Who is at the peer's end of a line. Both methods return at once and raise nothing."""
+    """Who is at the peer's end of a line. All methods return at once."""
 
     @abstractmethod
     def take(self, message: str | bytes) -> bool:
         """Do what a message asks for; False: the next one has to wait for :meth:`Line.go_on`."""
+
+    @abstractmethod
+    def take_text(self, message: bytes) -> bool:
+        """The same for a text that is not decoded yet.
+
+        Raises:
+            UnicodeDecodeError: it is no UTF-8; nothing was done.
+        """
 
     @abstractmethod
     def drained(self) -> None:

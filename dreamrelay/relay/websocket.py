@@ -327,10 +327,16 @@ class WebSocketPeer(Peer, Receiver):
         return line
 
     def take(self, message: str | bytes) -> bool:
+        return self._take_events(self._dialect.receive(message))
+
+    def take_text(self, message: bytes) -> bool:
+        return self._take_events(self._dialect.receive_text(message))
+
+    def _take_events(self, events: list[Event]) -> bool:
         assert self._ended is not None
         self._corked = True
         try:
-            self._handle(message)
+            self._handle(events)
         except _Refused as refused:
             if not self._ended.done():
                 self._ended.set_result(refused)
@@ -385,9 +391,9 @@ class WebSocketPeer(Peer, Receiver):
         # A task of its own: the one we are called in lies under all of the middleware, and each
         # message would wake it through every layer.
         if first is not None:
-            self._handle(first)
+            self._handle(self._dialect.receive(first))
         while True:
-            self._handle(await self._receive())
+            self._handle(self._dialect.receive(await self._receive()))
             if (pause := self._throttle.take()) > 0:
                 await asyncio.sleep(pause)  # meanwhile nothing is read from the socket either
             while len(self._outbox) > FULL_OUTBOX:
@@ -446,9 +452,9 @@ class WebSocketPeer(Peer, Receiver):
         self._joined = True
         self._stream.join(self, tracks, credit, **worker)
 
-    def _handle(self, message: str | bytes) -> None:
+    def _handle(self, events: list[Event]) -> None:
         self._silent = 0
-        for event in self._dialect.receive(message):
+        for event in events:
             if isinstance(event, CreditGiven):  # as many as pictures are seen, and needs nothing
                 self._stream.grant(self, event.count, event.track)
                 continue
