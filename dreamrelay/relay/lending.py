@@ -162,6 +162,8 @@ class Lender:
         if lender is None or hello is None or guest.stream.staffed:
             self._take_back(guest)
             return
+        # Of a worker at another relay the hello comes without it; guests obey the stream's anyway.
+        hello = replace(hello, schema=lender.schema)
         if loan is not None and loan.lender is not lender:
             self._take_back(guest)
             loan = None

@@ -512,6 +512,7 @@ class TestLending:
             look()
             assert [guest.state for guest in guests] == ["live", "live"]
             assert guests[0].status()["workers"] == 2, "one loan of each relay"
+            assert [guest.schema for guest in guests] == [SCHEMA, SCHEMA]
             producer = Somebody(guests[1], "guest's", "producer")
             guests[1].join(producer)
             guests[1].publish(picture(note=b"of a guest"), "input", producer)
@@ -522,6 +523,21 @@ class TestLending:
             look()
             assert guests[0].status()["workers"] == 1
         assert guests[1].status()["workers"] <= 1
+
+    def test_a_guest_of_a_mirror_obeys_the_schema_of_the_worker_that_is_lent(self) -> None:
+        cluster = Cluster("a", "b")
+        a, b = cluster.nodes
+        a.worker()
+        cluster.pass_time(2)
+        assert (a.home, b.home) == ("a", "a")
+        guest, lender = b.hub.stream("guest"), Lender(b.hub, "default")
+        cluster.settle()
+        with lender.guest(guest):
+            lender.tick()
+            cluster.pass_time()
+            assert guest.schema == SCHEMA
+            with pytest.raises(ParameterError, match="negative_prompt"):
+                guest.update_parameters({"negative_prompt": "ugly"}, "page")
 
 
 class TestProducers:
