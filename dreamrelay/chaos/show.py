@@ -100,7 +100,8 @@ class Show:
 
     def start_camera(self) -> "subprocess.Popen[bytes]":
         uri = f"--websocket_uri=ws://127.0.0.1:{self.cables[2].port}"
-        source = ("--source=pattern://clip", f"--fps={FPS:g}", "--verbose=0")
+        # A producer ends after a minute unless it is told otherwise; the show lasts longer.
+        source = ("--source=pattern://clip", f"--fps={FPS:g}", "--duration=0", "--verbose=0")
         return self._start("producer", uri, *source)
 
     def _start(self, *words: str) -> "subprocess.Popen[bytes]":

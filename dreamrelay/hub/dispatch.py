@@ -245,6 +245,14 @@ class Dispatch:
             seat.served = self._served
             seat.peer.notify(notice)
 
+    def fit(self) -> list[Seat]:
+        """Those who could work at once: live, and nobody takes over from them; who answers first.
+
+        One that has fallen silent counts where there is no other.
+        """
+        live = [seat for seat in self.seats if seat.status.state == "live" and self._fit(seat)]
+        return [s for s in live if not s.hung] or [s for s in live if s.silent_ns is not None]
+
     def _fit(self, seat: Seat) -> bool:
         return seat.status.state != "error" and seat.peer.id not in self.resting
 

@@ -23,6 +23,8 @@ UNKNOWN_SILENT_NS = 10_000_000_000
 ALONE_SILENT_NS = 1_500_000_000
 ALONE_UNKNOWN_NS = 30_000_000_000
 """The same of a worker that is alone: nobody could do better meanwhile, so it is given longer."""
+SILENT_LINK_NS = 13_000_000_000
+"""A connection that is still there after so long is not silent: the relay had given it up."""
 
 
 def far_longer(times: Sequence[int]) -> int:
@@ -69,6 +71,9 @@ class Seat:
     """All that it gave: pictures, previews, answers."""
     hung: bool = False
     """Whether it gave nothing for far longer than it takes, as the stream saw it last."""
+    silent_ns: int | None = None
+    """Since when it is known to have painted and then given nothing, see :mod:`painter`; None: it
+    has not, or has been heard of since."""
     given: deque[Given] = field(default_factory=lambda: deque(maxlen=OWED))
     """Inputs without a result yet, oldest first."""
     since_ns: int | None = None
@@ -122,8 +127,8 @@ class Seat:
 
     def hangs(self, now_ns: int) -> bool:
         """Whether it gave no result for far longer than it takes, though it had inputs."""
-        if self.since_ns is None:
-            return False
+        if self.silent_ns is not None or self.since_ns is None:
+            return self.silent_ns is not None
         times = self.times(now_ns)
         patience = max(SILENT_NS, far_longer(times)) if times else UNKNOWN_SILENT_NS
         return now_ns - self.since_ns > patience
@@ -153,10 +158,13 @@ class Seat:
         looked, self._looked_ns = self._looked_ns or now_ns, now_ns
         (results, served), self._seen = self._seen, (self.results, self.served)
         if self.status.state != "live":
-            self.hung, self.since_ns = False, None
+            self.hung, self.silent_ns, self.since_ns = False, None, None
         elif not alone:
             patience = UNKNOWN_SILENT_NS if usual_ns is None else max(SILENT_NS, usual_ns)
-            self.hung = self.since_ns is not None and now_ns - self.since_ns > patience
+            owes = self.since_ns is not None and now_ns - self.since_ns > patience
+            if self.silent_ns is not None and now_ns - self.silent_ns > SILENT_LINK_NS:
+                self.silent_ns = None
+            self.hung = owes or self.silent_ns is not None
         elif results != self.results:
             self._silences.append(0 if self.since_ns is None else now_ns - self.since_ns)
             self.hung, self.since_ns = False, None

@@ -21,11 +21,12 @@ from dreamrelay.hub.dispatch import Dispatch, Request
 from dreamrelay.hub.handover import Handover
 from dreamrelay.hub.merge import CallLater
 from dreamrelay.hub.mirrored import Mirrored
+from dreamrelay.hub.painter import Painter
 from dreamrelay.hub.parameters import Parameters
 from dreamrelay.hub.peers import Peer, Subscription
 from dreamrelay.hub.seats import Seat
 from dreamrelay.hub.standin import Fallback, StandIn
-from dreamrelay.hub.timing import Timing
+from dreamrelay.hub.timing import ON_WIRE, Timing
 from dreamrelay.hub.upstream import Upstream
 from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
@@ -55,7 +56,7 @@ from dreamrelay.telemetry import HopTimes, RateMeter
 
 CROWD_NS = 100_000_000
 """How many look is told no more often than this, unless it is the first or the last of them."""
-PRODUCER_CREDIT = 2
+PRODUCER_CREDIT = ON_WIRE
 """Packets a producer may have on the wire: one under way while the ack of the other returns."""
 
 _NOTICED = (
@@ -111,6 +112,7 @@ class Stream:
         )
         self._stand_in = StandIn(fallback or Fallback(), clock_ns)
         self._handover = Handover()
+        self._painter = Painter(clock_ns)
         self._seq = 0
         self.air = Air(clock_ns)
         self._painted = False
@@ -256,7 +258,7 @@ class Stream:
         on_air = self.air.takes(peer)
         # The ack goes out before anything is done with the picture, as the seed's clients expect.
         peer.notify(Acknowledged(sent_seq, on_air=on_air))
-        if not on_air:
+        if not on_air or self.timing.stale(packet, peer):
             return
         if self.air.came():
             self._tell_audience()
@@ -297,7 +299,7 @@ class Stream:
         """A result came: nothing has to stand in for it, and who was to take over has."""
         noticed = self._stand_in.came()
         if seat is not None and seat.hung:
-            seat.hung, noticed = False, True
+            seat.hung, seat.silent_ns, noticed = False, None, True
         self._handover.came(peer)
         if noticed:
             self._tell_status()
@@ -517,13 +519,7 @@ class Stream:
             sum(s.heads for s in state.subscriptions if not s.stalled)
             for state in (self.tracks["output"], self.tracks["control"])
         )
-        resting = self._workers.resting
-        live = (
-            seat
-            for seat in self._workers
-            if seat.status.state == "live" and not seat.hung and seat.peer.id not in resting
-        )
-        painter = next(live, None) if self.air.idle else None
+        painter = self._painter.choose(self._workers.fit(), idle=self.air.idle)
         for seat in self._workers:
             told = AudienceChanged(watching, seat is painter, control)
             if told != seat.told:
@@ -663,6 +659,8 @@ class Stream:
         for state in (self.tracks["output"], self.tracks["control"]):
             for subscription in state.subscriptions:
                 subscription.look()
+        watched = any(not s.stalled for s in self.tracks["output"].subscriptions)
+        self._painter.look(self._workers.fit(), watched=watched)
         self._tell_audience()
         if self._workers and (figures := self.timing.summary()) is not None:
             for seat in self._workers:

@@ -23,6 +23,13 @@ KEPT_SHOWN = 600
 SHOWN_NS = 10_000_000_000
 """Pictures that were shown longer ago do not count, nor more than so many."""
 
+STALE_NS = 2_000_000_000
+"""A camera's picture that is older when it comes, after so long without any, was held up."""
+LONGEST_CUT_NS = 15_000_000_000
+"""No connection outlives a longer cut: what is older has a stamp that means something else."""
+ON_WIRE = 2
+"""So many pictures a producer may have on the wire."""
+
 MAX_PLACES = 8
 OTHERS = "others"
 """Where the pictures of the ninth place and of those without a name are counted."""
@@ -91,6 +98,10 @@ class Timing:
         self._clocks: dict[str, PeerClock] = {}
         self._handed: dict[int, int] = {}
         self._told = 0
+        self._came: dict[str, int] = {}
+        """When the last picture of a camera came."""
+        self._stale: dict[str, int] = {}
+        """How many more of a camera's pictures may have been held up."""
 
     # -- the frame path ---------------------------------------------------------------------------
 
@@ -124,8 +135,27 @@ class Timing:
                 hops.forget()
         self._weigh()
 
+    def stale(self, packet: Packet, peer: Peer) -> bool:
+        """Whether a camera's picture lay in a cable that was out: a newer one comes after it.
+
+        Only of a camera whose clock is known and which has been silent for so long itself; and no
+        more of its pictures than can be on the wire.
+        """
+        now, known = self._unix_ns(), self._clocks.get(peer.id)
+        if known is None:
+            return False
+        came, self._came[peer.id] = self._came.get(peer.id, now), now
+        old = STALE_NS < now - packet.captured_ns - known.error_ns(now) < LONGEST_CUT_NS
+        left = self._stale.pop(peer.id, 0) if now - came < STALE_NS else ON_WIRE
+        if not old or not left:
+            return False
+        self._stale[peer.id] = left - 1
+        return True
+
     def forget(self, peer: Peer) -> None:
         """A peer has gone."""
+        self._came.pop(peer.id, None)
+        self._stale.pop(peer.id, None)
         if self._clocks.pop(peer.id, None) is not None:
             self._weigh()
 
