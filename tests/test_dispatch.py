@@ -499,8 +499,7 @@ class TestBenchmark:
         self, tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(simulation, "SECONDS", 1)
-        monkeypatch.setattr(simulation, "CASES", {"two": ((40, 40), 0, 0)})
         assert program.main(["dispatch", "--json", str(tmp_path / "d.json")]) == 0
         kept = json.loads((tmp_path / "d.json").read_text())
-        assert set(kept["dispatch"]["cases"]) == {"two"}
-        assert "| two |" in capsys.readouterr().out
+        assert set(kept["parts"]["dispatch"]["cases"]) == set(simulation.CASES)
+        assert "two workers of 40 ms / one" in capsys.readouterr().out

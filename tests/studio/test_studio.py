@@ -767,6 +767,8 @@ def test_the_view_of_the_input(
 def test_nothing_comes_from_elsewhere() -> None:
     """No inline code, no address of anybody else: the page works offline and under its policy."""
     for path in (ROOT / "dreamrelay/relay/static").iterdir():
+        if path.suffix == ".jpg":
+            continue
         text = path.read_text(encoding="utf-8")
         addresses = set(re.findall(r"https?://[a-z0-9.-]+", text))
         assert addresses <= {"http://www.w3.org", "http://localhost", "http://127.0.0.1"}, path.name

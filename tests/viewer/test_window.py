@@ -273,6 +273,7 @@ def test_escape_closes_the_help_first(stage: Stage) -> None:
 
 def test_next_screen_where_there_is_one_only(stage: Stage) -> None:
     stage.show(bars())
+    stage.looks(RED, GREEN, BLUE)  # the window has taken the picture's shape
     before = stage.area()
     stage.desktop.press("n")
     stage.desktop.press("m")
