@@ -64,12 +64,18 @@ class WorkerStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A job of a lane that is due; ``patch`` is what it is made under if it is made alone."""
+    """A job of a lane that is due.
+
+    Attributes:
+        patch: what it is made under if it is made alone.
+        revision: of the parameters that it was begun under; None: they hold until it is finished.
+    """
 
     lane: "Lane"
     job: Job
     patch: Mapping[str, Any] | None = None
     dream: bool = False
+    revision: int | None = None
 
 
 class Lane(Listener):
@@ -509,6 +515,15 @@ class Lane(Listener):
             patch["mode"] = "full"  # there is nobody in a dream
         return Task(self, Job(canvas, 0, time.time_ns(), session), patch, dream=True)
 
+    def ahead(self, task: Task) -> Task | None:
+        """The task as one whose picture need not be waited for before the engine goes on; None: it
+        is to be waited for.
+        """
+        # To show what steers the engine would wait for the frame that was begun meanwhile.
+        if task.patch is not None or self._control_watched or not self.engine.overlaps:
+            return None
+        return replace(task, revision=self._steering.revision)
+
     def turn(self, task: Task) -> Turn | None:
         """What the engine is asked for a task; None where nobody waits for it any more."""
         job = task.job
@@ -545,13 +560,14 @@ class Lane(Listener):
             self._steering.settled()
         if self.keeps_all:
             self._await_empty(self._results)
-        self._put(outcome, asked, dream=task.dream)
+        self._put(outcome, task)
 
-    def _put(self, result: Result[Job], asked: Asked | None, *, dream: bool) -> None:
-        token = result.token.but(Hop.INFERRED)
-        shown = self._control_watched and asked is None and not dream
+    def _put(self, result: Result[Job], task: Task) -> None:
+        token, asked = result.token.but(Hop.INFERRED), task.job.asked
+        revision = self._steering.revision if task.revision is None else task.revision
+        shown = self._control_watched and asked is None and not task.dream
         control = self.engine.control_map() if shown else None
-        done = Done(result.frame, token, self._steering.revision, result.repeated, control)
+        done = Done(result.frame, token, revision, result.repeated, control)
         try:
             self._results.put(Batch(done) if asked is None else Batch(requests=(done,)))
         except ClosedError:

@@ -14,12 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from dreamrelay.config import WorkerSettings, spout_url
 from dreamrelay.engine_flags import engine_settings
 from dreamrelay.engines import Engine, Progress, open_engine
-from dreamrelay.engines.ports import FRAME_ERRORS, Outcome, Turn
+from dreamrelay.engines.ports import FRAME_ERRORS, FrameError, Outcome
 from dreamrelay.errors import ClosedError, ConfigError, DreamRelayError
 from dreamrelay.human_edit import HumanEdit
 from dreamrelay.lane import Lane, Task, WorkerStatistics
@@ -33,6 +34,8 @@ from dreamrelay.stage import Outlet, Stage
 from dreamrelay.viewer import Viewer, viewer_available
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STOP_SECONDS = 10.0
 """A frame under way (or a part of a model) has so long to end once we are to stop."""
@@ -66,6 +69,7 @@ class Worker:
         self._failure: BaseException | None = None
         self._bell: Mailbox[bool] = Mailbox()
         self._rota: deque[Lane] = deque()
+        self._begun: _Begun | None = None
         self._open_things = ExitStack()
         """What is to be closed at the end: each of them, whatever another one says."""
         try:
@@ -344,7 +348,8 @@ class Worker:
             while True:
                 waits = [wait for lane in self.lanes if (wait := lane.dreaming.wait()) is not None]
                 self._bell.take(min(waits, default=None))
-                while tasks := self._due():
+                # A picture that is under way is waited for once nothing else is due.
+                while (tasks := self._due()) or self._begun is not None:
                     self._make(tasks)
                 dreams = [dream for lane in self.lanes if (dream := lane.dream()) is not None]
                 limit = self.engine.batch_limit
@@ -387,21 +392,62 @@ class Worker:
         return lane
 
     def _make(self, tasks: Sequence[Task]) -> None:
-        """Compute, in as few calls as there can be."""
+        """Compute, in as few calls as there can be.
+
+        A frame alone is begun before the picture of the one before it is waited for, where the
+        engine goes on meanwhile; all else comes after that picture.
+        """
+        ahead = tasks[0].lane.ahead(tasks[0]) if len(tasks) == 1 else None
+        begun = None if ahead is None else self._begin(ahead)
+        self._land()
+        if ahead is not None:
+            self._begun = begun
+            return
         pairs = [(task, turn) for task in tasks if (turn := task.lane.turn(task)) is not None]
         began = time.perf_counter()
         outcomes: Sequence[Outcome] = ()
         if len(pairs) == 1:
-            outcomes = [_alone(pairs[0][1])]
+            outcomes = [_tried(pairs[0][1].alone)]
         elif pairs:
             outcomes = self.engine.infer_together([turn for _, turn in pairs])
         seconds = (time.perf_counter() - began) / max(1, len(pairs))
         for (task, _), outcome in zip(pairs, outcomes, strict=True):
             task.lane.finish(task, outcome, seconds)
 
+    def _begin(self, task: Task) -> "_Begun | None":
+        turn = task.lane.turn(task)
+        if turn is None:
+            return None
+        began = time.perf_counter()
+        begun = _tried(turn.begin)
+        return _Begun(task, begun, time.perf_counter() - began)
 
-def _alone(turn: Turn) -> Outcome:
+    def _land(self) -> None:
+        """Wait for the picture that is under way, if one is, and hand it out."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            began = time.perf_counter()
+            outcome = _tried(begun.picture) if callable(begun.picture) else begun.picture
+            seconds = begun.seconds + time.perf_counter() - began
+            begun.task.lane.finish(begun.task, outcome, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A frame whose picture is under way.
+
+    Attributes:
+        picture: waits for it; or why it could not be begun, to be said in its turn.
+        seconds: that it took to begin.
+    """
+
+    task: Task
+    picture: Callable[[], Outcome] | FrameError
+    seconds: float
+
+
+def _tried(make: Callable[[], T]) -> T | FrameError:
     try:
-        return turn.alone()
+        return make()
     except FRAME_ERRORS as error:
         return error

@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 
 from dreamrelay.engines import model_hub, pixel_autoencoder, pocket
 from dreamrelay.engines.components import load_component
+from dreamrelay.engines.licences import licence
 from dreamrelay.engines.model_folder import existing, read_json
 from dreamrelay.engines.ports import EngineSettings, Report
 from dreamrelay.errors import EngineError
@@ -75,12 +76,14 @@ def _tiny_folder(
     if Path(settings.model).expanduser().exists() and not settings.use_tiny_vae:
         return None
     try:
-        return model_hub.model_folder(name, offline=settings.offline, half=False, report=report)
+        found = model_hub.model_folder(name, offline=settings.offline, half=False, report=report)
     except EngineError as error:
         if settings.use_tiny_vae:
             raise
         logger.warning("the full autoencoder is used, the tiny one would be faster: %s", error)
         return None
+    logger.info("tiny autoencoder %s: licence %s", name, licence(name, found))
+    return found
 
 
 def encode_picture(vae: Any, pictures: torch.Tensor) -> torch.Tensor:

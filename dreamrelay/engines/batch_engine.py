@@ -43,6 +43,7 @@ from dreamrelay.engines.together import (
     Encoding,
     Landing,
     Making,
+    UnderWay,
     alone,
     begun,
     make_together,
@@ -94,6 +95,7 @@ class BatchEngine(Engine, Generic[Model]):
         self._filter = SimilarImageFilter()
         self._gathered: list[tuple[Frame, Flight]] = []
         self._ready: deque[Result[Any]] = deque()
+        self._under_way = UnderWay()
         self._last: Frame | None = None
         self._short_of_memory = False
         self._counts = {"frames_inferred": 0, "frames_skipped": 0, "frames_failed": 0}
@@ -228,12 +230,14 @@ class BatchEngine(Engine, Generic[Model]):
     def close(self) -> None:
         if self._model is None:
             return
+        self._under_way.settle()
         self._model = None
         self.forget()
         self._planner.clear()
         self._free_memory()
 
     def forget(self) -> None:
+        self._under_way.settle()
         self.stream.clear()
         self._gathered.clear()
         self._ready.clear()
@@ -339,6 +343,7 @@ class BatchEngine(Engine, Generic[Model]):
     # Frames --------------------------------------------------------------------------------------
 
     def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
+        self._under_way.settle()
         with self.computing():
             return alone(self, self._inferring(frame, token, mask))
 
@@ -356,9 +361,10 @@ class BatchEngine(Engine, Generic[Model]):
             with self.computing():
                 return land()
 
-        return landed
+        return self._under_way.add(landed)
 
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
+        self._under_way.settle()
         with self.computing():
             return alone(self, self._inferring_once(frame, patch, mask))
 
@@ -369,9 +375,10 @@ class BatchEngine(Engine, Generic[Model]):
         if self._is_similar(frame):
             return self._repeated(token)
         self._gather(frame, token, mask)
+        parameters = self._parameters  # others may hold when the pictures are down
         if len(self._gathered) >= self._settings.frame_buffer_size:
             pictures, flights = yield from self._passing(*self._gathered_now())
-            self._hand_in(pictures, flights)
+            self._hand_in(pictures, flights, parameters)
         return self._next_ready()
 
     def _inferring_once(
@@ -415,6 +422,7 @@ class BatchEngine(Engine, Generic[Model]):
         return id(self._model), self.width, self.height, self._tuning(parameters)
 
     def making(self, turn: Turn) -> Making[Result[Any] | None]:
+        self._under_way.settle()
         if turn.patch is None:
             return (yield from self._inferring(turn.frame, turn.token, turn.mask))
         picture = yield from self._inferring_once(turn.frame, turn.patch, turn.mask)
@@ -455,11 +463,16 @@ class BatchEngine(Engine, Generic[Model]):
         self._gathered.clear()
         return frames, flights
 
-    def _hand_in(self, pictures: Sequence[Frame], flights: Sequence[Flight]) -> None:
+    def _hand_in(
+        self,
+        pictures: Sequence[Frame],
+        flights: Sequence[Flight],
+        parameters: StreamBatchParameters,
+    ) -> None:
         """Pictures are done: lay them over their frames where asked to."""
         for picture, flight in zip(pictures, flights, strict=True):
             if flight.mask is not None and flight.frame is not None:
-                picture = self._laid(picture, flight.frame, flight.mask, self._parameters)
+                picture = self._laid(picture, flight.frame, flight.mask, parameters)
             self._ready.append(Result(picture, flight.token))
 
     @staticmethod

@@ -19,6 +19,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin, StableDiffusionXLL
 
 from dreamrelay.engines import model_hub
 from dreamrelay.engines.components import PICKLES, pickled, told
+from dreamrelay.engines.licences import licence
 from dreamrelay.engines.model_folder import check_safetensors
 from dreamrelay.engines.ports import EngineSettings, Report
 from dreamrelay.errors import EngineError
@@ -257,5 +258,7 @@ def find_lora(lora: str, settings: EngineSettings, report: Report) -> Path:
     if path.is_file():
         return path
     if model_hub.is_id("/".join(lora.split("/")[:2])) and not path.is_absolute():
-        return model_hub.lora_file(lora, offline=settings.offline, report=report)
+        file = model_hub.lora_file(lora, offline=settings.offline, report=report)
+        logger.info("LoRA %s: licence %s", lora, licence("/".join(lora.split("/")[:2])))
+        return file
     raise EngineError(f"LoRA {lora}: there is no such file, folder or hub id")

@@ -19,6 +19,7 @@ from dreamrelay.engines.batch_engine import BatchEngine
 from dreamrelay.engines.clip_tokenizer import ClipTokenizer
 from dreamrelay.engines.condition import Told
 from dreamrelay.engines.control_parameters import wanted_controls
+from dreamrelay.engines.licences import licence
 from dreamrelay.engines.model_folder import (
     check_safetensors,
     existing,
@@ -109,6 +110,7 @@ class PocketEngine(BatchEngine[PocketModel]):
                 f"{pocket.AUTOENCODER} and a U-Net of {cells.channels} channels; "
                 "choose the engine stream-batch"
             )
+        logger.info("%s: licence %s", self._settings.model, licence(self._settings.model, folder))
         report(Progress("loading", "tokenizer", 0.0))
         tokenizer = ClipTokenizer(folder)
         words = (tokenizer.length, int(config["cross_attention_dim"]))

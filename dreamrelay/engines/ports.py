@@ -75,6 +75,10 @@ class Turn:
     mask: Mask | None = None
     patch: Mapping[str, Any] | None = None
 
+    def begin(self) -> Callable[[], Result[Any] | None]:
+        """Begin the stream's next frame, see :meth:`Engine.begin`."""
+        return self.engine.begin(self.frame, self.token, self.mask)
+
     def alone(self) -> Result[Any] | None:
         """What the engine makes of it by itself."""
         if self.patch is None:
@@ -83,7 +87,9 @@ class Turn:
         return Result(picture, self.token)
 
 
-Outcome = Result[Any] | EngineError | ParameterError | MissingExtra | ConfigError | None
+FrameError = EngineError | ParameterError | MissingExtra | ConfigError
+
+Outcome = Result[Any] | FrameError | None
 """What a turn comes to: a picture, none yet, or what was wrong with it."""
 
 
@@ -216,6 +222,8 @@ class Engine(ABC):
     def overlaps(self) -> bool:
         """Whether :meth:`begin` returns before its picture is made, so that it pays to begin the
         next frame before waiting. From any thread.
+
+        Such an engine shows no previews.
         """
         return False
 
@@ -226,7 +234,9 @@ class Engine(ABC):
 
         What is returned waits for it, once, and is what :meth:`infer` would have returned. Frames
         may be begun before that: on a card the next one goes up and is computed while this one's
-        picture comes down. Pictures are to be waited for in the order of their frames.
+        picture comes down. Pictures are to be waited for in the order of their frames. Whatever is
+        asked of the engine before that, a picture is what it would have been without: parameters
+        that are applied meanwhile hold for the frames after it.
 
         Raises:
             EngineError: as :meth:`infer`; what is returned may raise it, too.

@@ -39,6 +39,7 @@ from dreamrelay.engines.batch_engine import out_of_memory
 from dreamrelay.engines.components import load_component, quieten, told
 from dreamrelay.engines.depth import DEFAULT_MODEL, DepthEstimator
 from dreamrelay.engines.devices import Device, choose_device, free_memory, is_out_of_memory
+from dreamrelay.engines.licences import licence
 from dreamrelay.engines.masks import check_mask, composite
 from dreamrelay.engines.model_folder import check_safetensors, existing, read_json
 from dreamrelay.engines.parameters import MAX_SIDE, validate_patch
@@ -141,6 +142,7 @@ class Processor(ABC):
                 )
             offline = self._settings.offline
             folder = model_hub.model_folder(model, offline=offline, half=half, report=report)
+        logger.info("%s: licence %s", model, licence(model, folder))
         self._pipeline, self._held = self._load(folder, report)
         for pipeline in self._pipelines():
             pipeline.set_progress_bar_config(disable=True)
@@ -413,6 +415,7 @@ class LightningProcessor(Processor):
             path = model_hub.lora_file(
                 f"{self._weights}/{name}", offline=self._settings.offline, report=report
             )
+            logger.info("%s: licence %s", self._weights, licence(self._weights))
         check_safetensors(path)
         device, dtype = self._device.torch, self._device.dtype
         with torch.device("meta"):  # no memory for weights that are replaced at once

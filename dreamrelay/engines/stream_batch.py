@@ -214,8 +214,13 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
         stays = parameters.prompt_follows_frame
         return self._guided.see(frames, self._diffusion(parameters), alone=alone, stays=stays)
 
-    def _hand_in(self, pictures: Sequence[Frame], flights: Sequence[Flight]) -> None:
-        super()._hand_in(pictures, flights)
+    def _hand_in(
+        self,
+        pictures: Sequence[Frame],
+        flights: Sequence[Flight],
+        parameters: StreamBatchParameters,
+    ) -> None:
+        super()._hand_in(pictures, flights, parameters)
         self._guide = flights[-1].seen
 
     def control_map(self) -> Frame | None:

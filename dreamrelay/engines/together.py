@@ -10,10 +10,11 @@ memory that is too small for all of them, costs nobody else a picture.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines.condition import JoinedCondition
@@ -85,6 +86,59 @@ class Begins(Calls, Protocol):
 
     def decoding(self, latents: Array, /) -> Callable[[], list[Frame]]:
         """Begin to decode; what is returned waits for the pictures."""
+
+
+class Once(Generic[T]):
+    """A picture that is waited for once, by whoever asks first; it may turn out an error.
+
+    Args:
+        wait: returns it, or raises one of ``FRAME_ERRORS``.
+    """
+
+    def __init__(self, wait: Callable[[], T]) -> None:
+        self._wait: Callable[[], T] | None = wait
+        self._picture: T | Exception
+
+    @property
+    def down(self) -> bool:
+        """Whether nobody has to wait any more."""
+        return self._wait is None
+
+    def settle(self) -> None:
+        """Wait; whoever asks later gets what it was."""
+        wait, self._wait = self._wait, None
+        if wait is not None:
+            try:
+                self._picture = wait()
+            except FRAME_ERRORS as error:
+                self._picture = error
+
+    def __call__(self) -> T:
+        self.settle()
+        if isinstance(self._picture, Exception):
+            raise self._picture
+        return self._picture
+
+
+class UnderWay:
+    """Pictures of one stream that were begun."""
+
+    def __init__(self) -> None:
+        self._pictures: deque[Once[Any]] = deque()
+
+    def add(self, wait: Callable[[], T]) -> Once[T]:
+        once = Once(wait)
+        while self._pictures and self._pictures[0].down:
+            self._pictures.popleft()
+        self._pictures.append(once)
+        return once
+
+    def settle(self) -> None:
+        """Wait for them, before anything that builds on them or puts an end to what they belong
+        to; whoever began them still gets them.
+        """
+        while self._pictures:
+            self._pictures.popleft().settle()
 
 
 @runtime_checkable

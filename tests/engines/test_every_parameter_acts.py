@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from dreamrelay.codec import Frame
-from dreamrelay.engines import EngineSettings
+from dreamrelay.engines import Engine, EngineSettings
 from dreamrelay.engines.stream_batch import StreamBatchEngine
 from tests.engines.pictures import noise_frame
 from tests.engines.tiny_controls import (
@@ -130,7 +130,7 @@ def clip(name: str, width: int, height: int) -> list[Frame]:
     return [shapes_frame(5 * at, width, height) // 2 + noise * (1 + at % 3) for at in range(6)]
 
 
-def made(engine: StreamBatchEngine, name: str, start: dict[str, Any], value: Any) -> list[Frame]:
+def made(engine: Engine, name: str, start: dict[str, Any], value: Any) -> list[Frame]:
     """Pictures of a stream in which a parameter has a value; on the way the prompt changes."""
     stream = engine.beside({**start, name: value})
     frames = clip(name, stream.width, stream.height)
@@ -153,7 +153,12 @@ def test_each_parameter_that_is_published_is_tried(engine: StreamBatchEngine) ->
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_parameter_acts(engine: StreamBatchEngine, name: str) -> None:
-    start, value = CASES[name]
+    a_parameter_acts(engine, name, CASES[name])
+
+
+def a_parameter_acts(engine: Engine, name: str, case: tuple[dict[str, Any], Any]) -> None:
+    """Of an engine that publishes it."""
+    start, value = case
     before = {**engine.parameters, **start}[name]
     assert before != value
     one, other = (made(engine, name, start, each) for each in (before, value))

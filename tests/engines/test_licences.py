@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from dreamrelay.engines import EngineSettings, open_engine
 from dreamrelay.engines.licences import licence
 
 
@@ -42,3 +43,12 @@ def test_the_card_of_another_model(tmp_path: Path, card: str, text: str) -> None
 
 def test_no_card(tmp_path: Path) -> None:
     assert "not known here" in licence(str(tmp_path), tmp_path)
+
+
+def test_it_is_said_when_a_model_is_loaded(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        engine = open_engine(EngineSettings(width=64, height=64))
+        engine.load(lambda progress: None)
+        engine.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert "pocket: licence MIT, as this package" in said

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import stream_batch, transfers
-from dreamrelay.engines.ports import EngineSettings
+from dreamrelay.engines.ports import EngineSettings, Result, Turn
 from dreamrelay.engines.stream_batch import StreamBatchEngine
 from dreamrelay.engines.transfers import DEPTH, Transfers
+from dreamrelay.errors import EngineError
 from tests.engines.pictures import noise_frame
 from tests.engines.tiny_models import save_model
 from tests.fakes import cuda
@@ -310,3 +312,102 @@ def test_a_frame_is_begun_before_the_picture_of_the_last_is_down(
         assert other is not None
         assert one.token == other.token
         np.testing.assert_array_equal(one.frame, other.frame)
+
+
+Meanwhile = Callable[[StreamBatchEngine], object]
+
+MEANWHILE: dict[str, Meanwhile] = {
+    "prompt": lambda engine: engine.apply({"prompt": "a fox", "seed": 9}),
+    "strength": lambda engine: engine.apply({"strength": 0.4, "guidance_scale": 1.7}),
+    "another mask": lambda engine: engine.apply({"mask_feather": 9.0, "mask_strength": 0.2}),
+    "similar": lambda engine: engine.apply({"enable_similar_image_filter": True}),
+    "smoothing": lambda engine: engine.apply({"smoothing": 0.5, "output_feedback": 0.3}),
+    "transition": lambda engine: engine.apply({"prompt": "a fox", "transition_frames": 3}),
+    "size": lambda engine: engine.apply({"width": 64}),
+    "cut": StreamBatchEngine.forget,
+    "single": lambda engine: engine.infer_once(noise_frame(50, 72, 64), {"prompt": "a hat"}),
+    "together": lambda engine: engine.infer_together(
+        [
+            Turn(engine, noise_frame(51, 72, 64), 51),
+            Turn(engine, noise_frame(52, 72, 64), 52, None, {}),
+        ]
+    ),
+}
+
+
+def asked_meanwhile(
+    engine: StreamBatchEngine, meanwhile: Meanwhile, *, ahead: bool
+) -> list[Result[int] | None]:
+    """Five frames, and something else between the second and the third."""
+    made: list[Result[int] | None] = []
+    begun: deque[Callable[[], Result[int] | None]] = deque()
+    for at in range(5):
+        if at == 2:
+            meanwhile(engine)
+        width = engine.width
+        mask = np.full((64, width), 255, np.uint8)
+        mask[:, : width // 2] = 0
+        # The third again and again: the similar-image filter has something to skip.
+        frame = noise_frame(min(at, 2), width, 64)
+        if ahead:
+            begun.append(engine.begin(frame, at, mask))
+            if len(begun) > 1:
+                made.append(begun.popleft()())
+        else:
+            made.append(engine.infer(frame, at, mask))
+    made += [land() for land in begun]
+    engine.close()
+    return made
+
+
+@pytest.mark.parametrize("name", MEANWHILE)
+def test_what_is_asked_for_meanwhile_leaves_each_picture_as_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    expected = asked_meanwhile(opened(folder), MEANWHILE[name], ahead=False)
+    with cuda.installed(monkeypatch, lazy=False) as card, monkeypatch.context() as patch:
+        patch.setattr(stream_batch, "Transfers", lambda device: Transfers(CUDA))
+        made = asked_meanwhile(opened(folder), MEANWHILE[name], ahead=True)
+        assert not card.unrecorded
+    assert len(made) == len(expected)
+    for one, other in zip(made, expected, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            assert (one.token, one.repeated) == (other.token, other.repeated)
+            np.testing.assert_array_equal(one.frame, other.frame)
+
+
+@pytest.mark.parametrize("failing", ["begin", "land"])
+def test_a_frame_that_fails_leaves_those_beside_it_as_they_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    with cuda.installed(monkeypatch, lazy=False), monkeypatch.context() as patch:
+        patch.setattr(stream_batch, "Transfers", lambda device: Transfers(CUDA))
+        engine = opened(folder, num_inference_steps=1)
+        plain = [engine.infer(noise_frame(at, 72, 64), at) for at in range(3)]
+        first = engine.begin(noise_frame(0, 72, 64), 0)
+        with monkeypatch.context() as broken:
+            if failing == "begin":
+                broken.setattr(engine, "decoding", lambda latents: fails())
+                with pytest.raises(EngineError, match="the card hiccups"):
+                    engine.begin(noise_frame(1, 72, 64), 1)
+            else:
+                broken.setattr(engine, "decoding", lambda latents: fails)
+                second = engine.begin(noise_frame(1, 72, 64), 1)
+        third = engine.begin(noise_frame(2, 72, 64), 2)
+        results = [first()]
+        if failing == "land":
+            for _ in range(2):
+                with pytest.raises(EngineError, match="the card hiccups"):
+                    second()
+        results.append(third())
+        engine.close()
+    for one, other in zip(results, [plain[0], plain[2]], strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.token == other.token
+        np.testing.assert_array_equal(one.frame, other.frame)
+
+
+def fails() -> list[Frame]:
+    raise RuntimeError("the card hiccups")

@@ -173,3 +173,51 @@ class SeveralEngine(ScriptedEngine):
     def _called(self, turns: Sequence[Turn]) -> None:
         self.calls.append(list(turns))
         self._on_call(len(self.calls))
+
+
+class AheadEngine(ScriptedEngine):
+    """One whose pictures need not be waited for.
+
+    Args:
+        on_land: called with the number of the frame (from 1) before its picture is handed out; may
+            wait or raise.
+    """
+
+    def __init__(
+        self, *, on_land: Callable[[int], object] = lambda _: None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.overlapping = True
+        self.log: list[str] = []
+        """What was done, in order: "begun 1", "landed 1", "once"."""
+        self._on_land = on_land
+        self._options = options
+
+    @property
+    def overlaps(self) -> bool:
+        return self.overlapping
+
+    def beside(self, patch: Mapping[str, Any]) -> "AheadEngine":
+        other = AheadEngine(on_land=self._on_land, **self._options)
+        other.log = self.log
+        other.apply({**self.parameters, **patch})
+        return other
+
+    def begin(
+        self, frame: Frame, token: Token, mask: Mask | None = None
+    ) -> Callable[[], Result[Token] | None]:
+        assert self.overlapping, "the plain way is asked for"
+        result = self.infer(frame, token, mask)
+        number = self.inferred
+        self.log.append(f"begun {number}")
+
+        def land() -> Result[Token] | None:
+            self._on_land(number)
+            self.log.append(f"landed {number}")
+            return result
+
+        return land
+
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
+        self.log.append("once")
+        return super().infer_once(frame, patch, mask)
