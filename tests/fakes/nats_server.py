@@ -1,6 +1,7 @@
 """A real nats-server on a free port; and the reason to skip where there is none."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -73,6 +74,7 @@ class NatsServer:
         """It does nothing any more, but its connections stay."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # it is sent at once, obeyed a little later
 
     def go_on(self) -> None:
         assert self._process is not None
