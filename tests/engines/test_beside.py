@@ -1,6 +1,7 @@
 """Compiling beside the frames: what is taken over and when, and what is said of what goes wrong."""
 
 import queue
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -360,6 +361,9 @@ def small_call(net: torch.nn.Module) -> Call:
 
 
 @OF_LIBRARIES
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="there is no C++ compiler"
+)
 @pytest.mark.timeout(900)
 def test_a_package_says_what_its_part_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
