@@ -62,7 +62,7 @@ class Show:
             self.until(lambda: self.audience.status.get("workers") == 2, "two workers")
             self.until(self.flows, "the first results")
             self.measure()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no program of the show outlives it
             self._stack.close()
             raise
         return self
