@@ -4,6 +4,7 @@ It speaks the WebSocket example's request/response messages, so it works with th
 too.
 """
 
+import asyncio
 import base64
 import binascii
 import json
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
-from websockets.sync.client import ClientConnection, connect
 
 from dreamrelay.errors import DeviceError, EngineError, ProtocolError
 from dreamrelay.link import bearer, refusal, relay_uri, without_token
@@ -50,6 +51,8 @@ def transform(
 ) -> Transformed:
     """Send a picture file, wait for the picture made from it.
 
+    Not for a thread whose event loop runs: there it belongs into ``asyncio.to_thread``.
+
     Args:
         uri: ``ws://host:port`` of a relay with a worker.
         prompt: None leaves the stream's own in force.
@@ -72,20 +75,28 @@ def transform(
     except OSError as error:
         raise DeviceError(f"{picture} cannot be read: {error.strerror}") from None
     inspect(data)
-    try:
-        with connect(
+    fields = {"prompt": prompt} if prompt else {}
+
+    async def ask() -> Transformed:
+        # websockets' client for threads reads and writes in two of them, and below Python 3.14 one
+        # TLS connection does not bear that: now and then a message is lost.
+        async with connect(
             uri,
             ssl=tls,
             additional_headers=shown,
-            create_connection=trust.sync_connection(),
+            create_connection=trust.connection(),
             compression=None,
             max_size=None,
             proxy=None,
             open_timeout=OPEN_SECONDS,
         ) as websocket:
             with suppress(TimeoutError):  # one who does not greet may answer all the same
-                websocket.recv(GREETING_SECONDS)
-            return _ask(websocket, data, {"prompt": prompt} if prompt else {}, binary)
+                async with asyncio.timeout(GREETING_SECONDS):
+                    await websocket.recv()
+            return await _ask(websocket, data, fields, binary)
+
+    try:
+        return asyncio.run(ask())
     except ssl.SSLCertVerificationError as error:
         raise unknown_certificate(error, uri) from None
     except InvalidStatus as error:
@@ -99,22 +110,22 @@ def transform(
         ) from None
 
 
-def _ask(
+async def _ask(
     websocket: ClientConnection, data: bytes, fields: dict[str, Any], binary: bool
 ) -> Transformed:
     if binary:
-        websocket.send(json.dumps({"type": "img2img_binary", "format": "jpeg", **fields}))
-        websocket.send(data)
+        await websocket.send(json.dumps({"type": "img2img_binary", "format": "jpeg", **fields}))
+        await websocket.send(data)
     else:
         image = base64.b64encode(data).decode()
-        websocket.send(json.dumps({"type": "img2img", "image": image, **fields}))
+        await websocket.send(json.dumps({"type": "img2img", "image": image, **fields}))
     try:
-        answer = json.loads(_answer(websocket))
+        answer = json.loads(await _answer(websocket))
         kind = answer["type"]
         if kind == "error":
             raise EngineError(str(answer.get("message", "it failed")))
         if kind == "img2img_result_binary":
-            picture = _answer(websocket)
+            picture = await _answer(websocket)
             if not isinstance(picture, bytes):
                 raise ProtocolError("expected a picture in bytes, got text")
         elif kind == "img2img_result":
@@ -127,8 +138,9 @@ def _ask(
     return Transformed(picture, str(answer.get("prompt", "")))
 
 
-def _answer(websocket: ClientConnection) -> str | bytes:
+async def _answer(websocket: ClientConnection) -> str | bytes:
     try:
-        return websocket.recv(ANSWER_SECONDS)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await websocket.recv()
     except TimeoutError:
         raise EngineError(f"no answer came within {ANSWER_SECONDS:.0f} s") from None

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -181,7 +182,7 @@ class Hosted:
         denies = scope["type"] == "websocket" and DENIAL not in scope.get("extensions", {})
 
         async def receive_here() -> Message:
-            return await _in(here, receive())
+            return await _in(here, receive)
 
         async def send_here(message: Message) -> None:
             if denies and message["type"].startswith(DENIAL):
@@ -189,10 +190,10 @@ class Hosted:
                 if message["type"] == f"{DENIAL}.body":
                     return
                 message = {"type": "websocket.close", "code": 1008, "reason": ""}
-            await _in(here, send(message))
+            await _in(here, lambda: send(message))
 
         seen = self._seen(scope)
-        await _in(there, self._relay.app(seen, receive_here, send_here))
+        await _in(there, lambda: self._relay.app(seen, receive_here, send_here))
 
     def _seen(self, scope: Message) -> Message:
         """The request as a proxy would hand it on."""
@@ -209,10 +210,43 @@ class Hosted:
         return {**scope, "headers": headers, "extensions": extensions, "state": state}
 
 
-async def _in(loop: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:
-    """Await something in another thread's event loop; cancelled with this."""
+async def _in(loop: asyncio.AbstractEventLoop, work: Callable[[], Awaitable[T]]) -> T:
+    """Await something in another thread's event loop; cancelled with this.
+
+    Raises:
+        BrokenPipeError: that loop has ended.
+    """
+    handed: Future[T] = Future()
 
     async def awaited() -> T:
-        return await work
+        return await work()
 
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(awaited(), loop))
+    def begin() -> None:  # only here is there anything to await: a loop that has ended leaves none
+        task = loop.create_task(awaited())
+        task.add_done_callback(settle)
+        handed.add_done_callback(lambda _: _call(loop, task.cancel))
+
+    def settle(task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            handed.cancel()
+            return
+        error = task.exception()
+        if not handed.set_running_or_notify_cancel():
+            return  # nobody waits any more
+        if error is not None:
+            handed.set_exception(error)
+        else:
+            handed.set_result(task.result())
+
+    if not _call(loop, begin):
+        raise BrokenPipeError("the event loop at the other end has ended")
+    return await asyncio.wrap_future(handed)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> bool:
+    """Call something in another thread's event loop, soon; False if that has ended."""
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:
+        return False
+    return True

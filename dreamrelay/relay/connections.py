@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.protocol import OPEN
 
 from dreamrelay.relay.limits import Bucket, address_key, is_loopback
 from dreamrelay.relay.limits import Slots as Slots
@@ -156,6 +157,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._watchdog.stand_down()
 
     def shutdown(self) -> None:
+        if self.handshake_complete and self.conn.state is not OPEN:
+            self.transport.close()  # both have said goodbye; uvicorn would say it again, and raise
+            return
         super().shutdown()
         if self.transport.get_write_buffer_size():
             self._watchdog.watch()

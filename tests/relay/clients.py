@@ -42,7 +42,7 @@ class Client:
         self.texts: list[dict[str, Any]] = []
         self.seq = 0
 
-    def receive(self, timeout: float = 10.0) -> dict[str, Any] | tuple[Packet, Track]:
+    def receive(self, timeout: float = 30.0) -> dict[str, Any] | tuple[Packet, Track]:
         message = self.websocket.recv(timeout)
         if isinstance(message, bytes):
             return decode_packet(message)
@@ -97,7 +97,9 @@ def native(
 ) -> Iterator[Client]:
     """A native peer; a worker has said hello."""
     uri = f"{relay.websocket}/streams/{stream}/{role}{query}"
-    with connect(uri, compression=None, max_size=None, close_timeout=0.5) as websocket:
+    with connect(
+        uri, compression=None, max_size=None, open_timeout=30, close_timeout=0.5
+    ) as websocket:
         client = Client(websocket)
         if role == "worker":
             client.send("hello", version=1, **{"credit": 1, **HELLO, **hello})
@@ -116,7 +118,7 @@ def say(websocket: ClientConnection, **message: Any) -> None:
     websocket.send(json.dumps(message))
 
 
-def hear(websocket: ClientConnection, timeout: float = 10.0) -> dict[str, Any]:
+def hear(websocket: ClientConnection, timeout: float = 30.0) -> dict[str, Any]:
     message = websocket.recv(timeout)
     assert isinstance(message, str)
     return cast(dict[str, Any], json.loads(message))

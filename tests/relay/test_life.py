@@ -20,6 +20,7 @@ from tests.conftest import ProgramStarter
 from tests.relay.clients import (
     answer,
     closed,
+    frame,
     hear,
     native,
     raw,
@@ -120,6 +121,17 @@ class TestStopping:
         assert codes == [1012]
         assert closed(bare).endswith(b"0\r\n\r\n")  # the answer has its end
         bare.close()
+        stuck.close()
+
+    def test_one_who_said_goodbye_and_reads_nothing(self) -> None:
+        """Its connection is still there, and nobody says goodbye to it twice."""
+        with start_relay(RelaySettings(port=0)) as relay:
+            stuck = raw_websocket(relay, "/streams/default/viewer?track=input&credit=99", 4096)
+            with native(relay, "producer") as producer:
+                for _ in range(30):
+                    producer.publish(picture(form="PNG").ljust(200_000, b"\0"))
+                stuck.sendall(frame(8, b"\x03\xe8"))
+                until(lambda: relay.hub.streams["default"].status()["viewers"] == 0)
         stuck.close()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
