@@ -53,7 +53,7 @@ class RunningRelay:
 
     def get(self, path: str) -> bytes:
         """The body of ``GET path``."""
-        with urllib.request.urlopen(self.url.rstrip("/") + path, timeout=10) as reply:
+        with urllib.request.urlopen(self.url.rstrip("/") + path, timeout=30) as reply:
             body: bytes = reply.read()
             return body
 

@@ -17,7 +17,7 @@ from tests.support import Program, picture, until
 
 def total(url: str, what: str) -> float:
     """One of the engine's totals, off the metrics page."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as reply:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as reply:
         page = reply.read().decode()
     rows = [row for row in page.splitlines() if f'what="{what}"' in row]
     return float(rows[0].rpartition(" ")[2]) if rows else 0.0

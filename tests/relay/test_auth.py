@@ -478,7 +478,7 @@ class TestStrangers:
         headers = as_stranger(name) if name else {}
         if role in may[name]:
             with connect(uri, additional_headers=headers) as websocket:
-                assert json.loads(websocket.recv(10))["type"] == "welcome"
+                assert json.loads(websocket.recv(30))["type"] == "welcome"
             return
         with pytest.raises(InvalidStatus) as caught:
             connect(uri, additional_headers=headers)
@@ -520,9 +520,9 @@ class TestStrangers:
         encoded = base64.b64encode(picture()).decode()
         message = {k: encoded if v == "PICTURE" else v for k, v in message.items()}
         with seed(strange, f"/?token={TOKENS[name]}") as websocket:
-            assert json.loads(websocket.recv(10))["type"] == "welcome"
+            assert json.loads(websocket.recv(30))["type"] == "welcome"
             websocket.send(json.dumps(message))
-            reply = json.loads(websocket.recv(10))
+            reply = json.loads(websocket.recv(30))
             assert reply["type"] == kind
             assert ("permission" in reply.get("message", "")) == (kind == "error")
 
@@ -532,7 +532,7 @@ class TestStrangers:
             websocket.send(json.dumps({"type": "register", "client_type": role}))
             with suppress(ConnectionClosed):
                 while True:
-                    websocket.recv(10)
+                    websocket.recv(30)
             assert websocket.close_code == 1008
             assert "permission" in (websocket.close_reason or "")
 
@@ -584,7 +584,7 @@ class TestFirstMessage:
     def say(self, strange: RunningRelay, first: str | bytes, role: str = "viewer") -> Any:
         with connect(f"{strange.websocket}/streams/a/{role}?auth=first") as websocket:
             websocket.send(first)
-            return json.loads(websocket.recv(10))
+            return json.loads(websocket.recv(30))
 
     @pytest.mark.parametrize("role", ["viewer", "producer", "worker"])
     def test_it_may_be_said_where_none_is_needed(self, relay: RunningRelay, role: str) -> None:
@@ -597,7 +597,7 @@ class TestFirstMessage:
         with connect(f"{relay.websocket}/streams/a/worker?auth=first") as websocket:
             websocket.send(json.dumps({"type": "auth", "token": TOKENS["all"]}))
             websocket.send(json.dumps({"type": "hello", "version": 1, "credit": 1}))
-            kinds = [json.loads(websocket.recv(10))["type"] for _ in range(3)]
+            kinds = [json.loads(websocket.recv(30))["type"] for _ in range(3)]
             assert "error" not in kinds
 
     def test_a_token_may_be_said_first(self, strange: RunningRelay) -> None:
@@ -631,7 +631,7 @@ class TestFirstMessage:
         monkeypatch.setattr("dreamrelay.relay.guard.AUTH_SECONDS", 0.2)
         with connect(f"{strange.websocket}/streams/a/viewer?auth=first") as websocket:
             with pytest.raises(ConnectionClosed) as caught:
-                websocket.recv(10)
+                websocket.recv(30)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1008
 

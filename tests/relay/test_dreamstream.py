@@ -119,7 +119,7 @@ class TestPages:
                     say(chatty, type="ping")
                     assert hear(chatty)["type"] == "pong"
                 with pytest.raises(ConnectionClosed):
-                    chatty.recv(10)
+                    chatty.recv(30)
             assert not any("listing" in name for name in relay.hub.streams)
 
     def test_its_address_may_have_a_slash_too_many(self, relay: RunningRelay) -> None:
@@ -159,13 +159,13 @@ class TestPages:
             websocket.send(message)
             assert hear(websocket) == {"type": "error", "message": "Invalid message format"}
             with pytest.raises(ConnectionClosed):
-                websocket.recv(10)
+                websocket.recv(30)
 
     @pytest.mark.parametrize("path", ["/ws/director/alice", "/ws/Viewer/alice"])
     def test_another_role_is_let_in_and_sent_away(self, relay: RunningRelay, path: str) -> None:
         with connect(relay.websocket + path) as websocket:
             with pytest.raises(ConnectionClosed):
-                websocket.recv(10)
+                websocket.recv(30)
             assert (websocket.close_code, websocket.close_reason) == (1008, "Invalid client type")
 
 

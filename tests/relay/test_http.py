@@ -184,7 +184,7 @@ class TestParameters:
 @contextmanager
 def mjpeg(relay: RunningRelay, query: str = "") -> Iterator[http.client.HTTPResponse]:
     parts = urlsplit(relay.url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     try:
         connection.request("GET", f"/streams/default/mjpeg{query}")
         yield connection.getresponse()

@@ -437,9 +437,9 @@ class TestHostile:
         with connect(relay.websocket + "/streams/default/worker") as websocket:
             Client(websocket).text("welcome")
             websocket.send('{"type":"credit","count":1}')
-            assert "hello" in json.loads(websocket.recv(10))["message"]
+            assert "hello" in json.loads(websocket.recv(30))["message"]
             with pytest.raises(ConnectionClosed) as caught:
-                websocket.recv(10)
+                websocket.recv(30)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1002
         assert "hello" in caught.value.rcvd.reason

@@ -65,7 +65,7 @@ def test_what_is_described_is_what_happens(relay: RunningRelay, operation: Any) 
         suppress_health_check=list(HealthCheck),
     )
     def ask(case: Any) -> None:
-        response = case.call(base_url=relay.url.rstrip("/"), timeout=10)
+        response = case.call(base_url=relay.url.rstrip("/"), timeout=30)
         assert response.status_code < 500 or response.status_code == 503
         case.validate_response(
             response,

@@ -49,7 +49,7 @@ class TestLogs:
             pass
         with connect(f"{strange.websocket}/streams/a/viewer?auth=first") as websocket:
             websocket.send(json.dumps({"type": "auth", "token": SECRET}))
-            websocket.recv(10)
+            websocket.recv(30)
         with pytest.raises(InvalidStatus):
             connect(f"{strange.websocket}/nowhere?token={SECRET}")
         until(lambda: not strange.hub.streams["logged"].connections)

@@ -170,7 +170,7 @@ class TestRequests:
                 client.send(picture(form="PNG"))
                 head = hear(client)
                 assert (head["type"], head["format"]) == ("img2img_result_binary", "jpeg")
-                data = client.recv(10)
+                data = client.recv(30)
                 assert isinstance(data, bytes)
             else:
                 say(client, type="img2img", image=base64_picture(form="PNG"), prompt="a fox")
@@ -191,7 +191,7 @@ class TestRequests:
             say(client, type="img2img_binary")
             client.send(noise(5_000_000))
             assert hear(client)["type"] == "img2img_result_binary"
-            assert isinstance(client.recv(10), bytes)
+            assert isinstance(client.recv(30), bytes)
 
     @pytest.mark.parametrize("binary", [False, True], ids=["base64", "binary"])
     def test_replies_never_are(self, relay: RunningRelay, binary: bool) -> None:

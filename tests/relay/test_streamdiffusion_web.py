@@ -36,7 +36,7 @@ def page(relay: RunningRelay, user: str | None = None) -> Iterator[ClientConnect
 def hear(websocket: ClientConnection, *statuses: str) -> dict[str, Any]:
     """The next message, or the next of these statuses."""
     while True:
-        message = json.loads(websocket.recv(10))
+        message = json.loads(websocket.recv(30))
         if not statuses or message["status"] in statuses:
             assert isinstance(message, dict)
             return message
@@ -149,7 +149,7 @@ class TestSessions:
         with page(relay, NOBODY) as first, page(relay, NOBODY.replace("-", "")) as second:
             assert hear(second)["status"] == "error"
             with pytest.raises(ConnectionClosed):
-                second.recv(10)
+                second.recv(30)
             assert hear(first)["status"] == "connected"
             assert json.loads(relay.get("/api/queue")) == {"queue_size": 1}
             triple(first)
@@ -168,7 +168,7 @@ class TestSessions:
         with page(relay, NOBODY) as websocket:
             hear(websocket)
             parts = urlsplit(relay.url)
-            with socket.create_connection((parts.hostname, parts.port), timeout=10) as image:
+            with socket.create_connection((parts.hostname, parts.port), timeout=30) as image:
                 head = f"GET /api/stream/{NOBODY} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n"
                 image.sendall(head.encode())
                 assert b"200 OK" in read_until(image, b"\r\n\r\n")
@@ -218,7 +218,7 @@ class TestLimits:
                 with page(relay) as second:
                     assert hear(second) == {"status": "error", "message": "Server is full"}
                     with pytest.raises(ConnectionClosed):
-                        second.recv(10)
+                        second.recv(30)
                 assert json.loads(relay.get("/api/queue")) == {"queue_size": 1}
             until(lambda: json.loads(relay.get("/api/queue")) == {"queue_size": 0})
             with page(relay) as third:
@@ -229,7 +229,7 @@ class TestLimits:
             with page(relay) as websocket:
                 assert hear(websocket, "timeout")["message"]
                 with pytest.raises(ConnectionClosed):
-                    websocket.recv(10)
+                    websocket.recv(30)
             until(lambda: json.loads(relay.get("/api/queue")) == {"queue_size": 0})
 
     def test_the_seeds_flags(self) -> None:
