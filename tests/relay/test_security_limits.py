@@ -66,7 +66,9 @@ def tight() -> Iterator[RunningRelay]:
 
 def stranger(relay: RunningRelay, path: str, address: str = FIRST, name: str = "all") -> Any:
     headers = as_stranger(name, address)
-    return connect(relay.websocket + path, additional_headers=headers, compression=None)
+    return connect(
+        relay.websocket + path, additional_headers=headers, compression=None, close_timeout=0.2
+    )
 
 
 class TestBucket:
@@ -215,15 +217,17 @@ class TestRates:
             began = time.monotonic()
             for number in range(60):  # forty saved up, twenty a second
                 fast.send(json.dumps({"type": "ping", "id": number}))
+            seen = []
+            while len(seen) < 60:
+                fields = json.loads(fast.recv(30))
+                seen += [fields["id"]] if fields["type"] == "pong" else []
+            assert seen == list(range(60))  # nothing of it is lost
+            assert time.monotonic() - began > 0.7
+            for number in range(1200):  # a minute's worth
+                fast.send(json.dumps({"type": "ping", "id": number}))
             other.send(json.dumps({"type": "ping", "id": "other"}))
             while json.loads(other.recv(30)).get("id") != "other":
-                pass
-            assert time.monotonic() - began < 0.8  # nobody else waits for it
-            seen = -1
-            while seen < 59:  # and nothing of it is lost
-                fields = json.loads(fast.recv(30))
-                seen = fields["id"] if fields["type"] == "pong" else seen
-            assert time.monotonic() - began > 0.7
+                pass  # nobody else waits for it
 
     def test_so_many_requests(self, tight: RunningRelay) -> None:
         replies = [answer(tight, "/streams", **as_stranger("all", FIRST)) for _ in range(60)]
@@ -416,7 +420,6 @@ class TestSlow:
         if first:
             bare.sendall(first)
             read_until(bare, b'"}')
-        began = time.monotonic()
         head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100
         bare.settimeout(0.05)
         gone = False
@@ -430,8 +433,7 @@ class TestSlow:
                 gone = True
             if gone:
                 break
-        assert gone
-        assert time.monotonic() - began < 3
+        assert gone  # long before the head was whole
         bare.close()
 
     def test_whoever_asks_again_and_again_is_no_loris(self, hurried: RunningRelay) -> None:

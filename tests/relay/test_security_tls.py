@@ -5,7 +5,6 @@ import socket
 import ssl
 import stat
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def secure(folder: Path) -> Iterator[RunningRelay]:
+    with start_relay(
+        RelaySettings(port=0, tls="auto", tls_keep=str(folder / "relay.pem"))
+    ) as relay:
+        yield relay
+
+
+@pytest.fixture(scope="module")
+def hurried(folder: Path) -> Iterator[RunningRelay]:
     settings = RelaySettings(
-        port=0, tls="auto", tls_keep=str(folder / "relay.pem"), request_seconds=1
+        port=0, tls="auto", tls_keep=str(folder / "relay.pem"), request_seconds=0.5
     )
     with start_relay(settings) as relay:
         yield relay
@@ -243,13 +250,11 @@ class TestDoor:
         parts = urlsplit(relay.url)
         return socket.create_connection((parts.hostname or "", parts.port or 0), 10)
 
-    def test_who_does_not_begin_with_tls_is_not_waited_for(self, secure: RunningRelay) -> None:
+    def test_who_does_not_begin_with_tls_is_not_waited_for(self, hurried: RunningRelay) -> None:
         for said in (b"", b"\x16\x03\x01\x02\x00"):
-            began = time.monotonic()
-            with self.bare(secure) as bare:
+            with self.bare(hurried) as bare:
                 bare.sendall(said)
-                closed(bare)
-            assert time.monotonic() - began < 8
+                closed(bare)  # else this raises a TimeoutError
 
     def test_who_speaks_in_the_clear_gets_nothing(self, secure: RunningRelay) -> None:
         with self.bare(secure) as bare:

@@ -32,7 +32,7 @@ class TestGreeting:
         began = time.monotonic()
         with seed(relay) as client:
             assert hear(client)["type"] == "welcome"
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 10
             say(client, type="ping")
             assert hear(client)["type"] == "pong"
 

@@ -164,7 +164,7 @@ def test_a_hanging_child_delays_nobody(viewer: Viewer, monkeypatch: pytest.Monke
     for _ in range(1000):
         viewer.show(PICTURE, info={"prompt": "a fox"})
         viewer.status("x" * 1000)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30  # far less than a thousand times its patience
     viewer.close()
     assert gone(viewer.pid)
 
