@@ -77,7 +77,7 @@ def transform(
             uri,
             ssl=tls,
             additional_headers=shown,
-            create_connection=trust.sync_connection(),
+            create_connection=_checked(trust),
             compression=None,
             max_size=None,
             proxy=None,
@@ -132,3 +132,16 @@ def _answer(websocket: ClientConnection) -> str | bytes:
         return websocket.recv(ANSWER_SECONDS)
     except TimeoutError:
         raise EngineError(f"no answer came within {ANSWER_SECONDS:.0f} s") from None
+
+
+def _checked(trust: Trust) -> type[ClientConnection]:
+    """A connection that looks at the certificate before it says a word."""
+
+    class Checked(ClientConnection):
+        def __init__(self, socket: Any, *arguments: Any, **options: Any) -> None:
+            # Before the thread is started that reads from it, and closes it at its end.
+            if isinstance(socket, ssl.SSLSocket):
+                trust.check(socket.getpeercert(binary_form=True))
+            super().__init__(socket, *arguments, **options)
+
+    return Checked

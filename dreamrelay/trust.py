@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
-from websockets.sync.client import ClientConnection as SyncClientConnection
 
 from dreamrelay.errors import AuthError, ConfigError
 
@@ -94,19 +93,6 @@ class Trust:
                 if tls is not None:
                     trust.check(tls.getpeercert(binary_form=True))
                 await super().handshake(*arguments, **options)
-
-        return Checked
-
-    def sync_connection(self) -> type[SyncClientConnection]:
-        """The same for a thread."""
-        trust = self
-
-        class Checked(SyncClientConnection):
-            def __init__(self, socket: Any, *arguments: Any, **options: Any) -> None:
-                # Before the thread is started that reads from it, and closes it at its end.
-                if isinstance(socket, ssl.SSLSocket):
-                    trust.check(socket.getpeercert(binary_form=True))
-                super().__init__(socket, *arguments, **options)
 
         return Checked
 
