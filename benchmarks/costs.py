@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from benchmarks.processes import ROOT
 from dreamrelay import capacity
+from dreamrelay.config.show import PRESETS, Engine, Show
 
 TARGET = ROOT / "dreamrelay" / "relay" / "static" / "capacity.json"
 PAGE = ROOT / "docs" / "capacity.md"
@@ -97,13 +98,13 @@ def content() -> dict[str, Any]:
         costs[name] = {"value": _figure(path), "unit": unit, "words": words, "source": _name(path)}
     for name, (value, unit, words, source) in ASSUMED.items():
         costs[name] = {"value": value, "unit": unit, "words": words, "source": source}
-    schema = capacity.Show.model_json_schema()["properties"]
+    schema = Show.model_json_schema()["properties"]
     return {
         "machine": _machine(),
         "costs": costs,
-        "engines": {name: _engine(name) for name in get_args(capacity.Engine)},
+        "engines": {name: _engine(name) for name in get_args(Engine)},
         "inputs": {n: _input(p) for n, p in schema.items() if n not in capacity.NOT_OF_A_SHOW},
-        "presets": {name: dict(values) for name, values in capacity.PRESETS.items()},
+        "presets": {name: dict(values) for name, values in PRESETS.items()},
         "rows": [list(row) for row in capacity.ROWS],
         "binds": dict(capacity.BINDS),
         "tiers": dict(capacity.TIERS),
@@ -176,11 +177,11 @@ def _figures(found: dict[str, Any]) -> str:
 
 def _shows(found: dict[str, Any]) -> str:
     costs = capacity.Costs.of(found)
-    shows = dict(capacity.PRESETS)
-    shows["festival, thrifty"] = {**capacity.PRESETS["festival"], **THRIFTY}
+    shows = dict(PRESETS)
+    shows["festival, thrifty"] = {**PRESETS["festival"], **THRIFTY}
     rows = []
     for name, values in sorted(shows.items(), key=lambda show: show[1]["viewers"]):
-        show = capacity.Show(**values)
+        show = Show(**values)
         plan = capacity.plan(show, costs)
         cells = (
             *(name, f"{show.viewers:,}", f"{plan.viewers_gbit:,.2f}", f"{plan.relays:,}"),

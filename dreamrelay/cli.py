@@ -23,7 +23,7 @@ import fire
 from fire.core import FireExit
 from fire.decorators import SetParseFn
 
-from dreamrelay import __version__, capacity
+from dreamrelay import __version__
 from dreamrelay.config import (
     LOG_LEVELS,
     SECTIONS,
@@ -35,6 +35,7 @@ from dreamrelay.config import (
     RelaySettings,
     SelftestSettings,
     Settings,
+    Show,
     WorkerSettings,
 )
 from dreamrelay.errors import ConfigError, DreamRelayError
@@ -236,8 +237,10 @@ def selftest(settings: SelftestSettings) -> int:
     return 0 if PROGRAMS["selftest"].load()(say, seconds=settings.seconds) else 1
 
 
-def capacity_(settings: capacity.Show) -> int:
+def capacity_(settings: Show) -> int:
     """Say what a show needs."""
+    from dreamrelay import capacity
+
     found = capacity.plan(settings, capacity.Costs.load())
     say(capacity.as_json(found) if settings.as_json else capacity.as_text(found))
     return 0
@@ -261,7 +264,7 @@ COMMANDS: dict[str, tuple[type[Settings], Callable[..., int]]] = {
     "list": (ListSettings, list_),
     "selftest": (SelftestSettings, selftest),
     "bench": (BenchSettings, bench),
-    "capacity": (capacity.Show, capacity_),
+    "capacity": (Show, capacity_),
 }
 
 

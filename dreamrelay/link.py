@@ -38,6 +38,11 @@ logger = logging.getLogger(__name__)
 MAX_MESSAGE = 64 * 1024 * 1024
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 2.0
+EAGER_WAIT = 0.05
+EAGER_SECONDS = 1.5
+"""A relay that is started together with us listens a moment after our first try: for so long nobody
+is told that nothing listens there, and it is tried at the shorter wait."""
+
 STEADY = 10.0
 """Seconds after which a connection counts as one that works: then the waits begin anew."""
 
@@ -50,6 +55,8 @@ SILENT_LOOKS = 5
 
 PING_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6, 4.0)
 """Between two looks at the relay's clock; the last one from then on."""
+
+NOBODY_LISTENS = "nothing listens there: start the relay with `python server.py`"
 
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
@@ -289,6 +296,7 @@ class Link:
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         wait = FIRST_WAIT
+        eager_until = time.monotonic() + EAGER_SECONDS
         try:
             while not self._closing:
                 began = time.monotonic()
@@ -303,6 +311,9 @@ class Link:
                     reason = _explain(error)
                 if self._closing:
                     return
+                if reason == NOBODY_LISTENS and not self.session and began < eager_until:
+                    await self._pause(EAGER_WAIT * random.uniform(0.5, 1.0))
+                    continue
                 if time.monotonic() - began > STEADY:
                     wait = FIRST_WAIT
                 pause = wait * random.uniform(0.5, 1.0)  # not all of them at once
@@ -581,7 +592,7 @@ def _explain(error: BaseException) -> str:
     numbers = {int(number) for number in re.findall(r"\[Errno (-?\d+)\]", text)}
     refused = {errno.ECONNREFUSED, 10061}
     if isinstance(error, ConnectionRefusedError) or (numbers and numbers <= refused):
-        return "nothing listens there: start the relay with `python server.py`"
+        return NOBODY_LISTENS
     if isinstance(error, ConnectionClosed):
         if error.rcvd is None:
             return "the connection was cut"

@@ -15,8 +15,9 @@ from playwright._impl._driver import compute_driver_executable
 
 from benchmarks import costs as generator
 from dreamrelay import capacity, cli
-from dreamrelay.capacity import Costs, Plan, Show, plan
+from dreamrelay.capacity import Costs, Plan, plan
 from dreamrelay.config import RelaySettings
+from dreamrelay.config.show import PRESETS, Engine, Show
 from dreamrelay.errors import ConfigError
 from dreamrelay.relay.federation import MAX_RELAYS
 from tests.support import ROOT
@@ -30,7 +31,7 @@ SHOWS = st.builds(
     streams=st.integers(1, 200),
     fps=st.floats(0.1, 240),
     picture_kb=st.floats(0.5, 8000),
-    engine=st.sampled_from(get_args(capacity.Engine)),
+    engine=st.sampled_from(get_args(Engine)),
     engine_ms=st.none() | st.floats(0.1, 5000),
     share_cards=st.booleans(),
     nic_gbit=st.floats(0.01, 800),
@@ -136,8 +137,8 @@ def test_streams_that_share_a_card() -> None:
 
 
 def test_where_pictures_one_by_one_end() -> None:
-    assert of(**capacity.PRESETS["festival"]).tier == "several"
-    internet = of(**capacity.PRESETS["internet"])
+    assert of(**PRESETS["festival"]).tier == "several"
+    internet = of(**PRESETS["internet"])
     assert internet.tier == "video"
     assert internet.video_gbit < internet.viewers_gbit
 
@@ -158,7 +159,7 @@ class TestCommand:
     def test_flags_change_a_preset(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.run("--preset=festival", "--viewers=100", "--json") == 0
         found = json.loads(capsys.readouterr().out)
-        wanted = {**capacity.PRESETS["festival"], "viewers": 100}
+        wanted = {**PRESETS["festival"], "viewers": 100}
         assert found == json.loads(capacity.as_json(of(**wanted)))
 
     @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ class TestCommand:
         assert self.run(word) == 2
         assert said in capsys.readouterr().err
 
-    @pytest.mark.parametrize("preset", capacity.PRESETS)
+    @pytest.mark.parametrize("preset", PRESETS)
     def test_every_preset_is_legal(self, preset: str) -> None:
         assert Show.load({"preset": preset}, environ={}).viewers
         with pytest.raises(ConfigError):
@@ -221,7 +222,7 @@ def any_show(chance: random.Random) -> Show:
         streams=round(between(1, 200)),
         fps=between(0.1, 240),
         picture_kb=between(0.5, 8000),
-        engine=chance.choice(get_args(capacity.Engine)),
+        engine=chance.choice(get_args(Engine)),
         engine_ms=chance.choice((None, between(0.1, 5000))),
         share_cards=chance.random() < 0.5,
         nic_gbit=between(0.01, 800),
@@ -236,7 +237,7 @@ def any_show(chance: random.Random) -> Show:
 def test_the_page_computes_the_same() -> None:
     chance = random.Random(7)
     shows = [any_show(chance) for _ in range(500)]
-    shows += [Show(**values) for values in capacity.PRESETS.values()]
+    shows += [Show(**values) for values in PRESETS.values()]
     # All that can be said is said by one of them at least.
     assert {plan(show, COSTS).binds for show in shows} == set(capacity.BINDS)
     assert {plan(show, COSTS).tier for show in shows} == set(capacity.TIERS)

@@ -142,6 +142,31 @@ def test_it_comes_back_when_the_relay_is_started_again(connect: Starter) -> None
     assert not heard.errors
 
 
+def test_a_relay_that_is_started_with_it_is_found_in_silence(
+    connect: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def counted(uri: str, **options: Any) -> Any:
+        tries.append(uri)
+        return real(uri, **options)
+
+    real = link_module.connect
+    monkeypatch.setattr(link_module, "connect", counted)
+    monkeypatch.setattr(link_module, "EAGER_SECONDS", 3600.0)
+    monkeypatch.setattr(link_module, "FIRST_WAIT", 3600.0)
+    port = closed_port()
+    _, heard = connect(f"ws://127.0.0.1:{port}")
+    until(lambda: len(tries) >= 3)
+    assert not heard.losses
+    with start_relay(RelaySettings(port=port)):
+        until(lambda: heard.welcomes)
+        assert not heard.losses
+    # One that was there and is gone has more who ask for it: they wait their turn, and say so.
+    until(lambda: heard.losses)
+    assert heard.losses[0][1] >= 1800.0
+
+
 def test_the_relay_may_be_started_last(connect: Starter) -> None:
     port = closed_port()
     _, heard = connect(f"ws://localhost:{port}")
@@ -158,6 +183,7 @@ def test_the_relay_may_be_started_last(connect: Starter) -> None:
 def test_the_waits_grow_to_a_limit_and_differ(
     connect: Starter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(link_module, "EAGER_SECONDS", 0.0)
     monkeypatch.setattr(link_module, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(link_module, "LONGEST_WAIT", 0.04)
     _, heard = connect(f"ws://127.0.0.1:{closed_port()}")
@@ -537,6 +563,7 @@ def test_close_is_quick_while_connecting() -> None:
 
 
 def test_close_is_quick_while_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "EAGER_SECONDS", 0.0)
     monkeypatch.setattr(link_module, "FIRST_WAIT", 60.0)
     monkeypatch.setattr(link_module, "LONGEST_WAIT", 60.0)
     heard = Heard()

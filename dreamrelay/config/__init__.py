@@ -13,6 +13,7 @@ from dreamrelay.config.commands import BenchSettings, DemoSettings, ListSettings
 from dreamrelay.config.producer import ProducerSettings
 from dreamrelay.config.relay import RelaySettings
 from dreamrelay.config.settings import Settings
+from dreamrelay.config.show import Show
 from dreamrelay.config.values import LOG_LEVELS, spout_url
 from dreamrelay.config.worker import TextToPicture, WorkerSettings
 
@@ -27,6 +28,7 @@ __all__ = [
     "RelaySettings",
     "SelftestSettings",
     "Settings",
+    "Show",
     "TextToPicture",
     "WorkerSettings",
     "spout_url",

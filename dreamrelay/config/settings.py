@@ -36,6 +36,7 @@ class Settings(BaseModel):
         protected_namespaces=(),
         allow_inf_nan=False,
         coerce_numbers_to_str=True,  # --stream=7
+        defer_build=True,  # a program starts with its own settings, and knows of the others
     )
 
     section: ClassVar[str]

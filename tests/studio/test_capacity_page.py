@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dreamrelay import capacity
+from dreamrelay.config import Show
 from tests.studio.support import quiet_page
 from tests.studio.test_looks import look
 from tests.support import RunningRelay
@@ -34,12 +35,12 @@ def test_a_preset_what_is_typed_and_what_is_wrong(page: Page, relay: RunningRela
     expect(page.locator("#sources tbody tr")).to_have_count(len(COSTS.values) + len(COSTS.engines))
     look(page, "capacity")
     page.get_by_role("button", name="Festival").click()
-    festival = capacity.plan(capacity.Show(preset="festival"), COSTS)
+    festival = capacity.plan(Show(preset="festival"), COSTS)
     assert shown(page, "relays") == str(festival.relays)
     expect(page.locator("#tier")).to_have_text(capacity.TIERS["several"])
     expect(page.get_by_role("button", name="Festival")).to_have_attribute("aria-pressed", "true")
     page.get_by_label("People who look").fill("100")
-    fewer = capacity.plan(capacity.Show(preset="festival", viewers=100), COSTS)
+    fewer = capacity.plan(Show(preset="festival", viewers=100), COSTS)
     assert shown(page, "relays") == str(fewer.relays)
     expect(page.locator("#command")).to_contain_text("dreamrelay capacity --viewers=100")
     page.get_by_label("People who look").fill("0")
