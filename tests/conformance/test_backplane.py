@@ -32,8 +32,8 @@ class Heard(Receiver):
         self.letters: list[bytes] = []
         self.ways: list[bool] = []
 
-    def received(self, data: bytes) -> None:
-        self.letters.append(data)
+    def received(self, data: bytes | memoryview) -> None:
+        self.letters.append(bytes(data))
 
     def connected(self, there: bool) -> None:
         self.ways.append(there)
@@ -111,11 +111,12 @@ class _Bus(MemoryBus):
 
 
 class OverNats(Ground):
-    def __init__(self, server: NatsServer) -> None:
+    def __init__(self, server: NatsServer, *, short: bool) -> None:
         self._server = server
+        self._short = short
 
     def place(self, name: str, cluster: str = "one") -> Backplane:
-        return backplane_at(self._server, relay_name=name, cluster=cluster)
+        return backplane_at(self._server, relay_name=name, cluster=cluster, short=self._short)
 
     def cut(self) -> None:
         self._server.stop()
@@ -130,19 +131,25 @@ class OverNats(Ground):
         self._server.go_on()
 
 
-def backplane_at(server: NatsServer, *, largest: int = LARGEST, **settings: str) -> Backplane:
-    return NatsBackplane(
-        RelaySettings.load({"backplane": server.url, **settings}, environ={}), largest
-    )
+def backplane_at(
+    server: NatsServer, *, largest: int = LARGEST, short: bool = True, **settings: str
+) -> Backplane:
+    loaded = RelaySettings.load({"backplane": server.url, **settings}, environ={})
+    return NatsBackplane(loaded, largest, short=short)
 
 
-@pytest.fixture(params=["memory", pytest.param("nats", marks=NEEDS_NATS)])
+BY_LIBRARY = "nats, by its client"
+
+
+@pytest.fixture(
+    params=["memory", *(pytest.param(name, marks=NEEDS_NATS) for name in ("nats", BY_LIBRARY))]
+)
 def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
     if request.param == "memory":
         yield InMemory()
         return
     with nats_server(tmp_path, configured(tmp_path, "max_payload: 8MB")) as server:
-        yield OverNats(server)
+        yield OverNats(server, short=request.param != BY_LIBRARY)
 
 
 async def until(happens: Callable[[], object], what: str) -> None:
@@ -372,7 +379,7 @@ class TestNats:
                 settings = {"backplane": server.url.replace("//", "//me:secret@")}
 
             async def test(stack: AsyncExitStack) -> None:
-                friend = backplane_at(server, largest=LARGEST, **settings)
+                friend = backplane_at(server, largest=LARGEST, short=True, **settings)
                 await stack.enter_async_context(running(friend, Heard()))
 
             go(test)
