@@ -76,6 +76,11 @@ class NatsBackplane(Backplane):
         self._trouble = ""
         """Why there is no connection, as it was logged last."""
 
+    @property
+    def is_short(self) -> bool:
+        """Whether letters take the short way now."""
+        return self._line is not None
+
     def send(self, to: str, *parts: bytes) -> bool:
         return self._post(f"{self._prefix}.to.{to}", parts)
 
@@ -184,8 +189,13 @@ class NatsBackplane(Backplane):
             await client.subscribe(f"{self._prefix}.to.{self.name}", cb=arrive)
             await client.subscribe(f"{self._prefix}.all", cb=arrive)
             await client.flush(FLUSH_SECONDS)  # from here on we hear what is said to us
-            if isinstance(client, LetterClient) and client.line.is_used:
-                self._line = client.line
+            if isinstance(client, LetterClient):
+                self._line = client.line if client.line.is_used else None
+                if self._line is None:
+                    logger.warning(
+                        "letters go through the NATS client, which costs more: it"
+                        " is a version that we do not know"
+                    )
             self.connected, self._open, self._receiver = True, client, receiver
             self.traffic.connects += 1
             self._say("")

@@ -18,6 +18,7 @@ from dreamrelay.protocol.messages import StatusReceived
 from dreamrelay.relay.backplane import Backplane, MemoryBackplane, MemoryBus, Receiver
 from dreamrelay.relay.federation import Federation
 from dreamrelay.relay.nats import NatsBackplane
+from dreamrelay.relay.tls import made_certificate
 from tests.fakes.federations import HELLO, Somebody, picture
 from tests.fakes.nats_server import NEEDS_NATS, NatsServer, configured, nats_server
 
@@ -133,7 +134,7 @@ class OverNats(Ground):
 
 def backplane_at(
     server: NatsServer, *, largest: int = LARGEST, short: bool = True, **settings: str
-) -> Backplane:
+) -> NatsBackplane:
     loaded = RelaySettings.load({"backplane": server.url, **settings}, environ={})
     return NatsBackplane(loaded, largest, short=short)
 
@@ -381,6 +382,32 @@ class TestNats:
             async def test(stack: AsyncExitStack) -> None:
                 friend = backplane_at(server, largest=LARGEST, short=True, **settings)
                 await stack.enter_async_context(running(friend, Heard()))
+
+            go(test)
+
+    @pytest.mark.parametrize("short", [True, False])
+    def test_letters_cross_over_tls(self, tmp_path: Path, *, short: bool) -> None:
+        pem = tmp_path / "server.pem"
+        made_certificate(["127.0.0.1"], pem)
+        config = configured(
+            tmp_path, f'max_payload: 8MB\ntls {{ cert_file: "{pem}", key_file: "{pem}" }}'
+        )
+        with nats_server(tmp_path, config) as server:
+
+            async def test(stack: AsyncExitStack) -> None:
+                heard = Heard()
+                a, b = (
+                    backplane_at(server, short=short, relay_name=name, backplane_ca=str(pem))
+                    for name in "ab"
+                )
+                await stack.enter_async_context(running(a, Heard()))
+                await stack.enter_async_context(running(b, heard))
+                assert a.is_short == b.is_short == short
+                letters = [b"small", bytes(range(256)) * (LARGEST // 256), b"last"]
+                for letter in letters:
+                    assert a.send(b.name, letter)
+                await until(lambda: len(heard.letters) == len(letters), "all letters")
+                assert heard.letters == letters
 
             go(test)
 
