@@ -4,6 +4,9 @@ Round trips in lockstep: a producer sends a picture of 60 kB to a relay, a worke
 it is, a viewer at that relay has it. Two relays and a nats-server run all the time; two streams
 take turns, whose worker is at the same relay or at the other one. CPU time is that of both relays
 and of nats-server. Contention can only add, so each keeps its quickest trip and its cheapest round.
+
+Beside it, in this process: what a hub costs that shares its streams and has nobody to share them
+with, over one that knows of no backplane.
 """
 
 import contextlib
@@ -21,16 +24,23 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from benchmarks.dispatch import Somebody
 from benchmarks.effort import Effort, Say
 from benchmarks.machine import cpu_ns, idle_cpu_ns
 from benchmarks.marks import Row, at_most
 from benchmarks.processes import RELAY, ROOT, server
 from benchmarks.relay import make_picture
+from dreamrelay.hub import Hub
 from dreamrelay.packet import Packet
+from dreamrelay.protocol.messages import Delivery, Limits, Notice, StatusReceived, WorkerHello
 from dreamrelay.protocol.native import decode_packet, encode_packet, encode_text
+from dreamrelay.relay.backplane import MemoryBackplane, MemoryBus
+from dreamrelay.relay.federation import Federation
 
 WAYS: Mapping[str, str] = {"direct": "the relay's own worker", "backplane": "another relay's"}
+PROCESSES = ("the home", "the worker's relay", "nats-server")
 TRIPS, QUICK_TRIPS = 200, 5
+HUB_ROUNDS, HUB_TRIPS = 60, 300
 WARM_UP = 20
 SECONDS = 60
 """What each answer has."""
@@ -39,9 +49,10 @@ MARKS = {"trip": at_most(3, 2), "cpu": at_most(3, 2)}
 
 
 def measure(effort: Effort, say: Say) -> dict[str, Any]:
-    """The quickest and the usual trip of each way, ms, and its CPU time."""
+    """The quickest and the usual trip of each way, ms, and its CPU time, also of each process."""
     trips: dict[str, list[float]] = {way: [] for way in WAYS}
     cpu: dict[str, list[float]] = {way: [] for way in WAYS}
+    parts: dict[str, list[float]] = {name: [] for name in PROCESSES}
     count = effort.pick(TRIPS, QUICK_TRIPS)
     with contextlib.ExitStack() as stack:
         nats, url = stack.enter_context(nats_server())
@@ -58,27 +69,38 @@ def measure(effort: Effort, say: Say) -> dict[str, Any]:
         pids = (home.pid, other.pid, nats)
         for number in range(effort.rounds):
             for way, table in tables.items():
-                before = sum(map(idle_cpu_ns, pids))
+                before = [idle_cpu_ns(pid) for pid in pids]
                 trips[way] += [table.trip() for _ in range(count)]
-                cpu[way].append((sum(map(cpu_ns, pids)) - before) / count / 1e6)
+                took = [(cpu_ns(p) - b) / count / 1e6 for p, b in zip(pids, before, strict=True)]
+                cpu[way].append(sum(took))
+                if way == "backplane":
+                    for name, ms in zip(PROCESSES, took, strict=True):
+                        parts[name].append(ms)
             say(f"round {number + 1} of {effort.rounds}")
+    alone, shared = _hubs(effort)
     return {
         "trip_ms": {way: round(min(found), 3) for way, found in trips.items()},
         "trip_ms_p50": {way: round(statistics.median(found), 3) for way, found in trips.items()},
         "cpu_ms": {way: round(min(found), 3) for way, found in cpu.items()},
         "trip": round(min(trips["backplane"]) / min(trips["direct"]), 2),
         "cpu": round(min(cpu["backplane"]) / min(cpu["direct"]), 2),
+        "cpu_ms_of": {name: round(min(found), 3) for name, found in parts.items()},
+        "hub_us": {"alone": round(alone, 2), "shared": round(shared, 2)},
+        "hub": round(shared / alone, 3),
     }
 
 
 def rows(found: Mapping[str, Any]) -> list[Row]:
     """The lines of the table."""
-    return [
+    lines = [
         Row(
             "B7 round trip, another relay's worker / the relay's own", found["trip"], MARKS["trip"]
         ),
         Row("B7 CPU time, the same", found["cpu"], MARKS["cpu"]),
     ]
+    if "hub" in found:  # figures of before it was measured are kept
+        lines.append(Row("B7 CPU time of the hub, in a cluster of one / alone", found["hub"]))
+    return lines
 
 
 def details(found: Mapping[str, Any]) -> str:
@@ -87,6 +109,10 @@ def details(found: Mapping[str, Any]) -> str:
     for way, name in WAYS.items():
         times = [found[key][way] for key in ("trip_ms", "trip_ms_p50", "cpu_ms")]
         lines.append(f"| {name} | " + " | ".join(f"{ms:.2f} ms" for ms in times) + " |")
+    if "hub" in found:
+        of = ", ".join(f"{name} {ms:.2f} ms" for name, ms in found["cpu_ms_of"].items())
+        shared, alone = (f"{found['hub_us'][key]:.1f} µs" for key in ("shared", "alone"))
+        lines += ["", f"Of the latter: {of}. A hub in a cluster of one {shared}, alone {alone}."]
     return "\n".join(lines)
 
 
@@ -103,7 +129,7 @@ def nats_server() -> Iterator[tuple[int, str]]:
         conf = ["-c", str(ROOT / "deploy" / "nats.conf"), "-a", "127.0.0.1", "-p", "-1", "-m", "-1"]
         running = subprocess.Popen(
             ["nats-server", *conf, "--ports_file_dir", folder],
-            env={**os.environ, "NATS_TOKEN": "wire"},
+            env={**os.environ, "NATS_TOKEN": "wire", "GOMAXPROCS": "1"},  # as in deploy/
             stderr=subprocess.DEVNULL,
         )
         try:
@@ -174,6 +200,75 @@ class _Table:
 
 
 _PICTURE = make_picture()
+
+
+class _Returner(Somebody):
+    """A worker; what it was given last is its result."""
+
+    given: Packet
+
+    def notify(self, notice: Notice) -> None:
+        if isinstance(notice, Delivery):
+            self.given = notice.packet
+
+
+class _Place:
+    """A hub with a producer, a worker and a viewer at one stream.
+
+    Args:
+        shared: whether it has a place on a backplane, where nobody else is.
+    """
+
+    def __init__(self, *, shared: bool) -> None:
+        self._now = 10**12
+        hub = Hub(Limits(), clock_ns=lambda: self._now, unix_ns=lambda: self._now)
+        self._federation: Federation | None = None
+        if shared:
+            place = MemoryBackplane(MemoryBus(), "here")
+            self._federation = Federation(hub, place, "here", clock_ns=lambda: self._now)
+            place.open(self._federation)
+        self._stream = hub.stream("default")
+        self._hub = hub
+        self._producer, self._worker = (
+            Somebody("producer", "producer"),
+            _Returner("worker", "worker"),
+        )
+        self._viewer = Somebody("viewer", "viewer")
+        self._stream.join(self._producer)
+        self._stream.join(self._worker, (), 1, WorkerHello("nothing"))
+        self._stream.report(self._worker, StatusReceived("live"))
+        self._stream.join(self._viewer, ("output",), None)
+        self._tick()
+
+    def _tick(self) -> None:
+        self._now += 10**9
+        self._hub.tick()
+        if self._federation is not None:
+            self._federation.tick()
+
+    def cpu_us(self) -> float:
+        """Of one trip of a picture, and its part of a second's housekeeping."""
+        stream, input_ = self._stream, Packet.of(_PICTURE)
+        began = time.process_time_ns()
+        for _ in range(HUB_TRIPS):
+            self._now += 10**6
+            stream.publish(input_, "input", self._producer)
+            stream.publish(self._worker.given, "output", self._worker)
+            stream.grant(self._worker, 1)
+            for subscription in stream.subscriptions(self._viewer):
+                subscription.take()
+        self._tick()
+        return (time.process_time_ns() - began) / HUB_TRIPS / 1e3
+
+
+def _hubs(effort: Effort) -> tuple[float, float]:
+    """Microseconds of CPU time for a trip in a hub: without a backplane, and with one."""
+    places = _Place(shared=False), _Place(shared=True)
+    found: tuple[list[float], list[float]] = ([], [])
+    for _ in range(effort.pick(HUB_ROUNDS, 2)):
+        for place, times in zip(places, found, strict=True):
+            times.append(place.cpu_us())
+    return min(found[0]), min(found[1])
 
 
 def _join(port: int, stream: str, role: str) -> ClientConnection:

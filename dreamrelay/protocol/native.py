@@ -108,8 +108,8 @@ def packet_parts(packet: Packet, track: Track) -> tuple[bytes, ...]:
     return (header, *(_STAMP.pack(s.hop, s.ns) for s in stamps), packet.data)
 
 
-def decode_packet(message: bytes) -> tuple[Packet, Track]:
-    """Read a binary message.
+def decode_packet(message: bytes | memoryview) -> tuple[Packet, Track]:
+    """Read a binary message; nothing of it is kept but a copy.
 
     Coding and size are those that the picture's own first bytes tell, not those of the header.
 
@@ -130,7 +130,7 @@ def decode_packet(message: bytes) -> tuple[Packet, Track]:
         )
     if track >= len(TRACKS) or count > MAX_STAMPS or begin < _HEADER.size + _STAMP.size * count:
         raise ProtocolError("the packet's header contradicts itself")
-    data = message[begin:]
+    data = bytes(message[begin:])  # of bytes no second copy
     picture = inspect(data)
     stamps = []
     for i in range(count):

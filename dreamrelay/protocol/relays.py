@@ -30,7 +30,7 @@ from dreamrelay.protocol.messages import (
     StatusReceived,
     WorkerHello,
 )
-from dreamrelay.protocol.native import decode_packet, encode_packet, error_fields
+from dreamrelay.protocol.native import decode_packet, error_fields, packet_parts
 
 VERSION = 1
 _HEAD = struct.Struct("<3sBI")
@@ -40,6 +40,9 @@ MAX_HEAD = 2 * 1024 * 1024
 
 _SAID: Mapping[str, type[Any]] = {
     kind.__name__: kind for kind in (*get_args(Event), *get_args(Notice))
+}
+_FIELDS: Mapping[type[Any], tuple[str, ...]] = {
+    kind: tuple(item.name for item in dataclasses.fields(kind)) for kind in _SAID.values()
 }
 _ERRORS: Mapping[str, type[DreamRelayError]] = {
     error.code: error for error in (AuthError, EngineError, LimitError, ProtocolError)
@@ -74,18 +77,21 @@ class Letter:
 
 def write(letter: Letter) -> bytes:
     """Return a letter as bytes."""
+    return b"".join(letter_parts(letter))
+
+
+def letter_parts(letter: Letter) -> tuple[bytes, ...]:
+    """What :func:`write` returns, in pieces; the last is the picture itself, if there is one."""
     named = (letter.sender, letter.kind, letter.stream, letter.session, letter.number, letter.peer)
     head = orjson.dumps([*named, letter.body], option=orjson.OPT_NON_STR_KEYS)
     opening = _HEAD.pack(_MAGIC, VERSION, len(head))
     if letter.packet is None:
-        return opening + head
-    track = letter.track
-    picture = letter.packet.wire(track, lambda packet: encode_packet(packet, track))
-    return b"".join((opening, head, picture))
+        return opening, head
+    return opening, head, *packet_parts(letter.packet, letter.track)
 
 
-def read(data: bytes) -> Letter:
-    """Read a letter.
+def read(data: bytes | memoryview) -> Letter:
+    """Read a letter; nothing of ``data`` is kept.
 
     Raises:
         ProtocolError: none, or one of another version.
@@ -106,17 +112,20 @@ def read(data: bytes) -> Letter:
         sender, kind, stream, session, number, peer, body = orjson.loads(data[_HEAD.size : end])
     except ValueError:  # JSON that cannot be read is one, too
         raise ProtocolError("the letter's head is not one") from None
-    texts, numbers = (sender, kind, stream, peer), (session, number)
     if not (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(count, int) for count in numbers)
+        isinstance(sender, str)
+        and isinstance(kind, str)
+        and isinstance(stream, str)
+        and isinstance(session, int)
+        and isinstance(number, int)
+        and isinstance(peer, str)
         and isinstance(body, dict)
     ):
         raise ProtocolError("the letter's head contradicts itself")
     packet: Packet | None = None
     track: Track = "input"
     if end < len(data):
-        packet, track = decode_packet(data[end:])
+        packet, track = decode_packet(memoryview(data)[end:])
     return Letter(sender, kind, stream, session, number, peer, body, packet, track)
 
 
@@ -124,14 +133,14 @@ def body_of(said: Event | Notice) -> tuple[str, dict[str, Any], Packet | None]:
     """What a peer or a stream said, as kind, body and picture of a letter."""
     body: dict[str, Any] = {}
     picture: Packet | None = None
-    for item in dataclasses.fields(said):
-        value = getattr(said, item.name)
+    for name in _FIELDS[type(said)]:
+        value = getattr(said, name)
         if isinstance(value, Packet):
             picture = value
         elif isinstance(value, DreamRelayError):
-            body[item.name] = error_fields(value)
-        elif item.name != "packet":
-            body[item.name] = value
+            body[name] = error_fields(value)
+        elif name != "packet":
+            body[name] = value
     return type(said).__name__, body, picture
 
 
@@ -144,7 +153,7 @@ def said_in(letter: Letter) -> Any:
     kind = _SAID.get(letter.kind)
     if kind is None:
         raise ProtocolError(f"expected what a peer or stream says, got {letter.kind!r:.40}")
-    names = {item.name for item in dataclasses.fields(kind)}
+    names = _FIELDS[kind]
     fields = {name: value for name, value in letter.body.items() if name in names}
     if "packet" in names:
         fields["packet"] = letter.packet

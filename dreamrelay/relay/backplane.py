@@ -40,8 +40,8 @@ class Receiver(ABC):
     """Whoever the letters are for. Both methods return at once."""
 
     @abstractmethod
-    def received(self, data: bytes) -> None:
-        """A letter has come."""
+    def received(self, data: bytes | memoryview) -> None:
+        """A letter has come; a view of it holds only until this returns."""
 
     @abstractmethod
     def connected(self, there: bool) -> None:
@@ -58,11 +58,11 @@ class Backplane(ABC):
         self.traffic = Traffic()
 
     @abstractmethod
-    def send(self, to: str, data: bytes) -> bool:
-        """Have a letter sent to one relay; False: it could not leave."""
+    def send(self, to: str, *parts: bytes) -> bool:
+        """Have a letter sent to one relay, its parts in one piece; False: it could not leave."""
 
     @abstractmethod
-    def broadcast(self, data: bytes) -> bool:
+    def broadcast(self, *parts: bytes) -> bool:
         """Have a letter sent to all other relays; False: it could not leave."""
 
     @abstractmethod
@@ -150,11 +150,11 @@ class MemoryBackplane(Backplane):
         if self.receiver is not None:
             self.receiver.received(data)
 
-    def send(self, to: str, data: bytes) -> bool:
-        return self._post(to, data)
+    def send(self, to: str, *parts: bytes) -> bool:
+        return self._post(to, b"".join(parts))
 
-    def broadcast(self, data: bytes) -> bool:
-        return self._post(None, data)
+    def broadcast(self, *parts: bytes) -> bool:
+        return self._post(None, b"".join(parts))
 
     def _post(self, to: str | None, data: bytes) -> bool:
         if not self.connected:

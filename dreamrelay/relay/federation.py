@@ -18,7 +18,7 @@ from dreamrelay.config import RelaySettings
 from dreamrelay.errors import DreamRelayError, ProtocolError
 from dreamrelay.hub import Hub, Stream
 from dreamrelay.importer import Entry
-from dreamrelay.protocol.relays import Letter, read, write
+from dreamrelay.protocol.relays import Letter, letter_parts, read
 from dreamrelay.relay.backplane import Backplane, Receiver, largest_letter
 from dreamrelay.relay.mirror import Mirror
 from dreamrelay.relay.outpost import Outpost
@@ -153,7 +153,7 @@ class Federation(Receiver):
             if place.mirror is not None:
                 place.mirror.begin()
 
-    def received(self, data: bytes) -> None:
+    def received(self, data: bytes | memoryview) -> None:
         self.backplane.traffic.received += 1
         if self._leaving:
             return
@@ -177,10 +177,10 @@ class Federation(Receiver):
         self._broadcast(Letter(self._me, "here", body=body))
 
     def _broadcast(self, letter: Letter) -> None:
-        self.backplane.broadcast(write(letter))
+        self.backplane.broadcast(*letter_parts(letter))
 
     def _post_to(self, relay: str) -> Callable[[Letter], bool]:
-        return lambda letter: self.backplane.send(relay, write(letter))
+        return lambda letter: self.backplane.send(relay, *letter_parts(letter))
 
     def _hear(self, letter: Letter) -> None:
         if letter.kind == "here":

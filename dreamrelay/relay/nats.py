@@ -24,6 +24,7 @@ from nats.errors import Error as NatsError
 from dreamrelay.config import RelaySettings
 from dreamrelay.errors import ConfigError
 from dreamrelay.relay.backplane import MAX_WAITING, Backplane, Receiver
+from dreamrelay.relay.nats_line import FULL, LetterClient, LetterLine
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +35,6 @@ FLUSH_SECONDS = 10
 
 LAST_SECONDS = 1
 """What a goodbye has to leave."""
-
-FULL = 1024 * 1024
-"""Bytes that may lie in the client before we wait until the server has taken them."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 """Seconds between two attempts to connect."""
@@ -49,9 +47,11 @@ class NatsBackplane(Backplane):
 
     Args:
         largest: bytes of the largest letter that may be sent.
+        short: have letters take the short way past the client library (:mod:`nats_line`), where
+            the library lets them.
     """
 
-    def __init__(self, settings: RelaySettings, largest: int) -> None:
+    def __init__(self, settings: RelaySettings, largest: int, *, short: bool = True) -> None:
         machine = re.sub(r"[^A-Za-z0-9_-]", "-", platform.node())[:40]
         self.title = settings.relay_name or machine or "relay"
         # Started again it is another relay: what was on its way to the old one is not for it.
@@ -61,9 +61,14 @@ class NatsBackplane(Backplane):
         self._servers = [part.strip() for part in (settings.backplane or "").split(",")]
         self._where = ", ".join(_shown(server) for server in self._servers)
         self._options = _options(settings, self._servers)
+        # Letters in WebSocket messages are the library's own business.
+        self._short = short and not any(s.startswith(("ws:", "wss:")) for s in self._servers)
         self._client: Client | None = None
         self._open: Client | None = None
         """The connection in use."""
+        self._line: LetterLine | None = None
+        """Its short way, if there is one."""
+        self._receiver: Receiver | None = None
         self._outbox: deque[tuple[str, bytes]] = deque()
         self._waiting = 0
         self._something, self._drained = asyncio.Event(), asyncio.Event()
@@ -71,20 +76,30 @@ class NatsBackplane(Backplane):
         self._trouble = ""
         """Why there is no connection, as it was logged last."""
 
-    def send(self, to: str, data: bytes) -> bool:
-        return self._post(f"{self._prefix}.to.{to}", data)
+    @property
+    def is_short(self) -> bool:
+        """Whether letters take the short way now."""
+        return self._line is not None
 
-    def broadcast(self, data: bytes) -> bool:
-        return self._post(f"{self._prefix}.all", data)
+    def send(self, to: str, *parts: bytes) -> bool:
+        return self._post(f"{self._prefix}.to.{to}", parts)
 
-    def _post(self, subject: str, data: bytes) -> bool:
-        full = self._waiting + len(data) > MAX_WAITING + self._largest
-        if not self.connected or full or len(data) > self._largest:
+    def broadcast(self, *parts: bytes) -> bool:
+        return self._post(f"{self._prefix}.all", parts)
+
+    def _post(self, subject: str, parts: tuple[bytes, ...]) -> bool:
+        size = sum(map(len, parts))
+        waiting = self._waiting if self._line is None else self._line.waiting
+        full = waiting + size > MAX_WAITING + self._largest
+        if not self.connected or full or size > self._largest:
             self.traffic.refused += 1
             return False
         self.traffic.sent += 1
-        self._outbox.append((subject, data))
-        self._waiting += len(data)
+        if self._line is not None:
+            self._line.send(subject, size, parts)
+            return True
+        self._outbox.append((subject, b"".join(parts)))
+        self._waiting += size
         self._drained.clear()
         self._something.set()
         return True
@@ -122,7 +137,7 @@ class NatsBackplane(Backplane):
         self._trouble = trouble
 
     async def _connect(self) -> Client:
-        client = Client()
+        client = LetterClient(self._take) if self._short else Client()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await client.connect(
@@ -168,25 +183,37 @@ class NatsBackplane(Backplane):
         """Carry letters while this connection lasts."""
 
         async def arrive(message: Msg) -> None:
-            receiver.received(message.data)
+            self._take(message.data)
 
         try:
             await client.subscribe(f"{self._prefix}.to.{self.name}", cb=arrive)
             await client.subscribe(f"{self._prefix}.all", cb=arrive)
             await client.flush(FLUSH_SECONDS)  # from here on we hear what is said to us
-            self.connected, self._open = True, client
+            if isinstance(client, LetterClient):
+                self._line = client.line if client.line.is_used else None
+                if self._line is None:
+                    logger.warning(
+                        "letters go through the NATS client, which costs more: it"
+                        " is a version that we do not know"
+                    )
+            self.connected, self._open, self._receiver = True, client, receiver
             self.traffic.connects += 1
             self._say("")
             receiver.connected(True)
-            await self._send_all(client)
+            await (self._line.watch(FLUSH_SECONDS) if self._line else self._send_all(client))
         finally:
-            was, self.connected, self._open = self.connected, False, None
+            was, self.connected = self.connected, False
+            self._open = self._line = self._receiver = None
             self._outbox.clear()
             self._drained.set()
             self._waiting = 0
             if was:
                 receiver.connected(False)
             await _close(client)
+
+    def _take(self, data: bytes | memoryview) -> None:
+        if self._receiver is not None:
+            self._receiver.received(data)
 
     async def _send_all(self, client: Client) -> None:
         while not client.is_closed:

@@ -18,6 +18,7 @@ from dreamrelay.protocol.messages import StatusReceived
 from dreamrelay.relay.backplane import Backplane, MemoryBackplane, MemoryBus, Receiver
 from dreamrelay.relay.federation import Federation
 from dreamrelay.relay.nats import NatsBackplane
+from dreamrelay.relay.tls import made_certificate
 from tests.fakes.federations import HELLO, Somebody, picture
 from tests.fakes.nats_server import NEEDS_NATS, NatsServer, configured, nats_server
 
@@ -32,8 +33,8 @@ class Heard(Receiver):
         self.letters: list[bytes] = []
         self.ways: list[bool] = []
 
-    def received(self, data: bytes) -> None:
-        self.letters.append(data)
+    def received(self, data: bytes | memoryview) -> None:
+        self.letters.append(bytes(data))
 
     def connected(self, there: bool) -> None:
         self.ways.append(there)
@@ -111,11 +112,12 @@ class _Bus(MemoryBus):
 
 
 class OverNats(Ground):
-    def __init__(self, server: NatsServer) -> None:
+    def __init__(self, server: NatsServer, *, short: bool) -> None:
         self._server = server
+        self._short = short
 
     def place(self, name: str, cluster: str = "one") -> Backplane:
-        return backplane_at(self._server, relay_name=name, cluster=cluster)
+        return backplane_at(self._server, relay_name=name, cluster=cluster, short=self._short)
 
     def cut(self) -> None:
         self._server.stop()
@@ -130,19 +132,25 @@ class OverNats(Ground):
         self._server.go_on()
 
 
-def backplane_at(server: NatsServer, *, largest: int = LARGEST, **settings: str) -> Backplane:
-    return NatsBackplane(
-        RelaySettings.load({"backplane": server.url, **settings}, environ={}), largest
-    )
+def backplane_at(
+    server: NatsServer, *, largest: int = LARGEST, short: bool = True, **settings: str
+) -> NatsBackplane:
+    loaded = RelaySettings.load({"backplane": server.url, **settings}, environ={})
+    return NatsBackplane(loaded, largest, short=short)
 
 
-@pytest.fixture(params=["memory", pytest.param("nats", marks=NEEDS_NATS)])
+BY_LIBRARY = "nats, by its client"
+
+
+@pytest.fixture(
+    params=["memory", *(pytest.param(name, marks=NEEDS_NATS) for name in ("nats", BY_LIBRARY))]
+)
 def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
     if request.param == "memory":
         yield InMemory()
         return
     with nats_server(tmp_path, configured(tmp_path, "max_payload: 8MB")) as server:
-        yield OverNats(server)
+        yield OverNats(server, short=request.param != BY_LIBRARY)
 
 
 async def until(happens: Callable[[], object], what: str) -> None:
@@ -372,8 +380,34 @@ class TestNats:
                 settings = {"backplane": server.url.replace("//", "//me:secret@")}
 
             async def test(stack: AsyncExitStack) -> None:
-                friend = backplane_at(server, largest=LARGEST, **settings)
+                friend = backplane_at(server, largest=LARGEST, short=True, **settings)
                 await stack.enter_async_context(running(friend, Heard()))
+
+            go(test)
+
+    @pytest.mark.parametrize("short", [True, False])
+    def test_letters_cross_over_tls(self, tmp_path: Path, *, short: bool) -> None:
+        pem = tmp_path / "server.pem"
+        made_certificate(["127.0.0.1"], pem)
+        config = configured(
+            tmp_path, f'max_payload: 8MB\ntls {{ cert_file: "{pem}", key_file: "{pem}" }}'
+        )
+        with nats_server(tmp_path, config) as server:
+
+            async def test(stack: AsyncExitStack) -> None:
+                heard = Heard()
+                a, b = (
+                    backplane_at(server, short=short, relay_name=name, backplane_ca=str(pem))
+                    for name in "ab"
+                )
+                await stack.enter_async_context(running(a, Heard()))
+                await stack.enter_async_context(running(b, heard))
+                assert a.is_short == b.is_short == short
+                letters = [b"small", bytes(range(256)) * (LARGEST // 256), b"last"]
+                for letter in letters:
+                    assert a.send(b.name, letter)
+                await until(lambda: len(heard.letters) == len(letters), "all letters")
+                assert heard.letters == letters
 
             go(test)
 
