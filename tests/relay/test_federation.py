@@ -175,8 +175,8 @@ class TestClocks:
         cluster.pass_time()
         producer = a.producer()
         a.stream.publish(picture(1).but(captured_ns=a.unix_ns()), "input", producer)
-        b = cluster.add("b", self.AHEAD_NS)
-        there = b.viewer("input")
+        b = Node("b", cluster.cable, cluster.clock, self.AHEAD_NS)
+        there = b.viewer("input")  # it looks before its relay knows of any other
         cluster.settle()
         ((_, seen),) = there.seen
         assert self.age(b, seen) < 2
