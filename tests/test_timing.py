@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dreamrelay.hub import Stream
-from dreamrelay.hub.timing import KEPT_HANDED, MAX_PLACES, OTHERS
+from dreamrelay.hub.timing import KEPT_HANDED, MAX_PLACES, MAX_TOLD, OTHERS
 from dreamrelay.packet import WAY, Codec, Hop, Packet, Stamp
 from dreamrelay.protocol.messages import (
     ClockReported,
@@ -81,7 +81,8 @@ def test_the_whole_way_is_measured(house: House) -> None:
     }
     ages = house.figures()["age"]
     assert ages["relayed"]["p50_ms"] == 3
-    assert ages["returned"] == {"p50_ms": 9, "p95_ms": 9, "p99_ms": 9, "count": 1}
+    returned = {"p50_ms": 9, "p95_ms": 9, "p99_ms": 9, "count": 1, "error_ms": None}
+    assert ages["returned"] == returned, "nobody has compared the camera's clock"
 
 
 def test_waiting_for_a_worker_is_a_hop_of_its_own(house: House) -> None:
@@ -125,6 +126,27 @@ class TestClocks:
         assert timing.error_ns == 2 * MS
         house.stream.leave(house.producer)
         assert timing.error_ns == MS
+
+    def test_a_hop_may_be_off_by_the_clocks_that_it_hangs_on(self, house: House) -> None:
+        house.send()
+        house.pass_on()
+        timing = house.stream.timing
+        assert timing.hop_errors()[Hop.RELAYED] is timing.hop_errors()[Hop.RETURNED] is None
+        timing.set_clock(house.producer, ClockReported(SECOND, 2 * MS))
+        timing.set_clock(house.worker, ClockReported(0, MS))
+        timing.set_clock(house.peer("worker", 2), ClockReported(0, 3 * MS))
+        timing.set_clock(house.peer("viewer"), ClockReported(0, SECOND))
+        house.stream.grant(house.worker, 1)
+        house.send()
+        house.pass_on()
+        told = {name: found["error_ms"] for name, found in house.figures()["hops"].items()}
+        one_clock = dict.fromkeys(("encoded", "handed", "decoded", "infer", "inferred"), 0)
+        both = {"relayed": 2, "received": 3, "reencoded": 0, "returned": 3}
+        assert {name: round(ms) for name, ms in told.items()} == {**one_clock, **both}
+        assert round(house.figures()["age"]["returned"]["error_ms"]) == 2
+        page = render(house).decode()  # type: ignore[arg-type]
+        assert 'dreamrelay_hop_error_seconds{hop="handed",stream="default"} 0.0' in page
+        assert 'dreamrelay_hop_error_seconds{hop="age",stream="default"} 0.002' in page
 
     def test_it_grows_with_age(self, house: House) -> None:
         house.stream.timing.set_clock(house.worker, ClockReported(0, MS))
@@ -181,6 +203,25 @@ class TestShown:
         places = house.figures()["shown"]
         assert len(places) == MAX_PLACES + 1
         assert places[OTHERS]["age"]["count"] == 50 - MAX_PLACES
+
+    def test_a_place_where_nobody_looks_any_more_makes_room(self, house: House) -> None:
+        show, seen = house.stream.timing.show, Seen(1.0, 1.0, 1.0)
+        for number in range(MAX_PLACES):
+            show(PicturesShown(f"place-{number}", (seen,)))
+        house.clock.advance(11)
+        show(PicturesShown("studio", (seen,)), "b")
+        assert list(house.figures()["shown"]) == ["studio@b"]
+
+    def test_another_relay_is_told_what_is_new_and_was_seen_here(self, house: House) -> None:
+        timing = house.stream.timing
+        pictures = tuple(Seen(None, 1.0, float(age)) for age in range(MAX_TOLD + 5))
+        timing.show(PicturesShown("window", pictures))
+        timing.show(PicturesShown("studio", pictures[:1]), "b")
+        assert timing.shown_to_tell() == {"window": list(pictures[-MAX_TOLD:])}
+        assert timing.shown_to_tell() == {}
+        timing.show(PicturesShown("window", pictures[:1]))
+        house.clock.advance(11)
+        assert timing.shown_to_tell() == {}
 
     def test_what_nobody_sees_any_more_is_left_out(self, house: House) -> None:
         house.stream.timing.show(PicturesShown("window", (Seen(None, 4.0, 80.0),)))

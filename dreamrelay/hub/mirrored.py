@@ -47,6 +47,7 @@ class Mirrored:
         stream = self._stream
         seats, waiting = self._give_up()
         stream.upstream, self.home = upstream, home
+        stream.timing.follow(None)
         for seated in seats:
             upstream.seat(seated)
         for peer, event in waiting:
@@ -61,6 +62,7 @@ class Mirrored:
             return
         seats, waiting = self._give_up()
         stream.upstream, self.home, self.standing = None, home, Standing()
+        stream.timing.follow(None)
         for seated in seats:
             if seated.waits:
                 stream.air.come_back(seated.peer)
@@ -142,6 +144,7 @@ class Mirrored:
     def take_standing(self, standing: Standing) -> None:
         """How the stream is, as its home says."""
         self.standing = standing
+        self._stream.timing.hear_clocks(standing.clocks)
         self._stream._seq = max(self._stream._seq, standing.seq)
         self._stream._tell(StatusChanged(self._stream.status()))
 
@@ -203,4 +206,5 @@ class Mirrored:
             said = WorkerHello(
                 worker.engine, worker.model, worker.device, worker.width, worker.height
             )
-        return Standing(status, stream._seq, said, stream.staffed, stream.refers)
+        clocks = stream.timing.clocks_to_tell()
+        return Standing(status, stream._seq, said, stream.staffed, stream.refers, clocks)

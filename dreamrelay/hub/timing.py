@@ -6,14 +6,14 @@ arithmetic is done by whoever asks.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dreamrelay.clock import DRIFT
 from dreamrelay.hub.peers import Peer
-from dreamrelay.packet import Hop, Packet, Stamp, Track
-from dreamrelay.protocol.messages import ClockReported, PicturesShown, Seen
+from dreamrelay.packet import WAY, Hop, Packet, Stamp, Track
+from dreamrelay.protocol.messages import ClockReported, PicturesShown, Role, Seen
 from dreamrelay.telemetry import HopTimes, Percentiles
 
 KEPT_HANDED = 256
@@ -30,12 +30,44 @@ LONGEST_CUT_NS = 15_000_000_000
 ON_WIRE = 2
 """So many pictures a producer may have on the wire."""
 
-MAX_PLACES = 8
+MAX_PLACES = 24
 OTHERS = "others"
-"""Where the pictures of the ninth place and of those without a name are counted."""
+"""Where the pictures of the places above that and of those without a name are counted."""
+
+MAX_TOLD = 32
+"""Pictures of one place that another relay is told of, each time that it is told."""
+MAX_TOLD_CLOCKS = 64
+
+ClockRole = Role | Literal["home", "mirror"]
+"""Whose clock it is; the last two are other relays."""
+
+STAMPING = ("producer", "worker")
+_MET: Mapping[Hop, ClockRole] = {
+    Hop.RELAYED: "producer",
+    Hop.RECEIVED: "worker",
+    Hop.RETURNED: "worker",
+}
+"""Hops at which a relay's clock and another one meet: whose."""
 
 AT: Mapping[Track, str] = {"input": "relayed", "output": "returned", "control": "control"}
 """Where on its way a track's packets have the age that is measured when they come in."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownClock:
+    """A clock by which pictures of a stream are stamped or seen.
+
+    Attributes:
+        peer, name, role: whose it is.
+        offset_ns: what is added to its times on their way to the relay where the stream is at home.
+        error_ns: how far that may be off.
+    """
+
+    peer: str
+    name: str
+    role: ClockRole
+    offset_ns: int
+    error_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +77,8 @@ class PeerClock:
     peer: Peer
     told: ClockReported
     told_ns: int
+    mirror: bool = False
+    """It is another relay's."""
 
     def error_ns(self, now_ns: int) -> int:
         """How far it may be off by now."""
@@ -56,9 +90,18 @@ class Place:
 
     def __init__(self) -> None:
         self._seen: deque[tuple[int, Seen]] = deque(maxlen=KEPT_SHOWN)
+        self._untold: deque[tuple[int, Seen]] = deque(maxlen=MAX_TOLD)
 
-    def add(self, now_ns: int, seen: Seen) -> None:
+    def add(self, now_ns: int, seen: Seen, *, here: bool) -> None:
         self._seen.append((now_ns, seen))
+        if here:
+            self._untold.append((now_ns, seen))
+
+    def take_untold(self, now_ns: int) -> list[Seen]:
+        """What was seen of late and was not taken so yet; the newest where that is much."""
+        taken = [seen for seen_ns, seen in self._untold if now_ns - seen_ns <= SHOWN_NS]
+        self._untold.clear()
+        return taken
 
     def figures(self, now_ns: int) -> dict[str, Percentiles]:
         """By span, in ms; what nobody has told of late is left out.
@@ -96,6 +139,10 @@ class Timing:
         self._unix_ns = unix_ns
         self._places: dict[str, Place] = {}
         self._clocks: dict[str, PeerClock] = {}
+        self._home: KnownClock | None = None
+        """At a mirror: what is added to our clock to have that of its home."""
+        self._elsewhere: Sequence[KnownClock] = ()
+        """Of workers and producers that are not here, as the home says."""
         self._handed: dict[int, int] = {}
         self._told = 0
         self._came: dict[str, int] = {}
@@ -123,17 +170,41 @@ class Timing:
 
     # -- what peers say ---------------------------------------------------------------------------
 
-    def set_clock(self, peer: Peer, told: ClockReported) -> None:
-        """A peer says how well it knows our clock."""
+    def set_clock(
+        self, peer: Peer, told: ClockReported, *, shifted: bool = False, mirror: bool = False
+    ) -> None:
+        """A peer says how well it knows our clock.
+
+        Args:
+            shifted: what it stamped before its first word was by our clock, too.
+            mirror: it is another relay, and none of those who stamp.
+        """
         before = self._clocks.get(peer.id)
-        self._clocks[peer.id] = PeerClock(peer, told, self._unix_ns())
-        known = before.told if before else ClockReported(0, 0)
-        set_anew = abs(told.offset_ns - known.offset_ns) > told.error_ns + known.error_ns
-        if set_anew and peer.role != "viewer":
-            # What it stamped before was not by our clock.
-            for hops in self.hops.values():
-                hops.forget()
+        self._clocks[peer.id] = PeerClock(peer, told, self._unix_ns(), mirror)
+        known = told if shifted else ClockReported(0, 0)
+        if before is not None:
+            known = before.told
+        if _contradicts(told, known) and peer.role != "viewer":
+            self._forget_hops()  # what it stamped before was not by our clock
         self._weigh()
+
+    def follow(self, home: KnownClock | None) -> None:
+        """How we know the clock of the relay where the stream is at home; None: here."""
+        before, self._home = self._home, home
+        if home is None:
+            self._elsewhere = ()
+        elif before is not None and before.peer == home.peer and _contradicts(home, before):
+            self._forget_hops()
+        self._weigh()
+
+    def hear_clocks(self, elsewhere: Sequence[KnownClock]) -> None:
+        """The home says how it knows the clocks of those who are not here."""
+        self._elsewhere = elsewhere
+        self._weigh()
+
+    def _forget_hops(self) -> None:
+        for hops in self.hops.values():
+            hops.forget()
 
     def stale(self, packet: Packet, peer: Peer) -> bool:
         """Whether a camera's picture lay in a cable that was out: a newer one comes after it.
@@ -160,27 +231,68 @@ class Timing:
             self._weigh()
 
     def _weigh(self) -> None:
-        stamping = (clock for clock in self._clocks.values() if clock.peer.role != "viewer")
-        self.error_ns = max(map(self.error_of, stamping), default=0)
+        self.error_ns = max((c.error_ns for c in self.clocks if c.role in STAMPING), default=0)
+        if self._home is not None:
+            self.error_ns += self._home.error_ns
 
-    def show(self, shown: PicturesShown) -> None:
-        """A peer says when people saw what."""
+    def show(self, shown: PicturesShown, relay: str = "") -> None:
+        """A peer says when people saw what; ``relay``: it is at that one."""
         where = shown.where or OTHERS
-        if where not in self._places and len(self._places) >= MAX_PLACES:
-            where = OTHERS
+        if relay:
+            where = f"{where}@{relay}"
         now = self._unix_ns()
+        if where not in self._places and len(self._places) >= MAX_PLACES:
+            live = {name: place for name, place in self._places.items() if place.figures(now)}
+            self._places = live
+            where = where if len(live) < MAX_PLACES else OTHERS
         for seen in shown.pictures:
-            self._places.setdefault(where, Place()).add(now, seen)
+            self._places.setdefault(where, Place()).add(now, seen, here=not relay)
 
     # -- what is told -----------------------------------------------------------------------------
 
     @property
-    def clocks(self) -> Iterable[PeerClock]:
-        return self._clocks.values()
+    def clocks(self) -> list[KnownClock]:
+        """Those that are known, as they are by now: all of them against that of the home."""
+        now, home = self._unix_ns(), self._home
+        found = [self._known(clock, now) for clock in self._clocks.values()]
+        return [*found, home, *self._elsewhere] if home is not None else found
 
-    def error_of(self, clock: PeerClock) -> int:
-        """How far a peer's clock may be off now, ns."""
-        return clock.error_ns(self._unix_ns())
+    def _known(self, clock: PeerClock, now: int) -> KnownClock:
+        peer, offset, error = clock.peer, clock.told.offset_ns, clock.error_ns(now)
+        if self._home is not None:
+            offset, error = offset + self._home.offset_ns, error + self._home.error_ns
+        role: ClockRole = "mirror" if clock.mirror else peer.role
+        return KnownClock(peer.id, peer.name, role, offset, error)
+
+    def clocks_to_tell(self) -> list[KnownClock]:
+        """Of those who stamp, the worst where they are many: for other relays."""
+        stamping = (clock for clock in self.clocks if clock.role in STAMPING)
+        worst = sorted(stamping, key=lambda clock: clock.error_ns, reverse=True)
+        return worst[:MAX_TOLD_CLOCKS]
+
+    def shown_to_tell(self) -> dict[str, list[Seen]]:
+        """What people saw here since this was asked last: for the home."""
+        now = self._unix_ns()
+        found = {name: place.take_untold(now) for name, place in self._places.items()}
+        return {name: seen for name, seen in found.items() if seen}
+
+    def hop_errors(self) -> dict[Hop, float | None]:
+        """How far each hop's time may be off, ms; None: a clock that nobody compared.
+
+        Where only one clock was looked at, nothing.
+        """
+        worst: dict[str, float] = {}
+        for clock in self.clocks:
+            worst[clock.role] = max(worst.get(clock.role, 0.0), clock.error_ns / 1e6)
+        between = {hop: worst.get(role) for hop, role in _MET.items()}
+        return {hop: between.get(hop, 0.0) for hop in WAY}
+
+    def age_error(self) -> float | None:
+        """How far an age at this relay may be off, ms; None: a clock that nobody compared."""
+        camera = self.hop_errors()[Hop.RELAYED]
+        if camera is None or self._home is None:
+            return camera
+        return camera + self._home.error_ns / 1e6
 
     def shown(self) -> dict[str, dict[str, Percentiles]]:
         """What people saw of late, by where they did."""
@@ -208,26 +320,44 @@ class Timing:
 
     def report(self) -> dict[str, Any]:
         """All figures as data (``docs/latency.md``)."""
-        output = self.hops["output"]
+        output, errors = self.hops["output"], self.hop_errors()
+        age_error = _rounded(self.age_error())
         return {
-            "hops": {hop.name.lower(): _figures(times) for hop, times in output.hops().items()},
-            "age": {at: _figures(times) for at, times in self.ages().items()},
+            "hops": {
+                hop.name.lower(): {**_figures(times), "error_ms": _rounded(errors[hop])}
+                for hop, times in output.hops().items()
+            },
+            "age": {
+                at: {**_figures(times), "error_ms": age_error}
+                if at in AT.values()
+                else _figures(times)
+                for at, times in self.ages().items()
+            },
             "shown": {
                 name: {span: _figures(times) for span, times in figures.items()}
                 for name, figures in self.shown().items()
             },
             "clocks": [
                 {
-                    "peer": clock.peer.id,
-                    "name": clock.peer.name,
-                    "role": clock.peer.role,
-                    "offset_ms": round(clock.told.offset_ns / 1e6, 3),
-                    "error_ms": round(self.error_of(clock) / 1e6, 3),
+                    "peer": clock.peer,
+                    "name": clock.name,
+                    "role": clock.role,
+                    "offset_ms": round(clock.offset_ns / 1e6, 3),
+                    "error_ms": round(clock.error_ns / 1e6, 3),
                 }
                 for clock in self.clocks
             ],
             "disordered": output.disordered,
         }
+
+
+def _contradicts(now: ClockReported | KnownClock, before: ClockReported | KnownClock) -> bool:
+    """Whether a clock was set between the two."""
+    return abs(now.offset_ns - before.offset_ns) > now.error_ns + before.error_ns
+
+
+def _rounded(ms: float | None) -> float | None:
+    return None if ms is None else round(ms, 3)
 
 
 def _three(times: Percentiles) -> tuple[float, float, float]:

@@ -6,11 +6,12 @@ shows what its home shows. The doors of a relay do not know which of the two the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dreamrelay.hub.peers import Peer
+from dreamrelay.hub.timing import KnownClock
 from dreamrelay.packet import Packet
 from dreamrelay.protocol.messages import Event, ReferenceChanged, StatusReceived, WorkerHello
 
@@ -91,6 +92,7 @@ class Standing:
         worker: what the best of its workers says of itself, without its schema.
         staffed: a worker that is not lent is there.
         refers: its workers imitate pictures; None: nobody has said.
+        clocks: how it knows those of workers and producers, wherever they are.
     """
 
     status: Mapping[str, Any] = field(default_factory=dict)
@@ -98,6 +100,7 @@ class Standing:
     worker: WorkerHello | None = None
     staffed: bool = False
     refers: bool | None = None
+    clocks: Sequence[KnownClock] = ()
 
 
 @dataclass(frozen=True, slots=True)

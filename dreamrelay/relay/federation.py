@@ -328,7 +328,9 @@ class Federation(Receiver):
         if before is not None:
             before.end()
         post = self._post_to(letter.sender)
-        outpost = Outpost(place.stream, post, self._me, letter.sender, self._unix_ns)
+        other = self.others.get(letter.sender)
+        title = other.title if other is not None else letter.sender
+        outpost = Outpost(place.stream, post, self._me, letter.sender, title, self._unix_ns)
         outpost.heard_ns = self._clock_ns()
         place.outposts[letter.sender] = outpost
         outpost.begin(letter)

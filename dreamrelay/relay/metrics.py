@@ -41,6 +41,11 @@ class HubCollector(Collector):
             "Time from the hop before to this one",
             labels=["stream", "hop", "quantile"],
         )
+        doubt = GaugeMetricFamily(
+            "dreamrelay_hop_error_seconds",
+            "How far that may be off, by the clocks that it hangs on; age: that of a picture here",
+            labels=["stream", "hop"],
+        )
         shown = GaugeMetricFamily(
             "dreamrelay_shown_seconds",
             "Time from the relay to who shows a picture (delivered), and from there to the eye"
@@ -49,7 +54,7 @@ class HubCollector(Collector):
         )
         offset = GaugeMetricFamily(
             "dreamrelay_clock_offset_seconds",
-            "What a peer adds to its own clock to have the relay's",
+            "What is added to a peer's clock to have that of the stream's relay",
             labels=["stream", "role", "peer"],
         )
         error = GaugeMetricFamily(
@@ -90,16 +95,22 @@ class HubCollector(Collector):
                     if span != "age":
                         _add(shown, [name, where, span], times)
             for clock in timing.clocks:
-                labels = [name, clock.peer.role, clock.peer.id]
-                offset.add_metric(labels, clock.told.offset_ns / 1e9)
-                error.add_metric(labels, timing.error_of(clock) / 1e9)
+                labels = [name, clock.role, clock.peer]
+                offset.add_metric(labels, clock.offset_ns / 1e9)
+                error.add_metric(labels, clock.error_ns / 1e9)
+            errors = timing.hop_errors()
+            for hop in output.hops():
+                if (ms := errors[hop]) is not None:
+                    doubt.add_metric([name, hop.name.lower()], ms / 1e3)
+            if (ms := timing.age_error()) is not None:
+                doubt.add_metric([name, "age"], ms / 1e3)
             disordered.add_metric([name], output.disordered)
             replaced.add_metric([name, "worker"], status["dropped"])
             replaced.add_metric([name, "late"], stream.late)
             revision.add_metric([name], stream.revision)
             for worker, what, total in stream.counters():
                 engine.add_metric([name, worker, what], total)
-        yield from (peers, packets, rate, age, hops, shown, offset, error, disordered)
+        yield from (peers, packets, rate, age, hops, doubt, shown, offset, error, disordered)
         yield from (replaced, revision, engine)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from dreamrelay.clock import RelayClock
 from dreamrelay.errors import ProtocolError
 from dreamrelay.hub import MAX_REQUESTS, Peer, Stream
+from dreamrelay.hub.timing import KnownClock
 from dreamrelay.hub.upstream import Asked, Memory, Seated, Standing, Upstream, Wishes
 from dreamrelay.packet import TRACKS, Packet, Stamp, Track
 from dreamrelay.protocol.messages import (
@@ -119,7 +120,12 @@ class Mirror(Upstream):
         self._sent = self._heard = 0
         self._clock.begin_anew()
         memory = self._stream.mirrored.memory()
-        head = {"wishes": memory.wishes, "seq": memory.seq, "reference_ns": memory.reference_ns}
+        head = {
+            "wishes": memory.wishes,
+            "seq": memory.seq,
+            "reference_ns": memory.reference_ns,
+            "ping": self._clock.ping(),  # no picture crosses before the answer
+        }
         letter = Letter(self._me, "attach", self._stream.name, self._session, body=head)
         self._post(replace(letter, packet=memory.reference))
 
@@ -131,7 +137,8 @@ class Mirror(Upstream):
     def tick(self) -> None:
         """Once a second: say who is here, or try again to begin."""
         if self._attached:
-            self._write("look", self._looks | {"ping": self._clock.ping()})
+            self.look()
+            self._write_times()
         else:
             self.begin()
 
@@ -149,6 +156,7 @@ class Mirror(Upstream):
             return
         self._heard = letter.number
         if letter.kind == "attached":
+            self._hear_clock(letter)
             self._begun()
         elif self._attached:
             self._hear(letter)
@@ -161,6 +169,7 @@ class Mirror(Upstream):
             place.under_way = 0
             self._write_seat(place)
         self.look()
+        self._write_times()  # the answer to this was carried by a large letter, perhaps
         for token, (peer, event) in self._waiting.items():
             self._write_said(peer, event, token)
 
@@ -354,13 +363,13 @@ class Mirror(Upstream):
                 id_ = event.id if isinstance(event, PatchReceived) else None
                 mirrored.take_wishes(wishes_of(body), peer, id_)
             case "standing":
-                mirrored.take_standing(standing_of(body))
+                mirrored.take_standing(self._elsewhere(standing_of(body)))
             case "schema":
                 mirrored.take_schema(SchemaChanged(body.get("schema")))
             case "reference":
                 mirrored.take_reference(letter.packet, int(body["ns"]))
             case "pong":
-                self._clock.pong(body.get("id"), body.get("ns"))
+                self._hear_clock(letter)
             case "done":
                 self._waiting.pop(int(body["token"]), None)
             case "refused":
@@ -394,6 +403,35 @@ class Mirror(Upstream):
                 self._send_waiting(place)
                 return
         place.seated.peer.notify(said)
+
+    # -- clocks -----------------------------------------------------------------------------------
+
+    def _hear_clock(self, letter: Letter) -> None:
+        """The home looked at its clock."""
+        if not self._clock.pong(letter.body.get("id"), letter.body.get("ns")):
+            return
+        offset = self._clock.offset
+        if offset is not None:
+            known = KnownClock(self.home, self.title, "home", offset.ns, offset.error_ns)
+            self._stream.timing.follow(known)
+
+    def _write_times(self) -> None:
+        """How the clocks here go, by that of the home, and what people saw; with a question."""
+        timing = self._stream.timing
+        known = {c.peer: (c.offset_ns, c.error_ns) for c in timing.clocks}
+        body = {
+            "ping": self._clock.ping(),
+            "clock": known.get(self.home),
+            "clocks": {id_: known[id_] for id_ in self._places if id_ in known},
+            "shown": timing.shown_to_tell(),
+        }
+        self._write("times", body)
+
+    def _elsewhere(self, standing: Standing) -> Standing:
+        """Without the clocks that are here: these we know better."""
+        ours = f"{self._me}/"
+        clocks = [clock for clock in standing.clocks if not clock.peer.startswith(ours)]
+        return replace(standing, clocks=clocks)
 
     def _here(self, packet: Packet) -> Packet:
         """A packet of the home's with its times by our clock."""
@@ -443,6 +481,7 @@ def standing_of(body: Any) -> Standing:
             hello_of(body["worker"]),
             bool(body["staffed"]),
             body["refers"],
+            [KnownClock(**clock) for clock in body["clocks"]],
         )
     except (KeyError, TypeError, ValueError):
         raise ProtocolError("expected how a stream is") from None

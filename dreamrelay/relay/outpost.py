@@ -14,17 +14,20 @@ from dreamrelay.hub import Peer, Stream
 from dreamrelay.packet import TRACKS, Packet, Track
 from dreamrelay.protocol.messages import (
     ROLES,
+    ClockReported,
     CreditGiven,
     FailureReceived,
     Notice,
     PacketReceived,
     ParametersChanged,
     PatchReceived,
+    PicturesShown,
     ReferenceChanged,
     Refused,
     RequestReceived,
     Role,
     SchemaChanged,
+    Seen,
     SourceReported,
     StatusChanged,
     StatusReceived,
@@ -37,15 +40,25 @@ MAX_PEERS = 1024
 
 
 class Outpost(Peer):
-    """This relay's end of a stream that has its home here and a mirror at ``relay``."""
+    """This relay's end of a stream that has its home here and a mirror at ``relay``.
+
+    Args:
+        title: what people call that relay.
+    """
 
     role: Role = "viewer"
 
     def __init__(
-        self, stream: Stream, post: Post, me: str, relay: str, unix_ns: Callable[[], int]
+        self,
+        stream: Stream,
+        post: Post,
+        me: str,
+        relay: str,
+        title: str,
+        unix_ns: Callable[[], int],
     ) -> None:
         self.id = f"relay-{relay}"
-        self.name = relay
+        self.name = title
         self.heads = 0
         self.relay = relay
         self.heard_ns = 0
@@ -71,7 +84,7 @@ class Outpost(Peer):
         memory = memory_of(letter)
         self._session = letter.session
         self._stream.mirrored.recall(memory)
-        self.write("attached")
+        self.write("attached", {"id": letter.body.get("ping"), "ns": self._unix_ns()})
         self._stream.join(self)  # where it hears all that holds
 
     def end(self) -> None:
@@ -156,6 +169,8 @@ class Outpost(Peer):
         match letter.kind:
             case "look":
                 self._look(body)
+            case "times":
+                self._hear_times(body)
             case "seat":
                 self._seat(letter)
             case "part":
@@ -177,8 +192,19 @@ class Outpost(Peer):
         for subscription in stream.subscriptions(self):
             subscription.heads = _count(body, subscription.track)
         self.wake()
-        if "ping" in body:
-            self.write("pong", {"id": body["ping"], "ns": self._unix_ns()})
+
+    def _hear_times(self, body: Any) -> None:
+        """How the clocks there go by ours, and what people saw there."""
+        self.write("pong", {"id": body["ping"], "ns": self._unix_ns()})
+        timing = self._stream.timing
+        if body["clock"] is not None:
+            timing.set_clock(self, ClockReported(*body["clock"]), mirror=True)
+        for id_, told in body["clocks"].items():
+            if (peer := self._peers.get(id_)) is not None:
+                timing.set_clock(peer, ClockReported(*told), shifted=True)
+        for where, pictures in body["shown"].items():
+            seen = tuple(Seen(**picture) for picture in pictures)
+            timing.show(PicturesShown(where, seen), self.name)
 
     def _seat(self, letter: Letter) -> None:
         body = letter.body

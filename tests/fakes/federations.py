@@ -68,12 +68,15 @@ class Cable(MemoryBus):
         """Groups that reach nobody outside."""
         self.loses: Callable[[bytes], bool] = lambda _: False
         self.carried: list[bytes] = []
+        self.takes: Callable[[], None] = lambda: None
+        """Called for each letter, so that time may pass."""
 
     def reaches(self, sender: str, to: str) -> bool:
         inside = all((sender in group) == (to in group) for group in self.apart)
         return sender != to and inside
 
     def post(self, sender: str, to: str | None, data: bytes) -> None:
+        self.takes()
         if not self.loses(data):
             self.carried.append(data)
             super().post(sender, to, data)
@@ -144,8 +147,10 @@ class Node:
         self.name = name
         self.clock = clock
 
+        self.ahead_ns = ahead_ns
+
         def unix_ns() -> int:
-            return clock() + ahead_ns
+            return clock() + self.ahead_ns
 
         self.unix_ns = unix_ns
         self.hub = Hub(Limits(), clock_ns=clock, unix_ns=unix_ns, call_later=clock.call_later)

@@ -83,11 +83,11 @@ SAID: list[Event | Notice] = [
     StatusReceived("live", "", 0.5, 12.5, {"frames": 3}, True),
 ]
 AT_HOME_ALONE: dict[type[Any], str] = {
-    ClockReported: "a peer's clock is compared with that of the relay where it is",
+    ClockReported: "written among the times, with what the relay adds",
     Fault: "the relay where it is answers",
     Joined: "written as a seat",
     Left: "written as part",
-    PicturesShown: "counted at the relay where it is",
+    PicturesShown: "written among the times, once a second",
     Promised: "kept by the relay where it is",
     ReplyDue: "sent by the relay where it is",
     StatusChanged: "written as a standing",

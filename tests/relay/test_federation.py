@@ -9,15 +9,20 @@ from dreamrelay.packet import Hop, Packet
 from dreamrelay.protocol.messages import (
     Acknowledged,
     Answered,
+    ClockReported,
     Limits,
     ParametersChanged,
+    PicturesShown,
     Refused,
     Retired,
     SchemaChanged,
+    Seen,
     Unanswered,
 )
 from dreamrelay.relay.lending import Lender
-from tests.fakes.federations import HELLO, SCHEMA, Cluster, Node, Somebody, picture
+from tests.fakes.federations import HELLO, SCHEMA, SECOND, Cluster, Node, Somebody, picture
+
+MS = 1_000_000
 
 
 @pytest.fixture
@@ -162,6 +167,93 @@ class TestClocks:
         given = worker.given[-1]
         assert self.age(a, given) < 1
         assert all(abs(a.unix_ns() - stamp.ns) < 1e9 for stamp in given.stamps)
+
+    def test_it_knows_the_other_clock_before_the_first_picture(self) -> None:
+        cluster = Cluster("a")
+        a = cluster["a"]
+        a.stream.join(a.peer("viewer"))
+        cluster.pass_time()
+        producer = a.producer()
+        a.stream.publish(picture(1).but(captured_ns=a.unix_ns()), "input", producer)
+        b = Node("b", cluster.cable, cluster.clock, self.AHEAD_NS)
+        there = b.viewer("input")  # it looks before its relay knows of any other
+        cluster.settle()
+        ((_, seen),) = there.seen
+        assert self.age(b, seen) < 2
+
+    def test_how_well_a_clock_is_known_adds_up_over_both_relays(self, far: Cluster) -> None:
+        a, b = far["a"], far["b"]
+        far.cable.takes = lambda: far.clock.advance(0.002)
+        far.cut("b")
+        far.pass_time(5)
+        far.heal()
+        camera, painter, page = a.producer(), b.worker(), b.viewer()
+        far.pass_time(3)
+        assert b.home == "a"
+        a.stream.timing.set_clock(camera, ClockReported(7 * MS, 3 * MS))
+        b.stream.timing.set_clock(painter, ClockReported(5 * MS, MS))
+        b.stream.timing.set_clock(page, ClockReported(0, MS))
+        far.pass_time(3)
+        there = {clock.role: clock for clock in a.stream.timing.clocks}
+        here = {clock.role: clock for clock in b.stream.timing.clocks}
+        way = here["home"]
+        assert way.error_ns > MS, "a letter takes 2 ms"
+        assert abs(way.offset_ns + self.AHEAD_NS) <= way.error_ns
+        for known in (here, there):
+            worker = known["worker"]
+            assert worker.error_ns >= MS + way.error_ns / 2
+            assert abs(worker.offset_ns - 5 * MS + self.AHEAD_NS) <= worker.error_ns
+            assert 3 * MS <= known["producer"].error_ns < 4 * MS, "it does not cross"
+        assert (there["mirror"].peer, there["mirror"].name) == ("relay-b", "b")
+        assert here["viewer"].error_ns >= MS + way.error_ns
+        assert a.stream.timing.error_ns >= 3 * MS
+        assert b.stream.timing.error_ns >= 3 * MS + way.error_ns
+        assert b.stream.timing.hop_errors()[Hop.RELAYED] == pytest.approx(3, abs=0.5)
+        assert (b.stream.timing.age_error() or 0) >= 3 + way.error_ns / MS
+        b.stream.leave(painter)
+        far.pass_time()
+        assert not {"worker"} & {clock.role for clock in a.stream.timing.clocks}
+        a.stream.leave(camera)
+        far.pass_time()
+        assert {clock.role for clock in b.stream.timing.clocks} == {"home", "viewer"}
+
+    def test_a_mirror_that_is_the_home_again_has_its_own_clock(self, far: Cluster) -> None:
+        b = far["b"]
+        assert [clock.role for clock in b.stream.timing.clocks] == ["home"]
+        far.remove(far["a"])
+        far.pass_time(6)
+        assert b.home == "b"
+        assert (b.stream.timing.clocks, b.stream.timing.error_ns) == ([], 0)
+
+    def test_a_clock_that_is_set_makes_old_figures_worthless(self, far: Cluster) -> None:
+        a, b = far["a"], far["b"]
+        worker, producer = a.worker(), a.producer()
+        b.viewer()
+        far.settle()
+        a.stream.publish(picture(1).but(captured_ns=a.unix_ns()), "input", producer)
+        a.make(worker)
+        far.settle()
+        assert b.stream.timing.report()["hops"]
+        far.pass_time(3)
+        assert b.stream.timing.report()["hops"], "nobody has set it"
+        b.ahead_ns += 3 * SECOND
+        far.pass_time()
+        assert not b.stream.timing.report()["hops"]
+
+    def test_what_people_see_at_a_mirror_is_in_the_figures_of_both(self, far: Cluster) -> None:
+        a, b = far["a"], far["b"]
+        seen = Seen(3.0, 8.0, 120.0)
+        b.stream.timing.show(PicturesShown("studio", (seen, seen)))
+        a.stream.timing.show(PicturesShown("studio", (seen,)))
+        far.pass_time()
+        assert b.stream.timing.report()["shown"]["studio"]["age"]["count"] == 2
+        shown = a.stream.timing.report()["shown"]
+        assert {name: found["age"]["count"] for name, found in shown.items()} == {
+            "studio": 1,
+            "studio@b": 2,
+        }
+        far.pass_time(3)
+        assert a.stream.timing.report()["shown"]["studio@b"]["age"]["count"] == 2, "told once"
 
     @staticmethod
     def age(node: Node, packet: Packet) -> float:

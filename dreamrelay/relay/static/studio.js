@@ -157,7 +157,7 @@ function showFigures() {
   budget.show(nowMs(), [...own, ...doubts]);
 }
 
-/** How well producers and workers know the relay's clock. @type {import("./latency.js").Doubt[]} */
+/** How well producers and workers know the relay's clock, and this relay that of the one where the stream is at home. @type {import("./latency.js").Doubt[]} */
 let doubts = [];
 let askedMs = 0;
 
@@ -165,8 +165,10 @@ async function askClocks() {
   askedMs = nowMs();
   try {
     const { clocks } = await relay.latency(stream);
-    const worst = (/** @type {string} */ role) => Math.max(...clocks.filter((/** @type {any} */ one) => one.role === role).map((/** @type {any} */ one) => one.error_ms));
-    doubts = [{ name: "camera", ms: worst("producer") }, { name: "worker", ms: worst("worker") }].filter(({ ms }) => Number.isFinite(ms));
+    const of = (/** @type {string} */ role) => clocks.filter((/** @type {any} */ one) => one.role === role);
+    const worst = (/** @type {string} */ role) => Math.max(...of(role).map((/** @type {any} */ one) => one.error_ms));
+    const home = of("home").map((/** @type {any} */ one) => ({ name: `relay ${one.name}`, ms: one.error_ms })); // this stream's, elsewhere
+    doubts = [{ name: "camera", ms: worst("producer") }, { name: "worker", ms: worst("worker") }, ...home].filter(({ ms }) => Number.isFinite(ms));
   } catch (error) {
     doubts = [];
     console.debug("dreamrelay: nobody says how the clocks go:", error);
