@@ -67,12 +67,12 @@ WAY: tuple[Hop, ...] = (
 """The hops in the order in which a frame passes them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stamp:
     """A hop and when it was passed: UNIX time in ns, on the wire by the relay's clock."""
 
-    hop: Hop
-    ns: int
+    hop: Final[Hop]
+    ns: Final[int]
 
 
 class Picture(NamedTuple):
@@ -117,15 +117,25 @@ class Packet:
     _wire: Final[dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, data: bytes, *, seq: int = 0, captured_ns: int | None = None) -> "Packet":
+    def of(
+        cls,
+        data: bytes,
+        *,
+        seq: int = 0,
+        captured_ns: int | None = None,
+        look: "Callable[[bytes], Picture] | None" = None,
+    ) -> "Packet":
         """Make a packet of an encoded picture, reading coding and size from its bytes.
+
+        Args:
+            look: an :class:`Inspector`, where one picture comes after another.
 
         Raises:
             ProtocolError: the bytes are no picture that we know.
         """
-        picture = inspect(data)
+        codec, width, height = (look or inspect)(data)
         taken = time.time_ns() if captured_ns is None else captured_ns
-        return cls(data, picture.codec, picture.width, picture.height, seq, taken)
+        return cls(data, codec, width, height, seq, taken)
 
     def stamped(self, hop: Hop, ns: int | None = None) -> "Packet":
         """Return a copy that has passed ``hop`` (now, if ``ns`` is not given)."""
@@ -158,6 +168,13 @@ class Packet:
             self.stand_in if stand_in is None else stand_in,
         )
 
+    def relayed(self, seq: int, ns: int) -> "Packet":
+        """Return a copy as an input of a stream: numbered, stamped, without what results have."""
+        stamps = (*self.stamps, Stamp(Hop.RELAYED, ns))
+        return Packet(
+            self.data, self.codec, self.width, self.height, seq, self.captured_ns, 0, stamps
+        )
+
     def moved(self, ns: int) -> "Packet":
         """Return a copy for a clock that is ``ns`` ahead of that of whoever made this.
 
@@ -184,17 +201,45 @@ def inspect(data: bytes) -> Picture:
     Raises:
         ProtocolError: not a JPEG, PNG, WebP, GIF or BMP, or cut off before its size.
     """
+    return _look(data)[0]
+
+
+class Inspector:
+    """:func:`inspect` for pictures of one source, most of which begin with the very same bytes.
+
+    Those that told the size of one tell it of the next: they need not be read again.
+    """
+
+    LONGEST = 4096
+    """First bytes that are remembered; with a thumbnail in them there may be more."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._picture: Picture | None = None
+
+    def __call__(self, data: bytes) -> Picture:
+        """The same, and raises the same."""
+        picture = self._picture
+        if picture is None or not data.startswith(self._head):
+            picture, size = _look(data)
+            if size <= self.LONGEST:
+                self._head, self._picture = data[:size], picture
+        return picture
+
+
+def _look(data: bytes) -> tuple[Picture, int]:
+    """What a picture's first bytes say, and how many of them say it."""
     for magic, reader in _READERS:
         if data.startswith(magic):
             try:
-                picture = reader(data)
+                picture, size = reader(data)
             except IndexError:
                 raise ProtocolError("the picture is cut off before its size") from None
             if picture.width < 1 or picture.height < 1:
                 raise ProtocolError(
                     f"the picture says it is {picture.width}x{picture.height} pixels"
                 )
-            return picture
+            return picture, size
     if not data:
         raise ProtocolError("expected an encoded picture, got nothing")
     raise ProtocolError(
@@ -215,20 +260,21 @@ def _le(data: bytes, at: int, size: int) -> int:
     return int.from_bytes(data[at : at + size], "little")
 
 
-def _png(data: bytes) -> Picture:
-    return Picture(Codec.PNG, _be(data, 16, 4), _be(data, 20, 4))
+def _png(data: bytes) -> tuple[Picture, int]:
+    return Picture(Codec.PNG, _be(data, 16, 4), _be(data, 20, 4)), 24
 
 
-def _gif(data: bytes) -> Picture:
-    return Picture(Codec.GIF, _le(data, 6, 2), _le(data, 8, 2))
+def _gif(data: bytes) -> tuple[Picture, int]:
+    return Picture(Codec.GIF, _le(data, 6, 2), _le(data, 8, 2)), 10
 
 
-def _bmp(data: bytes) -> Picture:
+def _bmp(data: bytes) -> tuple[Picture, int]:
     if _le(data, 14, 4) == 12:  # the OS/2 header has 16-bit sizes
-        return Picture(Codec.BMP, _le(data, 18, 2), _le(data, 20, 2))
+        return Picture(Codec.BMP, _le(data, 18, 2), _le(data, 20, 2)), 22
     height = _le(data, 22, 4)
     # A negative height means that the rows are stored from the top.
-    return Picture(Codec.BMP, _le(data, 18, 4), height if height < 1 << 31 else (1 << 32) - height)
+    height = height if height < 1 << 31 else (1 << 32) - height
+    return Picture(Codec.BMP, _le(data, 18, 4), height), 26
 
 
 _JPEG_SEGMENTS = 2000
@@ -243,7 +289,7 @@ _JPEG_TABLES = frozenset((0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
 _JPEG_SIZE = struct.Struct(">HH")
 
 
-def _jpeg(data: bytes) -> Picture:
+def _jpeg(data: bytes) -> tuple[Picture, int]:
     at = 2
     # Bounded, so that a message full of empty segments does not stop an event loop for seconds.
     for _ in range(_JPEG_SEGMENTS):
@@ -259,7 +305,7 @@ def _jpeg(data: bytes) -> Picture:
             if at + 9 > len(data):
                 raise IndexError
             height, width = _JPEG_SIZE.unpack_from(data, at + 5)
-            return Picture(Codec.JPEG, width, height)
+            return Picture(Codec.JPEG, width, height), at + 9
         elif marker in (0xD9, 0xDA):
             raise ProtocolError("the JPEG has no size before its pixels")
         elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length follows
@@ -269,25 +315,25 @@ def _jpeg(data: bytes) -> Picture:
     raise ProtocolError(f"the JPEG has no size in its first {_JPEG_SEGMENTS} segments")
 
 
-def _webp(data: bytes) -> Picture:
+def _webp(data: bytes) -> tuple[Picture, int]:
     if data[8:12] != b"WEBP":
         if b"WEBP".startswith(data[8:12]):
             raise IndexError
         raise ProtocolError("expected a picture, got another RIFF file")
     kind = data[12:16]
     if kind == b"VP8X":
-        return Picture(Codec.WEBP, 1 + _le(data, 24, 3), 1 + _le(data, 27, 3))
+        return Picture(Codec.WEBP, 1 + _le(data, 24, 3), 1 + _le(data, 27, 3)), 30
     if kind == b"VP8L":
         bits = _le(data, 21, 4)
-        return Picture(Codec.WEBP, 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+        return Picture(Codec.WEBP, 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)), 25
     if kind == b"VP8 ":
-        return Picture(Codec.WEBP, _le(data, 26, 2) & 0x3FFF, _le(data, 28, 2) & 0x3FFF)
+        return Picture(Codec.WEBP, _le(data, 26, 2) & 0x3FFF, _le(data, 28, 2) & 0x3FFF), 30
     if len(kind) < 4:
         raise IndexError
     raise ProtocolError(f"expected a VP8 picture in the WebP, got {kind!r}")
 
 
-_READERS: tuple[tuple[bytes, Callable[[bytes], Picture]], ...] = (
+_READERS: tuple[tuple[bytes, Callable[[bytes], tuple[Picture, int]]], ...] = (
     (b"\xff\xd8", _jpeg),
     (b"\x89PNG\r\n\x1a\n", _png),
     (b"RIFF", _webp),

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -28,6 +28,7 @@ from dreamrelay.hub import (
     Hub,
     Peer,
     Stream,
+    Subscription,
 )
 from dreamrelay.packet import TRACKS, Codec, Hop, Packet, Track
 from dreamrelay.protocol.messages import (
@@ -110,6 +111,27 @@ class FakePeer(Peer):
 
     def last(self, kind: type) -> Any:
         return self.of(kind)[-1]
+
+
+class Prompt(FakePeer):
+    """Sends pictures at once while its socket takes them."""
+
+    shut = False
+    subscription: Subscription | None = None
+
+    def __init__(self, id: str, role: Role) -> None:
+        super().__init__(id, role)
+        self.seen: list[int] = []
+
+    def deliver(self, packet: Packet, track: Track) -> bool:
+        if not self.shut:
+            self.seen.append(packet.seq)
+        return not self.shut
+
+    def wake(self) -> None:
+        packet = self.subscription.take() if self.subscription and not self.shut else None
+        if packet is not None:
+            self.seen.append(packet.seq)
 
 
 def picture(seq: int = 0, *, private: bool = False, captured_ns: int = 0) -> Packet:
@@ -406,6 +428,33 @@ class TestPackets:
         subscription = room.stream.subscription(viewer, "input")
         assert subscription is not None
         assert subscription.replaced == 2
+
+    @given(st.lists(st.sampled_from(("picture", "credit", "open", "shut")), max_size=40))
+    def test_who_sends_at_once_loses_nothing_by_it(self, said: list[str]) -> None:
+        """Whatever its socket does: credit is kept, newest wins, each picture is accounted for."""
+        room = Room()
+        producer, viewer = room.producer(), Prompt("prompt", "viewer")
+        room.stream.join(viewer, ("input",), 1)
+        subscription = room.stream.subscription(viewer, "input")
+        assert subscription is not None
+        viewer.subscription = subscription
+        sent, credit = 0, 1
+        for word in said:
+            if word == "picture":
+                room.send(producer)
+                sent += 1
+            elif word == "credit":
+                room.stream.grant(viewer, 1)
+                credit += 1
+            else:
+                viewer.shut = word == "shut"
+                viewer.wake()
+            waiting = sent - len(viewer.seen) - subscription.replaced
+            assert waiting in (0, 1)
+            assert viewer.seen == sorted(set(viewer.seen))
+            assert len(viewer.seen) + (subscription.credit or 0) == credit
+            assert waiting == 0 or viewer.shut or subscription.credit == 0
+            assert waiting or not sent or viewer.seen[-1] == sent
 
     def test_the_newest_of_two_producers_has_the_stream_until_it_goes(self, room: Room) -> None:
         first, second = room.producer(), room.producer()

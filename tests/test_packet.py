@@ -1,6 +1,7 @@
 """Packets, and what the first bytes of a picture say."""
 
 import io
+import re
 import time
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dreamrelay import packet as packet_module
 from dreamrelay.errors import ProtocolError
-from dreamrelay.packet import Codec, Hop, Packet, Picture, Stamp, inspect
+from dreamrelay.packet import Codec, Hop, Inspector, Packet, Picture, Stamp, inspect
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP"]
 SIZES = [(1, 1), (1, 300), (300, 1), (2, 3), (17, 16), (255, 256), (257, 64), (640, 480), (1021, 7)]
@@ -188,3 +190,42 @@ class TestOtherClock:
         packet = Packet(b"", Codec.PNG, 1, 1, captured_ns=10, stamps=(Stamp(Hop.ENCODED, 12),))
         assert packet.moved(-11).captured_ns == 0
         assert packet.moved(-11).stamps[0].ns == 1
+
+
+class TestInspector:
+    """Pictures one after another: whatever came before, each is seen as it is alone."""
+
+    @given(st.lists(st.tuples(st.sampled_from(FORMATS), st.integers(1, 40), st.integers(0, 3000))))
+    def test_says_what_inspect_says(self, said: list[tuple[str, int, int]]) -> None:
+        look = Inspector()
+        for form, width, size in said:
+            data = encoded(form, width, 7)[: size or None]
+            try:
+                picture = inspect(data)
+            except ProtocolError as error:
+                with pytest.raises(ProtocolError, match=re.escape(str(error))):
+                    look(data)
+            else:
+                assert look(data) == picture
+
+    @pytest.mark.parametrize("form", FORMATS)
+    def test_reads_the_same_beginning_once(
+        self, form: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        look, data = Inspector(), encoded(form, 20, 30)
+        picture = look(data)
+        monkeypatch.setattr(packet_module, "_look", None)
+        assert look(data + b"other pixels") is picture
+
+    @pytest.mark.parametrize("form", FORMATS)
+    def test_another_size_is_seen(self, form: str) -> None:
+        """Each byte that says something is looked at."""
+        look = Inspector()
+        for width, height in ((20, 30), (20, 31), (21, 31), (300, 31), (300, 500), (20, 30)):
+            assert look(encoded(form, width, height)) == Picture(Codec[form], width, height)
+
+    def test_a_long_beginning_is_not_kept(self) -> None:
+        look, jpeg = Inspector(), encoded("JPEG", 20, 30)
+        long = jpeg[:2] + b"\xff\xe1\x20\x00" + bytes(0x1FFE) + jpeg[2:]
+        assert look(long) == look(long) == Picture(Codec.JPEG, 20, 30)
+        assert look._head == b""

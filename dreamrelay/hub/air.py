@@ -35,7 +35,8 @@ class Air:
         """Producers whose source gives no pictures, and why; who spoke last comes last."""
         self._sent_ns = 0
         self._input_ns: int | None = None
-        self._interval_ns = 0
+        self._before_ns = 0
+        """When the one before the last came."""
 
     def come_back(self, peer: Peer) -> None:
         """It was here before without being on air, and does not take it as a newcomer does."""
@@ -55,26 +56,31 @@ class Air:
     def takes(self, peer: Peer) -> bool:
         """A producer sends a picture: whether that is shown."""
         now = self._clock_ns()
-        newcomer = peer.id not in self._heard
-        silent = now - self._sent_ns > ON_AIR_NS
-        if self.on_air is peer or newcomer or self.on_air is None or silent:
+        if self.on_air is not peer:
+            newcomer = peer.id not in self._heard
+            silent = now - self._sent_ns > ON_AIR_NS
+            if not newcomer and self.on_air is not None and not silent:
+                return False
             self._heard.add(peer.id)
-            self.on_air, self._sent_ns = peer, now
-            return True
-        return False
+            self.on_air = peer
+        self._sent_ns = now
+        return True
 
     def came(self) -> bool:
         """A picture came in; whether that ends a silence."""
-        if self._input_ns is not None:
-            self._interval_ns = min(self._sent_ns - self._input_ns, LONGEST_INTERVAL_NS)
-        self._input_ns = self._sent_ns
+        now, before = self._sent_ns, self._input_ns
+        self._input_ns, self._before_ns = now, now if before is None else before
         silence, self.idle = self.idle, False
         return silence
 
     def look(self) -> None:
         """Once a second: see whether anything comes in."""
-        patience = IDLE_NS if self.on_air is None else max(IDLE_NS, PATIENCE * self._interval_ns)
-        self.idle = self._input_ns is None or self._clock_ns() - self._input_ns > patience
+        if self._input_ns is None:
+            self.idle = True
+            return
+        interval = min(self._input_ns - self._before_ns, LONGEST_INTERVAL_NS)
+        patience = IDLE_NS if self.on_air is None else max(IDLE_NS, PATIENCE * interval)
+        self.idle = self._clock_ns() - self._input_ns > patience
 
     def report(self, peer: Peer, report: SourceReported, *, here: bool) -> None:
         """A producer says how its source is."""

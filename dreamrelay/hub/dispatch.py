@@ -17,7 +17,7 @@ from typing import Any
 
 from dreamrelay.errors import EngineError, ProtocolError
 from dreamrelay.hub.merge import CallLater, Merge
-from dreamrelay.hub.peers import Peer
+from dreamrelay.hub.peers import MAX_CREDIT, Peer
 from dreamrelay.hub.seats import Given, Seat, far_longer
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.packet import Packet
@@ -35,7 +35,6 @@ MAX_REQUESTS = 16
 REQUEST_TIMEOUT_NS = 60_000_000_000
 MAX_TRIES = 2
 """Workers that may be lost over one request before it is the request's fault."""
-MAX_CREDIT = 1024
 MAX_HOLD_NS = 1_000_000_000
 """No result is held longer; a worker that is slower by more than this gets no shared inputs."""
 PATIENCE = 1.3

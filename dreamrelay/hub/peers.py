@@ -5,6 +5,9 @@ from abc import ABC, abstractmethod
 from dreamrelay.packet import Packet, Track
 from dreamrelay.protocol.messages import Notice, Role
 
+MAX_CREDIT = 1024
+"""Packets that one peer may be sent before it says anything again."""
+
 
 class Peer(ABC):
     """Somebody at the other end of a connection, as the hub sees it."""
@@ -28,6 +31,13 @@ class Peer(ABC):
     @abstractmethod
     def wake(self) -> None:
         """Some subscription of this peer has a packet to send. Returns at once."""
+
+    def deliver(self, packet: Packet, track: Track) -> bool:
+        """Send a packet now, if nothing has to go before it; else it waits in its subscription.
+
+        Most send when they come to it. It must call nothing that comes back to the subscription.
+        """
+        return False
 
     def look(self) -> None:  # noqa: B027 - most have nothing to look at
         """Once a second: is it still there?"""
@@ -55,17 +65,26 @@ class Subscription:
         self._taken = self._taken_before = 0
 
     def offer(self, packet: Packet) -> None:
-        """Leave the packet, over one that was not sent yet."""
+        """Send the packet, or leave it, over one that was not sent yet."""
         if self._waiting is not None:
             self.replaced += 1
-        self._waiting = packet
-        if self.credit != 0:
+            self._waiting = None
+        credit = self.credit
+        if credit == 0:
+            self._waiting = packet
+        elif self.peer.deliver(packet, self.track):
+            self._taken += 1
+            if credit is not None:
+                self.credit = credit - 1
+        else:
+            self._waiting = packet
             self.peer.wake()
 
     def grant(self, count: int) -> None:
         """The peer took ``count`` packets and may be sent as many more."""
         if self.credit is not None:
-            self.credit = min(self.credit + count, 1024)
+            credit = self.credit + count
+            self.credit = credit if credit < MAX_CREDIT else MAX_CREDIT
             if self._waiting is not None:
                 self.peer.wake()
 

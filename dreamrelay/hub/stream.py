@@ -28,7 +28,7 @@ from dreamrelay.hub.seats import Seat
 from dreamrelay.hub.standin import Fallback, StandIn
 from dreamrelay.hub.timing import ON_WIRE, Timing
 from dreamrelay.hub.upstream import Upstream
-from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track
+from dreamrelay.packet import TRACKS, Packet, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
     AudienceChanged,
@@ -254,18 +254,16 @@ class Stream:
         return self._seq
 
     def _publish_input(self, packet: Packet, peer: Peer) -> None:
-        sent_seq = packet.seq
         on_air = self.air.takes(peer)
         # The ack goes out before anything is done with the picture, as the seed's clients expect.
-        peer.notify(Acknowledged(sent_seq, on_air=on_air))
+        peer.notify(Acknowledged(packet.seq, None, on_air))
         if not on_air or self.timing.stale(packet, peer):
             return
         if self.air.came():
             self._tell_audience()
             self._tell_status()
         self._seq += 1
-        stamps = (*packet.stamps, Stamp(Hop.RELAYED, self._unix_ns()))
-        packet = packet.but(seq=self._seq, stamps=stamps, revision=0, private=False, preview=False)
+        packet = packet.relayed(self._seq, self._unix_ns())
         self._hand_out(packet, "input")
         self._workers.offer(packet)
         if (shown := self._stand_in.in_place(packet)) is not None:
@@ -396,13 +394,14 @@ class Stream:
 
     def grant(self, peer: Peer, count: int, track: Track | None = None) -> None:
         """A peer took ``count`` packets; a worker wants as many more inputs."""
-        seat = self._workers.seat_of(peer)
-        if seat is not None:
-            self._workers.grant(seat, count)
-            return
-        if self.upstream is not None and peer.role == "worker":
-            self.upstream.say(peer, CreditGiven(count))
-        for subscription in self.subscriptions(peer):
+        if peer.role == "worker":
+            seat = self._workers.seat_of(peer)
+            if seat is not None:
+                self._workers.grant(seat, count)
+                return
+            if self.upstream is not None:
+                self.upstream.say(peer, CreditGiven(count))
+        for subscription in self._subscribed.get(peer.id, ()):
             if track is None or subscription.track == track:
                 subscription.grant(count)
 

@@ -283,17 +283,17 @@ class Delivery:
     track: Track
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Acknowledged:
     """One packet of this producer was taken, or refused with a reason; its credit is back either
-    way.
+    way. Made for each picture, so not ``frozen``.
 
     ``on_air`` is False while another producer has the stream: the packet was not shown.
     """
 
-    seq: int
-    refusal: str | None = None
-    on_air: bool = True
+    seq: Final[int]
+    refusal: Final[str | None] = None
+    on_air: Final[bool] = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,16 @@ import pybase64
 
 from dreamrelay import __version__
 from dreamrelay.errors import DreamRelayError, ParameterError, ProtocolError
-from dreamrelay.packet import TRACKS, Hop, Packet, Stamp, Track, inspect
+from dreamrelay.packet import (
+    TRACKS,
+    Hop,
+    Inspector,
+    Packet,
+    Picture,
+    Stamp,
+    Track,
+    inspect,
+)
 from dreamrelay.protocol.messages import (
     PRODUCER_STATES,
     WORKER_STATES,
@@ -74,11 +83,14 @@ MAX_SHOWN = 64
 _LONGEST_MS = 1e7
 
 _HEADER = struct.Struct("<2sBBHBBQQIHHB3x")
+_HEADER_BYTES = _HEADER.size
 _STAMP = struct.Struct("<B3xQ")
 _MAGIC = b"DR"
 _COUNTER = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _HOPS = {int(hop): hop for hop in Hop}
 _PRIVATE, _PREVIEW, _STAND_IN = 1, 2, 4
+_FLAGS = [(bool(f & _PRIVATE), bool(f & _PREVIEW), bool(f & _STAND_IN)) for f in range(8)]
+"""What the flags of a packet say, by their sum."""
 
 
 def encode_packet(packet: Packet, track: Track) -> bytes:
@@ -93,7 +105,7 @@ def packet_parts(packet: Packet, track: Track) -> tuple[bytes, ...]:
         _MAGIC,
         VERSION,
         packet.codec,
-        _HEADER.size + _STAMP.size * len(stamps),
+        _HEADER_BYTES + _STAMP.size * len(stamps),
         TRACKS.index(track),
         (_PRIVATE if packet.private else 0)
         | (_PREVIEW if packet.preview else 0)
@@ -105,18 +117,23 @@ def packet_parts(packet: Packet, track: Track) -> tuple[bytes, ...]:
         min(packet.height, 0xFFFF),
         len(stamps),
     )
-    return (header, *(_STAMP.pack(s.hop, s.ns) for s in stamps), packet.data)
+    return (header, *[_STAMP.pack(stamp.hop, stamp.ns) for stamp in stamps], packet.data)
 
 
-def decode_packet(message: bytes | memoryview) -> tuple[Packet, Track]:
+def decode_packet(
+    message: bytes | memoryview, look: Callable[[bytes], Picture] = inspect
+) -> tuple[Packet, Track]:
     """Read a binary message; nothing of it is kept but a copy.
 
     Coding and size are those that the picture's own first bytes tell, not those of the header.
 
+    Args:
+        look: an :class:`Inspector`, where one packet comes after another.
+
     Raises:
         ProtocolError: no packet, a version we do not know, or no picture in it.
     """
-    if len(message) < _HEADER.size or message[:2] != _MAGIC:
+    if len(message) < _HEADER_BYTES or not message.startswith(_MAGIC):
         raise ProtocolError(
             "expected a packet (a header that begins with DR, then a picture),"
             f" got {len(message)} bytes that begin with {message[:2].hex(' ') or 'nothing'}"
@@ -128,34 +145,23 @@ def decode_packet(message: bytes | memoryview) -> tuple[Packet, Track]:
         raise ProtocolError(
             f"expected protocol version {VERSION}, got {version}: update the older side"
         )
-    if track >= len(TRACKS) or count > MAX_STAMPS or begin < _HEADER.size + _STAMP.size * count:
+    if track >= len(TRACKS) or count > MAX_STAMPS or begin < _HEADER_BYTES + _STAMP.size * count:
         raise ProtocolError("the packet's header contradicts itself")
     data = bytes(message[begin:])  # of bytes no second copy
-    picture = inspect(data)
-    stamps = []
-    for i in range(count):
-        hop, ns = _STAMP.unpack_from(message, _HEADER.size + _STAMP.size * i)
-        if hop in _HOPS:  # a later version may know more hops
-            stamps.append(Stamp(_HOPS[hop], ns))
-    packet = Packet(
-        data,
-        picture.codec,
-        picture.width,
-        picture.height,
-        seq,
-        captured,
-        revision,
-        tuple(stamps),
-        bool(flags & _PRIVATE),
-        bool(flags & _PREVIEW),
-        bool(flags & _STAND_IN),
-    )
+    codec, width, height = look(data)
+    stamps: tuple[Stamp, ...] = ()
+    if count:
+        told = _STAMP.iter_unpack(message[_HEADER_BYTES : _HEADER_BYTES + _STAMP.size * count])
+        # A later version may know more hops.
+        stamps = tuple([Stamp(_HOPS[hop], ns) for hop, ns in told if hop in _HOPS])
+    flagged = _FLAGS[flags & 7]
+    packet = Packet(data, codec, width, height, seq, captured, revision, stamps, *flagged)
     return packet, TRACKS[track]
 
 
 def _seq_of(message: bytes) -> int:
     """The number in what may be a packet's header; 0 if it is none."""
-    if len(message) < _HEADER.size or message[:2] != _MAGIC:
+    if len(message) < _HEADER_BYTES or not message.startswith(_MAGIC):
         return 0
     return int(_HEADER.unpack_from(message)[6])
 
@@ -202,6 +208,7 @@ class NativeDialect(Dialect):
         self._limits = limits
         self._clock_ns = clock_ns
         self._greeted = role != "worker"
+        self._look = Inspector()
 
     def receive(self, message: str | bytes) -> list[Event]:
         try:
@@ -245,7 +252,7 @@ class NativeDialect(Dialect):
             return [
                 Fault(ProtocolError("expected a worker's hello first, got a picture"), close=True)
             ]
-        packet, track = decode_packet(message)
+        packet, track = decode_packet(message, self._look)
         if packet.width * packet.height > self._limits.pixels:
             raise ProtocolError(
                 f"expected at most {self._limits.pixels} pixels, got {packet.width}x{packet.height}"
@@ -346,6 +353,10 @@ class NativeDialect(Dialect):
         match notice:
             case Delivery(packet, track):
                 return [_FORMS[track].message(packet)]
+            case Acknowledged(seq, None, on_air):
+                return [encode_text("ack", seq=seq, accepted=True, on_air=on_air)]
+            case Acknowledged(seq, refusal):
+                return [encode_text("ack", seq=seq, accepted=False, message=refusal)]
             case RequestOffered(packet, patch, max_bytes):
                 announced = encode_text(
                     "request", seq=packet.seq, patch=dict(patch), max_bytes=max_bytes
@@ -391,10 +402,6 @@ class NativeDialect(Dialect):
                 return [encode_text("reference", image=image)]
             case Retired(by):
                 return [encode_text("retire", by=by)]
-            case Acknowledged(seq, None, on_air):
-                return [encode_text("ack", seq=seq, accepted=True, on_air=on_air)]
-            case Acknowledged(seq, refusal):
-                return [encode_text("ack", seq=seq, accepted=False, message=refusal)]
             case Refused(error, id_):
                 return [encode_text("error", **error_fields(error), id=id_)]
             case _:

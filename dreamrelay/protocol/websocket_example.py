@@ -15,7 +15,7 @@ import orjson
 import pybase64
 
 from dreamrelay.errors import DreamRelayError, ProtocolError
-from dreamrelay.packet import Packet, Track
+from dreamrelay.packet import Inspector, Packet, Track
 from dreamrelay.protocol.messages import (
     Acknowledged,
     Answered,
@@ -87,6 +87,7 @@ class WebSocketExampleDialect(Dialect):
         self._tickets: deque[_Ticket] = deque()
         self._next_ticket = 1
         self._delivered: Packet | None = None
+        self._look = Inspector()
 
     # -- in ---------------------------------------------------------------------------------------
 
@@ -228,7 +229,7 @@ class WebSocketExampleDialect(Dialect):
         return self._packet(encoded)
 
     def _packet(self, data: bytes) -> Packet:
-        packet = Packet.of(data, captured_ns=int(self._clock() * 1e9))
+        packet = Packet.of(data, captured_ns=int(self._clock() * 1e9), look=self._look)
         if packet.width * packet.height > self._limits.pixels:
             raise ProtocolError(
                 f"expected at most {self._limits.pixels} pixels, got {packet.width}x{packet.height}"
@@ -239,14 +240,14 @@ class WebSocketExampleDialect(Dialect):
 
     def render(self, notice: Notice) -> list[str | bytes]:
         match notice:
-            case Welcome():
-                return [
-                    self._text("welcome", message="Connected to the dreamrelay WebSocket server")
-                ]
             case Acknowledged(_, None):
                 return [self._text("ack", status="received")]
             case Acknowledged(_, refusal):
                 return [self._text("error", message=refusal)]
+            case Welcome():
+                return [
+                    self._text("welcome", message="Connected to the dreamrelay WebSocket server")
+                ]
             case Delivery(packet, track):
                 form = self.form(packet, track)
                 # Else the client would close its connection; the next picture may be smaller.

@@ -52,6 +52,8 @@ class DirectProtocol(WebSocketProtocol, asyncio.BufferedProtocol, Line):
     """A message has begun that the library puts together."""
     _passing = 0
     """Bytes of the frame that go to the library, still to come."""
+    _empty = True
+    """Nothing waits in the transport's buffer."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -59,6 +61,7 @@ class DirectProtocol(WebSocketProtocol, asyncio.BufferedProtocol, Line):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.write = self.transport.write
         self._rest = bytearray()
         self._waiting: deque[str | bytes] = deque()
 
@@ -74,12 +77,12 @@ class DirectProtocol(WebSocketProtocol, asyncio.BufferedProtocol, Line):
         return self.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = self.scratch[:nbytes]
         if self._ours and not self._rest and not self._held:
-            used = self._read(data, nbytes)
+            used = self._read(self.scratch, nbytes)
             if used < nbytes:
-                self._rest += data[used:]
+                self._rest += self.scratch[used:nbytes]
             return
+        data = self.scratch[:nbytes]
         if self._ours is None:
             # Who speaks before the handshake is done leaves half a frame in the library, perhaps.
             self._ours = self.conn.state is OPEN and not self.conn.extensions
@@ -96,7 +99,7 @@ class DirectProtocol(WebSocketProtocol, asyncio.BufferedProtocol, Line):
             del self._rest[:used]
 
     def _read(self, data: memoryview, end: int) -> int:
-        """Read the frames that are whole; return how many bytes are done with."""
+        """Read the frames that are whole, up to ``end``; return how many bytes are done with."""
         at = 0
         while at < end and not self._held:
             if self.transport.is_closing():
@@ -202,12 +205,14 @@ class DirectProtocol(WebSocketProtocol, asyncio.BufferedProtocol, Line):
     # -- out --------------------------------------------------------------------------------------
 
     def can_send(self) -> bool:
-        return self.writable.is_set() and not self.close_sent and not self.transport.is_closing()
+        return self._empty and not self.close_sent and not self.transport.is_closing()
 
-    def write(self, framed: bytes) -> None:
-        self.transport.write(framed)
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._empty = False
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._empty = True
         if self._receiver is not None:
             self._receiver.drained()

@@ -128,6 +128,7 @@ class WebSocketPeer(Peer, Receiver):
         self._outbox: deque[str | bytes | _Latest] = deque()
         self._latest: dict[type[Notice], _Latest] = {}
         self._outbox_bytes = 0
+        self._most_bytes = MAX_OUTBOX_MESSAGES * limits.message_bytes
         self._something = asyncio.Event()
         self._drained = asyncio.Event()
         self._promised = 0.0
@@ -151,9 +152,7 @@ class WebSocketPeer(Peer, Receiver):
             case Acknowledged():
                 self._post_all(notice)
             case Delivery(packet, track):
-                if (line := self._open_line()) is not None:
-                    self._write_picture(line, packet, track)
-                else:
+                if not self.deliver(packet, track):
                     self._post_all(notice)
             case (
                 SchemaChanged()
@@ -166,6 +165,13 @@ class WebSocketPeer(Peer, Receiver):
                 self._post_latest(notice)
             case _:
                 self._post_all(notice)
+
+    def deliver(self, packet: Packet, track: Track) -> bool:
+        line = self._open_line()
+        if line is None:
+            return False
+        self._write_picture(line, packet, track)
+        return True
 
     def _post_all(self, notice: Notice) -> None:
         for message in self._dialect.render(notice):
@@ -227,8 +233,7 @@ class WebSocketPeer(Peer, Receiver):
             return
         self._outbox.append(message)
         self._outbox_bytes += len(message)
-        most = MAX_OUTBOX_MESSAGES * self._limits.message_bytes
-        if len(self._outbox) > MAX_OUTBOX or self._outbox_bytes > most:
+        if len(self._outbox) > MAX_OUTBOX or self._outbox_bytes > self._most_bytes:
             logger.warning("%s lets messages pile up: cut off", self.id)
             self._outbox.clear()
             self._outbox_bytes = 0
@@ -333,6 +338,20 @@ class WebSocketPeer(Peer, Receiver):
         return self._take_events(self._dialect.receive_text(message))
 
     def _take_events(self, events: list[Event]) -> bool:
+        if len(events) == 1 and isinstance(event := events[0], CreditGiven):
+            # As many as pictures are seen: it needs no permission, and all its answer is a picture.
+            self._silent = 0
+            self._stream.grant(self, event.count, event.track)
+        elif not self._do(events):
+            return False
+        if (pause := self._throttle.take()) > 0:
+            asyncio.get_running_loop().call_later(pause, self._go_on)
+            return False
+        self._full = len(self._outbox) > FULL_OUTBOX
+        return not self._full
+
+    def _do(self, events: list[Event]) -> bool:
+        """Do what a message asks for; False: it ends the connection."""
         assert self._ended is not None
         self._corked = True
         try:
@@ -346,11 +365,7 @@ class WebSocketPeer(Peer, Receiver):
             if self._outbox or self._woken:
                 self._woken = False
                 self.drained()
-        if (pause := self._throttle.take()) > 0:
-            asyncio.get_running_loop().call_later(pause, self._go_on)
-            return False
-        self._full = len(self._outbox) > FULL_OUTBOX
-        return not self._full
+        return True
 
     def _go_on(self) -> None:
         self._full = len(self._outbox) > FULL_OUTBOX
@@ -455,9 +470,6 @@ class WebSocketPeer(Peer, Receiver):
     def _handle(self, events: list[Event]) -> None:
         self._silent = 0
         for event in events:
-            if isinstance(event, CreditGiven):  # as many as pictures are seen, and needs nothing
-                self._stream.grant(self, event.count, event.track)
-                continue
             permission = needed(event)
             if permission is None or self._grant.allows(permission, self._stream.name):
                 self._take(event)
@@ -470,6 +482,8 @@ class WebSocketPeer(Peer, Receiver):
                 if not self._joined:
                     self._join()
                 self._stream.publish(packet, track, self)
+            case CreditGiven(count, track):
+                self._stream.grant(self, count, track)
             case Joined(role, name, credit, worker, tracks):
                 changed = role != self.role
                 self.role, self.name = role, name or self.name
@@ -531,6 +545,8 @@ class WebSocketPeer(Peer, Receiver):
 def needed(event: Event) -> Permission | None:
     """What a peer must be allowed to for this to be done."""
     match event:
+        case CreditGiven():
+            return None
         case PacketReceived(_, track):
             return "publish" if track == "input" else "work"
         case RequestReceived():
