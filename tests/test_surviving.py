@@ -118,6 +118,18 @@ class TestReplaced:
 class TestValuesInForce:
     """A worker that replaces another one: its first picture is already of the show."""
 
+    @staticmethod
+    def _loads_when_all_is_said(uri: str, **settings: object) -> Running[Worker]:
+        """One that is loaded once it has heard that its input is away."""
+        made: list[Running[Worker]] = []
+
+        def heard() -> bool:
+            return bool(made) and bool(made[0].program.first.absent)
+
+        engine = ScriptedEngine(on_load=lambda _: until(heard, what="what is said"))
+        made.append(worker(uri, engine, **settings))
+        return made[0]
+
     def test_it_is_introduced_with_them(self) -> None:
         hellos: list[dict[str, Any]] = []
         values = {"prompt": "green", "strength": 0.25, "steps": [3, 1], "scale": 2}
@@ -131,10 +143,7 @@ class TestValuesInForce:
             peer.stay()
 
         with scripted_relay(talk) as uri:
-            engine = ScriptedEngine(
-                on_load=lambda _: until(lambda: new.program.first.absent, what="the values")
-            )
-            new = worker(uri, engine, replace=True)
+            new = self._loads_when_all_is_said(uri, replace=True)
             until(lambda: hellos and "parameters" in hellos[-1], what="its hello")
             told = hellos[-1]["parameters"]
             assert (told["prompt"], told["strength"]) == ("green", 0.25)
@@ -154,10 +163,7 @@ class TestValuesInForce:
             peer.stay()
 
         with scripted_relay(talk) as uri:
-            engine = ScriptedEngine(
-                on_load=lambda _: until(lambda: new.program.first.absent, what="the values")
-            )
-            new = worker(uri, engine)
+            new = self._loads_when_all_is_said(uri)
             until(lambda: hellos and "parameters" in hellos[-1], what="its hello")
             assert hellos[-1]["parameters"]["prompt"] == "invert"
             assert new.stop() is None
