@@ -139,6 +139,8 @@ class Lane(Listener):
         self._stateful = False
         self._noticed = ""
         self._taking_over = False
+        self._before_us: Mapping[str, Any] = {}
+        """The stream's values in force, as they were told last while we loaded."""
         self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
         self._loaded = threading.Event()
         self.link: Link | None = None
@@ -192,6 +194,9 @@ class Lane(Listener):
         self.engine = self._steering.engine = engine
         self._edit = engine if isinstance(engine, HumanEdit) else None
         engine.attend(lambda: self._arrived != self._begun, self._show_preview)
+        if self._settings.replace:
+            # Before the hello: from then on those before us are given nothing, and viewers wait.
+            self._steering.take_over(self._before_us)
         self._introduce()
         self._loaded.set()
         self.say("live", "")
@@ -320,10 +325,14 @@ class Lane(Listener):
             # Said once: on a later connection it would send away who came after us.
             self._taking_over = False
             self.link.hello = {**(self.link.hello or {}), "replace": False}
-        if kind == "parameters" and self._loaded.is_set():
-            values = fields.get("values")
-            if isinstance(values, dict):
-                self._steering.put(Patch(values, whole(fields, "revision", 0)))
+        values = fields.get("values")
+        if kind == "parameters" and isinstance(values, dict):
+            self._before_us = values
+            if self._loaded.is_set():
+                # Where several work for a stream there may be values that are another one's.
+                own = self.engine.parameters
+                known = {name: value for name, value in values.items() if name in own}
+                self._steering.put(Patch(known, whole(fields, "revision", 0)))
         elif kind == "request":
             patch = fields.get("patch")
             most = whole(fields, "max_bytes", 0)
@@ -508,6 +517,7 @@ class Lane(Listener):
         # What is made already goes out first.
         if self._results.statistics().waiting or not self.dreaming.due():
             return None
+        self._steering.apply()  # the values came before the word that we may paint
         engine = self.engine
         canvas, patch = self.dreaming.picture(engine.width, engine.height, engine.parameters)
         session = self.link.session if self.link else 0

@@ -73,6 +73,25 @@ class Steering:
 
     # -- in the engine's thread -------------------------------------------------------------------
 
+    def take_over(self, values: Mapping[str, Any]) -> None:
+        """Bring into force what the engine takes of the values of a worker before it.
+
+        What it does not take is left out without a word: the relay says so when it hears what this
+        engine can do, and until then the values are another one's.
+        """
+        current = self.engine.parameters
+        wanted = {n: v for n, v in values.items() if n in current and current[n] != v}
+        while wanted:
+            try:
+                self.engine.apply(wanted)
+                return
+            except ParameterError as error:
+                taken = {n: v for n, v in wanted.items() if n not in error.problems}
+                wanted = taken if len(taken) < len(wanted) else {}
+            except EngineError as error:
+                logger.warning("the values in force wait for the first frame: %s", error)
+                return
+
     def apply(self) -> None:
         """Bring into force what waits."""
         patch = self._patches.try_take()

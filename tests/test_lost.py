@@ -390,6 +390,36 @@ class TestHandover:
         assert (len(old.of(ParametersChanged)), len(old.of(SchemaChanged))) == told
         assert show.viewer.last(ParametersChanged).values == show.stream.values
 
+    def test_it_hears_the_values_in_force_before_its_first_input(self) -> None:
+        show = Show()
+        show.worker("old", parameters={"prompt": "its own", "strength": 0.25})
+        new = FakePeer("new", "worker")
+        show.stream.join(new, (), 0, WorkerHello("engine"))
+        # What it heard while it loaded: told to all, and so to it.
+        assert new.last(ParametersChanged).values == show.stream.values
+        show.stream.update_parameters({"prompt": "a fox"}, "studio")
+        assert new.last(ParametersChanged).values["prompt"] == "a fox"
+        show.run(0.3)
+        before = len(new.heard)
+        show.stream.join(new, (), 2, replace(HELLO, replace=True))
+        show.run(0.3)
+        heard = new.heard[before:]
+        first = next(at for at, one in enumerate(heard) if isinstance(one, Delivery))
+        told = [one for one in heard[:first] if isinstance(one, ParametersChanged)]
+        assert told[-1].values == {"prompt": "a fox", "strength": 0.25}
+
+    def test_while_the_old_one_helps_out_it_has_the_values_too(self) -> None:
+        show = Show()
+        old = show.worker("old")
+        show.run(1)
+        new = show.worker("new", replace=True)
+        show.freeze(new)
+        show.stream.update_parameters({"prompt": "a fox"}, "studio")
+        show.run(1)
+        assert old.last(ParametersChanged).values["prompt"] != "a fox"
+        show.run(8)
+        assert old.last(ParametersChanged).values["prompt"] == "a fox"
+
     def test_a_worker_that_only_joins_brings_its_own(self) -> None:
         show = Show()
         show.worker("a", parameters={"strength": 0.25})

@@ -3,6 +3,7 @@ replaced.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,76 @@ class TestReplaced:
             until(lambda: people.viewer.results, what="a picture of the old one")
             assert old.alive
             assert old.stop() is None
+
+
+class TestValuesInForce:
+    """A worker that replaces another one: its first picture is already of the show."""
+
+    @staticmethod
+    def _loads_when_all_is_said(uri: str, **settings: object) -> Running[Worker]:
+        """One that is loaded once it has heard that its input is away."""
+        made: list[Running[Worker]] = []
+
+        def heard() -> bool:
+            return bool(made) and bool(made[0].program.first.absent)
+
+        engine = ScriptedEngine(on_load=lambda _: until(heard, what="what is said"))
+        made.append(worker(uri, engine, **settings))
+        return made[0]
+
+    def test_it_is_introduced_with_them(self) -> None:
+        hellos: list[dict[str, Any]] = []
+        values = {"prompt": "green", "strength": 0.25, "steps": [3, 1], "scale": 2}
+
+        def talk(peer: Peer) -> None:
+            peer.welcome()
+            peer.tell("parameters", values=values, revision=7)
+            peer.tell("status", input_text="all is said")
+            while not hellos or "parameters" not in hellos[-1]:
+                hellos.append(peer.hear_text("hello"))
+            peer.stay()
+
+        with scripted_relay(talk) as uri:
+            new = self._loads_when_all_is_said(uri, replace=True)
+            until(lambda: hellos and "parameters" in hellos[-1], what="its hello")
+            told = hellos[-1]["parameters"]
+            assert (told["prompt"], told["strength"]) == ("green", 0.25)
+            assert told["steps"] == [1, 2]  # what it does not take it has as before
+            assert hellos[-1]["replace"] is True
+            assert new.stop() is None
+
+    def test_one_that_only_joins_has_its_own(self) -> None:
+        hellos: list[dict[str, Any]] = []
+
+        def talk(peer: Peer) -> None:
+            peer.welcome()
+            peer.tell("parameters", values={"prompt": "green"}, revision=7)
+            peer.tell("status", input_text="all is said")
+            while not hellos or "parameters" not in hellos[-1]:
+                hellos.append(peer.hear_text("hello"))
+            peer.stay()
+
+        with scripted_relay(talk) as uri:
+            new = self._loads_when_all_is_said(uri)
+            until(lambda: hellos and "parameters" in hellos[-1], what="its hello")
+            assert hellos[-1]["parameters"]["prompt"] == "invert"
+            assert new.stop() is None
+
+    def test_values_of_another_ones_model_are_no_trouble(self, relay: RunningRelay) -> None:
+        engine = ScriptedEngine()
+        serving = worker(relay.websocket, engine)
+        with People(relay.websocket) as people:
+            until(lambda: people.viewer.status.get("state") == "live", what="a worker")
+            other = {"prompt": {"type": "string"}, "scale": {"type": "number"}}
+            beside = Person(relay.websocket, "worker")
+            hello = {"credit": 0, "schema": {"type": "object", "properties": other}}
+            beside.link.tell("hello", version=1, **hello, parameters={"scale": 1})
+            until(lambda: "scale" in people.viewer.values, what="the other one's schema")
+            people.viewer.link.patch({"scale": 2, "prompt": "green"}, "test")
+            until(lambda: engine.parameters["prompt"] == "green", what="what it knows")
+            assert serving.program.first.standing.trouble == ""
+            beside.link.close()
+            assert serving.stop() is None
 
 
 class TestRelayAnew:

@@ -653,6 +653,7 @@ class Stream:
         self._workers.look(idle=self.air.idle)
         if self._handover.look(self._clock_ns(), idle=self.air.idle):
             self._workers.resting = self._handover.resting
+            self._tell(ParametersChanged(dict(self.values), self.revision))  # what they missed
             self._workers.hand_out()
         self._see_loss()
         for state in (self.tracks["output"], self.tracks["control"]):

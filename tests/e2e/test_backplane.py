@@ -1,14 +1,10 @@
 """Relays that share streams over a real NATS: on one machine, and on two whose wire is cut."""
 
 import json
-import os
-import shutil
-import subprocess
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +15,9 @@ import pytest
 from dreamrelay.config import RelaySettings
 from dreamrelay.link import Link
 from dreamrelay.packet import Packet, Track
+from tests.fakes.machines import machines
 from tests.fakes.nats_server import NEEDS_NATS, NatsServer, configured, nats_server
-from tests.fakes.peers import Heard, Person
+from tests.fakes.peers import Camera, Heard, Person
 from tests.support import ROOT, Program, RunningRelay, picture, start_relay, until
 
 pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(300), NEEDS_NATS]
@@ -58,26 +55,6 @@ class Worker(Heard):
         time.sleep(0.05)  # so that one alone is too slow for the camera
         self.link.send_picture(packet, "output")
         self.link.tell("credit", count=1)
-
-
-class Camera(threading.Thread):
-    """A producer that sends pictures until it is told to stop."""
-
-    def __init__(self, uri: str) -> None:
-        super().__init__(daemon=True)
-        self._person = Person(uri, "producer")
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        data, seq = picture(), 0
-        while not self._ended.wait(0.03):
-            seq += 1
-            self._person.link.send_picture(Packet.of(data, seq=seq), "input")
-
-    def stop(self) -> None:
-        self._ended.set()
-        self.join(30)
-        self._person.link.close()
 
 
 class House(ExitStack):
@@ -155,101 +132,20 @@ def says(viewer: Person, prompt: str) -> bool:
     return viewer.values.get("prompt") == prompt
 
 
-def _may_cut_wires() -> str:
-    """Why no network namespace can be made here; empty if one can."""
-    if shutil.which("ip") is None:
-        return "ip (iproute2) is not installed"
-    if os.name != "posix" or os.geteuid() != 0:
-        return "network namespaces need root"
-    name = f"dr-{os.getpid()}-try"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
-    if made.returncode:
-        return "no network namespace can be made here"
-    subprocess.run(["ip", "netns", "del", name], check=False)
-    return ""
-
-
-class Machines:
-    """Two machines and a third with the NATS server, as network namespaces.
-
-    Each of the two has a wire to the third, and one to us.
-    """
-
-    def __init__(self) -> None:
-        self._id = f"dr{os.getpid() % 100_000}"
-        self._net = os.getpid() % 250
-        self.names = {name: f"{self._id}{name}" for name in ("a", "b", "s")}
-
-    def _ip(self, *arguments: str) -> None:
-        subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
-
-    def inside(self, name: str) -> list[str]:
-        return ["ip", "netns", "exec", self.names[name]]
-
-    def address(self, name: str) -> str:
-        """Of a machine, for us."""
-        return f"10.{211 + 'ab'.index(name)}.{self._net}.2"
-
-    def nats(self, name: str) -> str:
-        """Of the third, for a machine."""
-        return f"10.{213 + 'ab'.index(name)}.{self._net}.1"
-
-    def build(self) -> None:
-        for namespace in self.names.values():
-            self._ip("netns", "add", namespace)
-            self._ip("-n", namespace, "link", "set", "dev", "lo", "up")
-        for name in "ab":
-            namespace = self.names[name]
-            self._wire(namespace, "net", self.nats(name), self.names["s"], name)
-            self._wire(namespace, "us", f"{self.address(name)[:-1]}1", None, f"{self._id}{name}")
-
-    def _wire(self, inside: str, end: str, address: str, outside: str | None, other: str) -> None:
-        """A wire from a machine, where its end has the number 2, to where it has the number 1."""
-        there = ["-n", outside] if outside else []
-        peer = ["peer", "name", end, "netns", inside]
-        self._ip(*there, "link", "add", "name", other, "type", "veth", *peer)
-        self._ip(*there, "addr", "add", f"{address}/24", "dev", other)
-        self._ip(*there, "link", "set", "dev", other, "up")
-        self._ip("-n", inside, "addr", "add", f"{address[:-1]}2/24", "dev", end)
-        self._ip("-n", inside, "link", "set", "dev", end, "up")
-
-    def cut(self, name: str) -> None:
-        """Pull the wire between a machine and the third."""
-        self._ip("-n", self.names["s"], "link", "set", "dev", name, "down")
-
-    def mend(self, name: str) -> None:
-        self._ip("-n", self.names["s"], "link", "set", "dev", name, "up")
-
-    def remove(self) -> None:
-        for namespace in self.names.values():
-            subprocess.run(
-                ["ip", "netns", "del", namespace], capture_output=True, check=False, timeout=20
-            )
-
-
-@contextmanager
-def machines() -> Iterator[Machines]:
-    if reason := _may_cut_wires():
-        pytest.skip(reason)
-    built = Machines()
-    try:
-        built.build()
-        yield built
-    finally:
-        built.remove()
-
-
 def test_the_wire_between_two_machines_is_cut_and_mended(tmp_path: Path) -> None:
     token = "a-token-for-this-test"
-    with machines() as net, ExitStack() as stack:
+    with machines("a", "b", "s") as net, ExitStack() as stack:
+        for name in "ab":
+            net.wire(name, "s")
+            net.wire(name)
         server = NatsServer(tmp_path, configured(tmp_path, SETTINGS), address="0.0.0.0")
         stack.callback(server.stop)
         server.start(*net.inside("s"))
 
         def start(name: str) -> Program:
             flags = [f"--host={net.address(name)}", "--port=8765", f"--token={token}"]
-            flags += [f"--backplane=nats://{net.nats(name)}:{server.port}", f"--relay_name={name}"]
-            flags += ["--max_message_mb=7"]
+            nats = f"nats://{net.address('s', name)}:{server.port}"
+            flags += [f"--backplane={nats}", f"--relay_name={name}", "--max_message_mb=7"]
             program = Program(str(ROOT / "server.py"), *flags, before=net.inside(name))
             stack.callback(program.stop)
             return program
@@ -271,7 +167,7 @@ def test_the_wire_between_two_machines_is_cut_and_mended(tmp_path: Path) -> None
         at_home, at_mirror = (house.viewers["ab".index(name)] for name in (home, mirror))
         house.film(uri(home))
         house.new_for_everybody()
-        net.cut(mirror)
+        net.cut(mirror, "s")
         until(lambda: homes() == ["a", "b"], 60, "each its own home")
         camera = stack.enter_context(Person(uri(mirror), "producer"))
         seen = len(at_mirror.results)
@@ -281,7 +177,7 @@ def test_the_wire_between_two_machines_is_cut_and_mended(tmp_path: Path) -> None
         until(partial(says, at_home, "sooner"), 60, "the home's prompt")
         at_mirror.link.patch({"prompt": "later"}, "test")
         until(partial(says, at_mirror, "later"), 60, "the other's prompt")
-        net.mend(mirror)
+        net.mend(mirror, "s")
         until(lambda: homes() == [home, home], 90, "one home again")
         house.new_for_everybody()
         for viewer in house.viewers:

@@ -1,5 +1,6 @@
 """People at a stream: links that keep what they hear."""
 
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -9,7 +10,7 @@ from dreamrelay.errors import DreamRelayError
 from dreamrelay.link import Link, Listener
 from dreamrelay.packet import Packet, Track
 from dreamrelay.protocol.messages import Role
-from tests.support import until
+from tests.support import picture, until
 
 
 class Heard(Listener):
@@ -99,3 +100,23 @@ class People(ExitStack):
         super().__init__()
         self.producer = self.enter_context(Person(uri, "producer", stream=stream))
         self.viewer = self.enter_context(Person(uri, "viewer", "both", stream))
+
+
+class Camera(threading.Thread):
+    """A producer that sends pictures until it is told to stop."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(daemon=True)
+        self._person = Person(uri, "producer")
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        data, seq = picture(), 0
+        while not self._ended.wait(0.03):
+            seq += 1
+            self._person.link.send_picture(Packet.of(data, seq=seq), "input")
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join(30)
+        self._person.link.close()
