@@ -50,7 +50,7 @@ PROGRAMS = {
     "producer": Entry("dreamrelay.producer:Producer", "the producer", "producer"),
     "bridge": Entry("dreamrelay.bridge:Bridge", "the bridge", "producer"),
     "demo": Entry("dreamrelay.demo:run_demo", "the demo", "relay,pocket"),
-    "chaos": Entry("dreamrelay.chaos:run_chaos", "the disasters", "relay,producer"),
+    "chaos": Entry("dreamrelay.chaos.run:run_chaos", "the disasters", "relay,producer"),
     "list": Entry("dreamrelay.media.present:look", "the list", "producer"),
     "selftest": Entry("dreamrelay.media.selftest:spout", "the self-test", "spout"),
     "bench": Entry("dreamrelay.glass:run_glass", "the measurement", "relay,pocket,producer"),

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -14,9 +13,10 @@ from contextlib import ExitStack
 import numpy as np
 
 from dreamrelay import __version__
+from dreamrelay.child import PROGRAM, Child
 from dreamrelay.codec import decode, resize
 from dreamrelay.config import DemoSettings, ProducerSettings, RelaySettings
-from dreamrelay.errors import ConfigError, DreamRelayError, EngineError
+from dreamrelay.errors import ConfigError, DreamRelayError
 from dreamrelay.link import Link, Listener
 from dreamrelay.packet import Packet, Track
 from dreamrelay.producer import Producer
@@ -26,6 +26,9 @@ from dreamrelay.telemetry import Percentiles
 STREAM = "default"
 LOADING_SECONDS = 300.0
 """A model that is not there after so long will not come."""
+
+STOP_SECONDS = 0.2
+"""Ctrl-C in a terminal reaches our programs too, perhaps before us."""
 
 DIFFERENT = 6.0
 """Mean difference of input and output, of 255, from which on a picture counts as transformed."""
@@ -43,7 +46,6 @@ class Audience(Listener):
         self.transformed = 0
         self.ages_ms: deque[float] = deque(maxlen=2000)
         self.state = ""
-        self.text = ""
         self.first_ns = 0
         self.last_ns = 0
         self.link: Link | None = None
@@ -70,7 +72,7 @@ class Audience(Listener):
 
     def heard(self, kind: str, fields: Mapping[str, object]) -> None:
         if kind == "status":
-            self.state, self.text = str(fields.get("state")), str(fields.get("text") or "")
+            self.state = f"{fields.get('state')} {fields.get('text') or ''}".strip()
 
     @property
     def success(self) -> bool:
@@ -109,11 +111,10 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None], stopped: thread
         url = stack.enter_context(relay.running())
         websocket = f"ws{url[4:].rstrip('/')}"
         say(f"dreamrelay {__version__}: the studio is at {url}")
-        worker = subprocess.Popen(
+        worker = Child(
+            "the worker",
             [
-                sys.executable,
-                "-m",
-                "dreamrelay",
+                *PROGRAM,
                 "worker",
                 f"--websocket_uri={websocket}",
                 f"--model={settings.model}",
@@ -121,9 +122,11 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None], stopped: thread
                 f"--viewer={settings.viewer}",
                 f"--osc_port={_osc_port()}",
                 f"--verbose={settings.verbose if settings.verbose > 1 else 0}",
-            ]
+            ],
+            alone=f"dreamrelay worker --model={settings.model}",
+            hear=say,
         )
-        stack.callback(_end, worker)
+        stack.callback(worker.end)
         producer = Producer(
             ProducerSettings(
                 source=settings.source, websocket_uri=websocket, fps=settings.fps, duration=None
@@ -164,7 +167,7 @@ class _Sending(threading.Thread):
 def _watch(
     settings: DemoSettings,
     audience: Audience,
-    worker: "subprocess.Popen[bytes]",
+    worker: Child,
     sending: _Sending,
     say: Callable[[str], None],
     stopped: threading.Event,
@@ -173,32 +176,22 @@ def _watch(
     began = time.monotonic()
     told = ""
     while not stopped.wait(0.1):
-        now = f"{audience.state} {audience.text}".strip()
-        if not audience.delivered and now and now != told:
-            told = now
+        if not audience.delivered and audience.state not in ("", told):
+            told = audience.state
             say(f"  {told}")
         elif audience.delivered and told != "live":
             told = "live"
             say(f"  first picture after {time.monotonic() - began:.1f} s")
         if sending.failure is not None:
             raise sending.failure
-        if worker.poll() is not None and not stopped.is_set():
-            raise EngineError(_reason(audience, worker.returncode, stopped))
+        if worker.code is not None and not stopped.wait(STOP_SECONDS):
+            worker.check()
         if audience.first_ns:
             shown = (time.monotonic_ns() - audience.first_ns) / 1e9
             if settings.duration is not None and shown >= settings.duration:
                 return
         elif time.monotonic() - began > LOADING_SECONDS:
             return
-
-
-def _reason(audience: Audience, code: int, stopped: threading.Event) -> str:
-    """Why the worker ended: what the stream says of it, which takes a moment to get here."""
-    deadline = time.monotonic() + 2.0
-    while audience.state != "lost" and time.monotonic() < deadline:
-        stopped.wait(0.02)
-    said = audience.text if audience.state in ("lost", "error") else ""
-    return f"the worker ended with {code}: {said or 'see above'}"
 
 
 def _relay(port: int) -> Relay:
@@ -231,13 +224,3 @@ def _open_browser(wanted: str, url: str) -> bool:
     if wanted == "off" or (wanted == "auto" and not displayed):
         return False
     return webbrowser.open(url)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

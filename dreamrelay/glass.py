@@ -14,11 +14,8 @@ what is not counted.
 import json
 import os
 import platform
-import queue
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -31,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamrelay import __version__
+from dreamrelay.child import PROGRAM, Child
 from dreamrelay.codec import decode
 from dreamrelay.config import BenchSettings
 from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError, EngineError, ProtocolError
@@ -45,6 +43,7 @@ from dreamrelay.viewer import viewer_available
 STREAM = "default"
 START_SECONDS = 60.0
 LOADING_SECONDS = 300.0
+STOP_SECONDS = 0.2
 SETTLE_SECONDS = 1.5
 """From the first picture on: windows find their size, and the engine its pace."""
 
@@ -113,75 +112,6 @@ class Sight:
     def claim(self) -> Percentiles | None:
         """What the stamps say, if anything."""
         return Percentiles.of(self.claimed) if self.claimed else self.said
-
-
-class Child:
-    """One of our programs in a process of its own; what it prints is kept."""
-
-    def __init__(self, name: str, *command: str) -> None:
-        self.name = name
-        self._lines: list[str] = []
-        self._news: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        self._reader = threading.Thread(target=self._read, name=name, daemon=True)
-        self._reader.start()
-
-    @classmethod
-    def program(cls, command: str, *flags: str) -> "Child":
-        return cls(command, sys.executable, "-m", "dreamrelay", command, *flags)
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                self._lines.append(line.rstrip())
-                self._news.put(line)
-        self._news.put(None)
-
-    def find(self, pattern: str) -> str:
-        """The first group of the first line that matches.
-
-        Raises:
-            EngineError: it ended before, or took too long.
-        """
-        deadline = time.monotonic() + START_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                line = self._news.get(timeout=left)
-            except queue.Empty:
-                break
-            if line is None:
-                break
-            if match := re.search(pattern, line):
-                return match[1]
-        raise EngineError(f"the {self.name} did not start: {self.last_words()}")
-
-    def check(self) -> None:
-        """Raise EngineError if it has ended."""
-        code = self._process.poll()
-        if code is not None:
-            self._reader.join(2)
-            raise EngineError(f"the {self.name} ended with {code}: {self.last_words()}")
-
-    def last_words(self) -> str:
-        return " / ".join(self._lines[-3:]) or "it said nothing"
-
-    def end(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._reader.join(5)
 
 
 # -- ways of seeing -------------------------------------------------------------------------------
@@ -303,23 +233,25 @@ class Bench:
         self._stopped = stopped
         self._stack = stack
         self._children: list[Child] = []
-        relay = self._start(Child.program("relay", "--port=0", "--speech=off"))
+        relay = self._start("relay", "--port=0", "--speech=off")
         self.url = relay.find(r"studio at (http\S+)").partition("?")[0].rstrip("/")
         self._websocket = f"ws{self.url[4:]}"
         self._start(
-            Child.program(
-                "producer",
-                "--source=pattern://timecode",
-                f"--websocket_uri={self._websocket}",
-                f"--fps={settings.fps}",
-                "--duration=0",
-                "--verbose=0",
-            )
+            "producer",
+            "--source=pattern://timecode",
+            f"--websocket_uri={self._websocket}",
+            f"--fps={settings.fps}",
+            "--duration=0",
+            "--verbose=0",
         )
         self.hops: dict[str, Any] = {}
         self.clocks: list[dict[str, Any]] = []
 
-    def _start(self, child: Child) -> Child:
+    def _start(self, command: str, *flags: str, alone: str = "") -> Child:
+        words = [*PROGRAM, command, *flags]
+        return self._keep(Child(f"the {command}", words, alone=f"dreamrelay {command} {alone}"))
+
+    def _keep(self, child: Child) -> Child:
         self._children.append(child)
         self._stack.callback(child.end)
         return child
@@ -353,19 +285,17 @@ class Bench:
         page = f"{self.url}/streams/{STREAM}/view?guard=off&report=on"
         # Its sandbox cannot be had by the administrator, in a container for instance.
         alone = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        browser = self._start(
-            Child(
-                "browser",
-                program,
-                f"--app={page}",
-                f"--user-data-dir={folder}",
-                "--start-fullscreen",
-                "--no-first-run",
-                "--disable-extensions",
-                "--disable-background-networking",
-                *alone,
-            )
-        )
+        command = [
+            program,
+            f"--app={page}",
+            f"--user-data-dir={folder}",
+            "--start-fullscreen",
+            "--no-first-run",
+            "--disable-extensions",
+            "--disable-background-networking",
+            *alone,
+        ]
+        browser = self._keep(Child("the browser", command))
         sight = self._watch_screen("page in the browser", "view")
         self._end(browser)
         self._end(worker)
@@ -373,16 +303,10 @@ class Bench:
 
     def _work(self, viewer: str) -> Child:
         """A worker that is live, with the wanted strength."""
-        worker = self._start(
-            Child.program(
-                "worker",
-                f"--websocket_uri={self._websocket}",
-                f"--model={self._settings.model}",
-                f"--viewer={viewer}",
-                "--osc_port=0",
-                "--verbose=0",
-            )
-        )
+        model = f"--model={self._settings.model}"
+        uri = f"--websocket_uri={self._websocket}"
+        quiet = (f"--viewer={viewer}", "--osc_port=0", "--verbose=0")
+        worker = self._start("worker", uri, model, *quiet, alone=model)
         deadline = time.monotonic() + LOADING_SECONDS
         told = ""
         while True:
@@ -453,6 +377,7 @@ class Bench:
                 return {}
             raise EngineError(f"the relay answered {error.code} to {path}") from None
         except OSError as error:
+            self._wait(STOP_SECONDS)  # it may have ended
             raise EngineError(f"the relay does not answer: {error}") from None
 
     def _patch(self, values: dict[str, Any]) -> None:

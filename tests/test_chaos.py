@@ -17,6 +17,7 @@ from dreamrelay.chaos import run, show
 from dreamrelay.chaos.audience import Audience
 from dreamrelay.chaos.cable import Cable
 from dreamrelay.chaos.disasters import DISASTERS, Disaster
+from dreamrelay.child import Child
 from dreamrelay.config import DemoSettings
 from dreamrelay.errors import ConfigError, EngineError
 from dreamrelay.packet import Packet
@@ -149,6 +150,7 @@ def test_two_disasters_with_real_processes(monkeypatch: pytest.MonkeyPatch) -> N
     code, lines = lines_of(DemoSettings(as_json=True), ("kill", "replace"))
     (text,) = lines
     found = json.loads(text)
+    assert found["whole"]
     assert [row["disaster"] for row in found["rows"]] == ["kill", "replace"]
     for row in found["rows"]:
         assert row["trouble"] == ""
@@ -173,6 +175,9 @@ class Calm(show.Show):
         pass
 
     def wait(self, seconds: float) -> None:
+        pass
+
+    def complete(self) -> None:
         pass
 
 
@@ -236,19 +241,79 @@ def test_names_are_unlike() -> None:
     assert all(disaster.bound > 0 for disaster in DISASTERS)
 
 
-def test_a_light_worker_says_what_it_cannot_do(tmp_path: Path) -> None:
-    words = ["-m", "dreamrelay.chaos.programs", "--light", "worker", "--sink=nowhere://x"]
+def test_the_programs_take_what_the_command_line_takes() -> None:
+    words = ["-m", "dreamrelay.chaos.programs", "worker", "--engine=light", "--sink=nowhere://x"]
     done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, *words, "--replace"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert "nowhere" in done.stderr
+
+
+def test_nobody_keeps_the_clock_that_was_there_before(tmp_path: Path) -> None:
+    """A default, an attribute, a ``from time import time``: all have the clock that steps."""
+    code = """
+import gc, sys, time
+real = time.time, time.time_ns
+from pathlib import Path
+from dreamrelay.chaos.programs import step_clock
+assert not {"numpy", "asyncio", "dreamrelay.clock"} & set(sys.modules), "too late"
+step_clock(Path(sys.argv[1]))
+import dreamrelay.cli, dreamrelay.relay.app
+for one in real:
+    for keeper in gc.get_referrers(one):
+        ours = keeper is real or keeper is globals() or type(keeper).__name__ == "cell"
+        print("" if ours else keeper if type(keeper) is tuple else sorted(keeper)[:9])
+"""
+    clock = tmp_path / "clock"
+    clock.write_text("3600", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(clock)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
 
 
 def test_stopped_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = threading.Event()
     stopped.set()
     lines: list[str] = []
-    assert run.run_chaos(DemoSettings(), lines.append, stopped) == 1
-    assert "stopped" in lines
-    until(lambda: threading.active_count() < 50)
+    assert run.run_chaos(DemoSettings(), lines.append, stopped) == 130
+    assert lines[1:] == ["stopped"], "without a table of nothing"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_program_that_dies_at_its_start_is_told_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, *, stopped: bool
+) -> None:
+    """At once; unless somebody has pressed Ctrl-C, which programs hear, too."""
+    stop, begun = threading.Event(), list[Child]()
+
+    def start(name: str, command: list[str], alone: str) -> Child:
+        script = "import time; time.sleep(600)"
+        if "worker" in command:
+            script = "exit('dreamrelay: no such model')"
+        begun.append(Child(name, [sys.executable, "-c", script], alone=alone))
+        if stopped and "worker" in command:
+            until(lambda: begun[-1].code is not None)
+            stop.set()
+        return begun[-1]
+
+    monkeypatch.setattr(show, "Child", start)
+    lines: list[str] = []
+    if stopped:
+        assert run.run_chaos(DemoSettings(model="x"), lines.append, stop) == 130
+    else:
+        expected = r"the \w+ worker ended with 1: no such model; .* dreamrelay worker --model=x$"
+        with pytest.raises(EngineError, match=expected):
+            run.run_chaos(DemoSettings(model="x"), lines.append, stop)
+    assert len(begun) == 4
+    assert all(child.code is not None for child in begun), "nobody is left behind"

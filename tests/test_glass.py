@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from dreamrelay import glass
+from dreamrelay.child import Child
 from dreamrelay.codec import Frame, resize
 from dreamrelay.config import BenchSettings
 from dreamrelay.errors import ConfigError, DeviceError, EngineError
-from dreamrelay.glass import Child, ScreenEye, Sight, run_glass, table
+from dreamrelay.glass import ScreenEye, Sight, run_glass, table
 from dreamrelay.media import Captured, Source
 from dreamrelay.media.pattern import PatternOptions
 from dreamrelay.media.timecode import TICK_NS, TimeCode, ticks
 from dreamrelay.telemetry import Percentiles
+from tests.support import RunningRelay
 
 MS = 1_000_000
 
@@ -173,16 +175,16 @@ def test_it_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Child] = []
     find = Child.find
 
-    def stop_then(self: Child, pattern: str) -> str:
+    def stop_then(self: Child, pattern: str, seconds: float = 60) -> str:
         started.append(self)
         stopped.set()
-        return find(self, pattern)
+        return find(self, pattern, seconds)
 
     monkeypatch.setattr(Child, "find", stop_then)
     code, said = measured(BenchSettings(window="off", browser="off"), stopped)
     assert code == 130
     assert said[-1] == "stopped"
-    with pytest.raises(EngineError, match="relay ended"):
+    with pytest.raises(EngineError, match=r"the relay (was )?ended"):
         started[0].check()
 
 
@@ -204,20 +206,25 @@ def test_what_cannot_be_is_said_before_anything_starts(
         measured(BenchSettings.model_validate(flags))
 
 
-class TestChild:
-    def run(self, code: str) -> Child:
-        return Child("child", sys.executable, "-c", code)
+def test_a_program_that_dies_at_its_start_is_told_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, relay: RunningRelay
+) -> None:
+    """The worker here; all are watched from their start on."""
+    waits = "import time; time.sleep(600)"
+    scripts = {
+        "the relay": f"print('studio at {relay.url}', flush=True); {waits}",
+        "the producer": waits,
+        "the worker": "exit('dreamrelay: no such model')",
+    }
+    begun: list[Child] = []
 
-    def test_its_words_are_found(self) -> None:
-        child = self.run("print('a'); print('here 7', flush=True); input()")
-        assert child.find(r"here (\d)") == "7"
-        child.end()
+    def start(name: str, _: list[str], alone: str) -> Child:
+        begun.append(Child(name, [sys.executable, "-c", scripts[name]], alone=alone))
+        return begun[-1]
 
-    def test_one_that_dies_says_why(self) -> None:
-        child = self.run("print('no such model'); raise SystemExit(2)")
-        with pytest.raises(EngineError, match="did not start: no such model"):
-            child.find("live")
-        child._process.wait()
-        with pytest.raises(EngineError, match="ended with 2: no such model"):
-            child.check()
-        child.end()
+    monkeypatch.setattr(glass, "Child", start)
+    expected = r"the worker ended with 1: no such model; .* worker --model=x$"
+    with pytest.raises(EngineError, match=expected):
+        measured(BenchSettings(window="off", browser="off", model="x"))
+    assert [child.name for child in begun] == list(scripts)
+    assert all(child.code is not None for child in begun), "nobody is left behind"

@@ -49,7 +49,16 @@ class Audience(Listener):
         self._link.start()
         return self._link
 
+    @property
+    def workers(self) -> int:
+        """How many the stream has; 0 while nobody says so."""
+        workers = self.status.get("workers")
+        return workers if isinstance(workers, int) else 0
+
     # -- in the link's thread ---------------------------------------------------------------------
+
+    def lost(self, reason: str, retry_in: float) -> None:
+        self.status = {}
 
     def opened(self, welcome: Mapping[str, Any]) -> None:
         self._session += 1

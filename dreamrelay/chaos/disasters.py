@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import av
 
-from dreamrelay.chaos.show import BLOCK, HOLD_SECONDS, Show, freeze, kill, thaw
+from dreamrelay.chaos.show import BLOCK, HOLD_SECONDS, NEW_SECONDS, Show, freeze, thaw
 from dreamrelay.errors import DeviceError, EngineError
 
 CUT_SECONDS = 3.0
@@ -15,8 +15,6 @@ LONG_CUT_SECONDS = 8.0
 FROZEN_SECONDS = 5.0
 DISK_BYTES = 60_000
 HOUR = 3600.0
-NEW_SECONDS = 60.0
-"""For a process to start and to be at its work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +37,9 @@ class Disaster:
 
 
 def _one_killed(show: Show) -> None:
-    kill(show.workers[0])
+    show.kill(show.workers[0])
     show.wait(1.5)
-    _new_worker(show, 0)
+    show.complete()
 
 
 def _one_frozen(show: Show) -> None:
@@ -52,11 +50,10 @@ def _one_frozen(show: Show) -> None:
 
 def _all_killed(show: Show) -> None:
     for worker in show.workers:
-        kill(worker)
-    show.until(show.stands_in, "the camera's pictures in place of results", NEW_SECONDS)
+        show.kill(worker)
+    show.until(show.stands_in, "the camera's pictures in place of results")
     show.wait(1.0)
-    for place in (0, 1):
-        _new_worker(show, place)
+    show.complete()
 
 
 def _all_frozen(show: Show) -> None:
@@ -68,16 +65,18 @@ def _all_frozen(show: Show) -> None:
 
 
 def _replaced(show: Show) -> None:
-    old = show.workers
-    new = show.start_worker(0, "--replace=True")
-    show.until(
-        lambda: all(worker.poll() is not None for worker in old), "those replaced", NEW_SECONDS
-    )
-    codes = [worker.poll() for worker in old]
-    if any(codes):
-        raise EngineError(f"those who were replaced ended with {codes}, expected 0")
-    show.workers = [new]
-    _new_worker(show, 1)
+    _take_over(show)
+
+
+def _take_over(show: Show, *flags: str, limit: int | None = None) -> None:
+    """A new worker instead of both; see that they end well."""
+    old = list(show.workers)
+    show.may_end(*old)
+    show.workers[0] = show.start_worker(0, *flags, "--replace", limit=limit)
+    show.until(lambda: all(worker.code is not None for worker in old), "those replaced to end")
+    for worker in old:
+        if worker.code:
+            worker.check()
 
 
 def _cable_of_a_worker(show: Show) -> None:
@@ -93,34 +92,29 @@ def _cable_of_the_camera(show: Show) -> None:
 
 
 def _camera_killed(show: Show) -> None:
-    kill(show.camera)
+    show.kill(show.camera)
     show.wait(1.0)
-    show.camera = show.start_camera()
+    show.complete()
 
 
 def _relay_killed(show: Show) -> None:
-    kill(show.relay)
-    show.relay = show.start_relay()
-    show.until(lambda: show.audience.status.get("workers") == 2, "the workers", NEW_SECONDS)
+    show.kill(show.relay)
+    show.complete()
 
 
 def _disk_full(show: Show) -> None:
-    video, others = show.folder / "show.mp4", show.workers
+    video = show.folder / "show.mp4"
     # It takes over, or the two others would leave it nothing to do.
-    flags = (f"--sink=record://{video}", "--replace=True")
-    recording = show.start_worker(0, *flags, limit=DISK_BYTES)
-    show.workers = [recording]
-    show.until(lambda: all(other.poll() is not None for other in others), "its turn", NEW_SECONDS)
+    _take_over(show, f"--sink=record://{video}", limit=DISK_BYTES)
+    recording = show.workers[0]
     show.until(
         lambda: "recording" in str(show.audience.status.get("text")),
         "the status that the disk is full",
-        NEW_SECONDS,
     )
     show.wait(1.0)
-    _new_worker(show, 1)
-    recording.terminate()
-    recording.wait(NEW_SECONDS)
-    _new_worker(show, 0)
+    show.complete()
+    show.may_end(recording)
+    recording.end(NEW_SECONDS)
     pictures = _playable(str(video))
     if not pictures:
         raise DeviceError("nothing of what was recorded before the disk was full can be played")
@@ -137,21 +131,6 @@ def _clock_steps(show: Show) -> None:
                 raise EngineError(f"the relay told an age below 0: {show.audience.ages_ms}")
     finally:
         clock.unlink(missing_ok=True)
-
-
-def _new_worker(show: Show, place: int) -> None:
-    others = [w for at, w in enumerate(show.workers) if at != place and w.poll() is None]
-    show.until(
-        lambda: show.audience.status.get("workers") == len(others), "those who left", NEW_SECONDS
-    )
-    new = show.start_worker(place)
-    if place < len(show.workers):
-        show.workers[place] = new
-    else:
-        show.workers.append(new)
-    at_it = sum(worker.poll() is None for worker in show.workers)
-    show.until(lambda: show.audience.status.get("workers") == at_it, "a new worker", NEW_SECONDS)
-    show.until(show.flows, "results", NEW_SECONDS)
 
 
 def _playable(name: str) -> int:

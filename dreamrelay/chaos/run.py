@@ -49,7 +49,8 @@ def run_chaos(
     stopped: threading.Event,
     only: Collection[str] = (),
 ) -> int:
-    """Run the show and its disasters; 0 if what is promised was kept.
+    """Run the show and its disasters; 0 if what is promised was kept, 1 if not, 130 if it was
+    stopped before all of them had happened.
 
     Args:
         only: names of the disasters, all if empty.
@@ -64,6 +65,7 @@ def run_chaos(
     # The model of the demo is for people to look at; here it would only take the time.
     model = settings.model if "model" in settings.model_fields_set else LIGHT
     rows: list[Row] = []
+    whole = False
     tell = (lambda _: None) if settings.as_json else say
     try:
         tell(f"dreamrelay {__version__}: relay, two workers ({model}), camera; a viewer measures")
@@ -73,11 +75,16 @@ def run_chaos(
                 if not only or disaster.name in only:
                     tell(f"  {disaster.text} ...")
                     rows.append(_strike(show, disaster))
+        whole = True
     except ClosedError:
         tell("stopped")
-    say(as_json(model, rows) if settings.as_json else as_text(rows))
-    broken = any(row.verdict == "broken" for row in rows)
-    return 1 if broken or not rows else 0
+    if settings.as_json:
+        say(as_json(model, rows, whole=whole))
+    elif rows:
+        say(as_text(rows))
+    if not whole:
+        return 130
+    return 1 if any(row.verdict == "broken" for row in rows) else 0
 
 
 def _strike(show: Show, disaster: Disaster) -> Row:
@@ -85,10 +92,11 @@ def _strike(show: Show, disaster: Disaster) -> Row:
     if disaster.why_not:
         return _row(disaster, 0.0, 0.0, 0, disaster.why_not, "left out")
     audience, trouble = show.audience, ""
-    begin = time.monotonic()
-    repaired = begin
+    begin = repaired = time.monotonic()
     back: float | None = None
     try:
+        show.complete()  # without those whom the last one left behind
+        begin = time.monotonic()
         disaster.strike(show)
         repaired = time.monotonic()
         while back is None and time.monotonic() - repaired < BACK_SECONDS:
@@ -139,9 +147,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def as_json(model: str, rows: Sequence[Row]) -> str:
-    """All of it for programs."""
-    found = {"machine": machine(), "model": model, "fps": FPS, "rows": [asdict(r) for r in rows]}
+def as_json(model: str, rows: Sequence[Row], *, whole: bool) -> str:
+    """All of it for programs; ``whole``: nobody has stopped it before the end."""
+    about = {"machine": machine(), "model": model, "fps": FPS, "whole": whole}
+    found = {**about, "rows": [asdict(row) for row in rows]}
     return orjson.dumps(found, option=orjson.OPT_INDENT_2).decode()
 
 

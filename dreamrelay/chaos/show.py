@@ -1,10 +1,7 @@
 """A show to have disasters in: a relay, two workers, a camera, each a process, and a viewer."""
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -15,6 +12,7 @@ from types import TracebackType
 
 from dreamrelay.chaos.audience import Audience
 from dreamrelay.chaos.cable import Cable
+from dreamrelay.child import MODULE, Child
 from dreamrelay.errors import ClosedError, EngineError
 
 STREAM = "default"
@@ -25,7 +23,10 @@ LIGHT = "light"
 START_SECONDS = 120.0
 """A model that is not there after so long will not come."""
 CALM_SECONDS = 2.0
-END_SECONDS = 10.0
+NEW_SECONDS = 60.0
+"""For a process to start and to be at its work."""
+STOP_SECONDS = 0.2
+"""Ctrl-C in a terminal reaches our programs too, perhaps before us."""
 LOOK_SECONDS = 0.05
 BLOCK = getattr(signal, "SIGSTOP", None)
 GO_ON = getattr(signal, "SIGCONT", None)
@@ -46,7 +47,8 @@ class Show:
         """Results a second while nothing happens."""
         self._stopped = stopped
         self._stack = ExitStack()
-        self._made = 0
+        self._started: list[Child] = []
+        self._needed: list[Child] = []
 
     def __enter__(self) -> "Show":
         try:
@@ -54,13 +56,14 @@ class Show:
             self.port = _free_port()
             self.cables = [self._stack.enter_context(Cable(self.port)) for _ in range(3)]
             """Of the first worker, the second one, the camera."""
+            self._stack.callback(self._end_all)
             self.relay = self.start_relay()
             link = self.audience.watch(f"ws://127.0.0.1:{self.port}", STREAM)
             self._stack.callback(link.close)
             self.workers = [self.start_worker(0), self.start_worker(1)]
             self.camera = self.start_camera()
-            self.until(lambda: self.audience.status.get("workers") == 2, "two workers")
-            self.until(self.flows, "the first results")
+            self.until(lambda: self.audience.workers == 2, "two workers", START_SECONDS)
+            self.until(self.flows, "the first results", START_SECONDS)
             self.measure()
         except BaseException:  # Ctrl-C too: no program of the show outlives it
             self._stack.close()
@@ -77,44 +80,76 @@ class Show:
 
     # -- who plays --------------------------------------------------------------------------------
 
-    def start_relay(self) -> "subprocess.Popen[bytes]":
+    def start_relay(self) -> Child:
         clock = f"--clock={self.folder / 'clock'}"
         fallback = ["--when_lost=pass", f"--hold_seconds={HOLD_SECONDS:g}"]
         options = [f"--port={self.port}", "--speech=off", "--verbose=0", *fallback]
-        return self._start(clock, "relay", *options)
+        return self._start("the relay", "", clock, "relay", *options)
 
-    def start_worker(
-        self, place: int, *flags: str, limit: int | None = None
-    ) -> "subprocess.Popen[bytes]":
+    def start_worker(self, place: int, *flags: str, limit: int | None = None) -> Child:
         """Start a worker at the end of a cable.
 
         Args:
             limit: bytes that its disk has room for.
         """
         own = [f"--limit={limit}"] if limit is not None else []
-        model = [] if self.model == LIGHT else [f"--model={self.model}"]
-        own += ["--light"] if self.model == LIGHT else []
+        model = "--engine=light" if self.model == LIGHT else f"--model={self.model}"
         uri = f"--websocket_uri=ws://127.0.0.1:{self.cables[place].port}"
         quiet = ("--viewer=off", "--osc_port=none", "--verbose=0")
-        return self._start(*own, "worker", uri, *quiet, *model, *flags)
+        alone = "" if self.model == LIGHT else model
+        name = f"the {('first', 'second')[place]} worker"
+        return self._start(name, alone, *own, "worker", uri, *quiet, model, *flags)
 
-    def start_camera(self) -> "subprocess.Popen[bytes]":
+    def start_camera(self) -> Child:
         uri = f"--websocket_uri=ws://127.0.0.1:{self.cables[2].port}"
         # A producer ends after a minute unless it is told otherwise; the show lasts longer.
         source = ("--source=pattern://clip", f"--fps={FPS:g}", "--duration=0", "--verbose=0")
-        return self._start("producer", uri, *source)
+        return self._start("the camera", "", "producer", uri, *source)
 
-    def _start(self, *words: str) -> "subprocess.Popen[bytes]":
-        self._made += 1
-        with (self.folder / f"{self._made}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dreamrelay.chaos.programs", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self._stack.callback(end, process)
-        return process
+    def _start(self, name: str, model: str, *words: str) -> Child:
+        command = next(word for word in words if not word.startswith("--"))
+        alone = f"dreamrelay {command} {model}".strip()
+        child = Child(name, [*MODULE, "dreamrelay.chaos.programs", *words], alone=alone)
+        self._started.append(child)
+        self._needed.append(child)
+        return child
+
+    def may_end(self, *children: Child) -> None:
+        """From now on it is no failure if these end."""
+        self._needed = [child for child in self._needed if child not in children]
+
+    def kill(self, child: Child) -> None:
+        """``kill -9``."""
+        self.may_end(child)
+        child.kill()
+
+    def complete(self) -> None:
+        """Start those who have ended, and wait until all are at their work.
+
+        Raises:
+            EngineError: one of them ended, or results do not come.
+            ClosedError: somebody has stopped us.
+        """
+        if self.relay.code is not None:
+            self.may_end(self.relay)
+            self.relay = self.start_relay()
+        if self.camera.code is not None:
+            self.may_end(self.camera)
+            self.camera = self.start_camera()
+        alive = sum(worker.code is None for worker in self.workers)
+        self.until(lambda: self.audience.workers == alive, "those who have left to be gone")
+        for place, worker in enumerate(self.workers):
+            if worker.code is not None:
+                self.may_end(worker)
+                self.workers[place] = self.start_worker(place)
+        self.until(lambda: self.audience.workers == 2, "two workers")
+        self.until(self.flows, "results")
+
+    def _end_all(self) -> None:
+        for child in self._started:
+            child.ask_to_end()
+        for child in self._started:
+            child.end()
 
     # -- what is seen -----------------------------------------------------------------------------
 
@@ -140,60 +175,43 @@ class Show:
         """Let it go on for so long.
 
         Raises:
+            EngineError: a program has ended that should not have.
             ClosedError: somebody has stopped us.
         """
-        if self._stopped.wait(seconds):
+        stopped = self._stopped.wait(seconds)
+        ended = [child for child in self._needed if child.code is not None]
+        if stopped or (ended and self._stopped.wait(STOP_SECONDS)):
             raise ClosedError("stopped")
+        for child in ended:
+            child.check()
 
     def until(
-        self, condition: Callable[[], object], what: str, seconds: float = START_SECONDS
+        self, condition: Callable[[], object], what: str, seconds: float = NEW_SECONDS
     ) -> None:
         """Wait for something.
 
         Raises:
-            EngineError: it did not come.
+            EngineError: it did not come, or a program has ended that should not have.
             ClosedError: somebody has stopped us.
         """
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise EngineError(f"waited {seconds:.0f} s for {what}: {self._last_words()}")
+                said = ", ".join(f"{child.name}: {child.last_words}" for child in self._needed)
+                raise EngineError(f"waited {seconds:.0f} s for {what} ({said})")
             self.wait(LOOK_SECONDS)
 
-    def _last_words(self) -> str:
-        """What the programs have said."""
-        texts = (log.read_text(errors="replace").strip() for log in self.folder.glob("*.log"))
-        return " | ".join(text[-300:] for text in texts if text) or "nobody says why"
 
-
-def freeze(process: "subprocess.Popen[bytes]") -> None:
+def freeze(child: Child) -> None:
     """Have a process stand still."""
     assert BLOCK is not None
-    os.kill(process.pid, BLOCK)
+    child.signal(BLOCK)
 
 
-def thaw(process: "subprocess.Popen[bytes]") -> None:
+def thaw(child: Child) -> None:
     """Have it go on."""
     assert GO_ON is not None
-    if process.poll() is None:
-        os.kill(process.pid, GO_ON)
-
-
-def kill(process: "subprocess.Popen[bytes]") -> None:
-    """``kill -9``."""
-    process.kill()
-    process.wait(END_SECONDS)
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process, however it is."""
-    if process.poll() is None and GO_ON is not None:
-        thaw(process)
-    process.terminate()
-    try:
-        process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        kill(process)
+    child.signal(GO_ON)
 
 
 def _free_port() -> int:
