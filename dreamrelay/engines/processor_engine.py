@@ -14,6 +14,7 @@ import numpy as np
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines.devices import Device, choose_device, free_memory
+from dreamrelay.engines.licences import UNKNOWN, Licence
 from dreamrelay.engines.masks import check_mask, composite
 from dreamrelay.engines.parameters import MAX_SIDE, validate_patch
 from dreamrelay.engines.ports import Engine, EngineSettings, Mask, Progress, Report, Result, Token
@@ -98,6 +99,11 @@ class Crew:
             )
             self._loading.start()
         return next(iter(self._loaded.values()))
+
+    @property
+    def licence(self) -> Licence:
+        """Of the first one."""
+        return next((one.licence for one in self._loaded.values()), UNKNOWN)
 
     def try_anew(self, name: ProcessorName) -> None:
         """Forget that it could not be loaded."""
@@ -191,6 +197,10 @@ class ProcessorEngine(Engine):
 
     def load(self, report: Report) -> None:
         self._crew.load(report)
+
+    @property
+    def licence(self) -> Licence:
+        return self._crew.licence
 
     def close(self) -> None:
         self._closed.set()

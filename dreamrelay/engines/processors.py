@@ -36,7 +36,7 @@ from dreamrelay.engines.batch_engine import out_of_memory
 from dreamrelay.engines.components import load_component, quieten, told
 from dreamrelay.engines.depth import DEFAULT_MODEL, DepthEstimator
 from dreamrelay.engines.devices import Device, free_memory, is_out_of_memory
-from dreamrelay.engines.licences import licence
+from dreamrelay.engines.licences import UNKNOWN, both, licence
 from dreamrelay.engines.model_folder import check_safetensors, existing, read_json
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
 from dreamrelay.engines.processor_parameters import (
@@ -96,6 +96,7 @@ class Processor(ABC):
         self._texts: TextEncoders | None = None
         self._pipeline: Any = None
         self._held: Any = None  # the same parts, with a ControlNet
+        self.licence = UNKNOWN
         self.seen: Frame | None = None
         """What the ControlNet saw last."""
 
@@ -131,7 +132,8 @@ class Processor(ABC):
                 )
             offline = self._settings.offline
             folder = model_hub.model_folder(model, offline=offline, half=half, report=report)
-        logger.info("%s: licence %s", model, licence(model, folder))
+        self.licence = licence(model, folder)
+        logger.info("%s: licence %s", model, self.licence)
         self._pipeline, self._held = self._load(folder, report)
         for pipeline in self._pipelines():
             pipeline.set_progress_bar_config(disable=True)
@@ -365,6 +367,10 @@ class LightningProcessor(Processor):
         second = self._text_encoder(folder, "_2", CLIPTextModelWithProjection)
         self._texts = TextEncoders([first, second])
         config = UNet2DConditionModel.load_config(str(folder / "unet"), local_files_only=True)
+        weights = Path(self._weights).expanduser()
+        terms = licence(self._weights, weights if weights.is_dir() else None)
+        logger.info("%s: licence %s", self._weights, terms)
+        self.licence = both(self.licence, terms)
         schedule = EulerDiscreteScheduler.load_config(str(folder / "scheduler"))
         for at, steps in enumerate(self._steps):
             fraction = 0.2 + 0.5 * at / len(self._steps)
@@ -402,7 +408,6 @@ class LightningProcessor(Processor):
             path = model_hub.lora_file(
                 f"{self._weights}/{name}", offline=self._settings.offline, report=report
             )
-            logger.info("%s: licence %s", self._weights, licence(self._weights))
         check_safetensors(path)
         device, dtype = self._device.torch, self._device.dtype
         with torch.device("meta"):  # no memory for weights that are replaced at once

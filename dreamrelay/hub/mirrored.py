@@ -200,7 +200,5 @@ class Mirrored:
         worker = stream.worker
         said = None
         if worker is not None:
-            said = WorkerHello(
-                worker.engine, worker.model, worker.device, worker.width, worker.height
-            )
+            said = WorkerHello(**worker.about())
         return Standing(status, stream._seq, said, stream.staffed, stream.refers)
