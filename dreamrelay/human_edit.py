@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import Engine, Report, Result
+from dreamrelay.engines.licences import Licence
 from dreamrelay.engines.parameters import validate_patch
 from dreamrelay.engines.ports import FRAME_ERRORS, Mask, Outcome, Token, Turn
 from dreamrelay.preprocess import HumanOnly, HumanParameters, Matting
@@ -107,6 +108,10 @@ class HumanEdit(Engine):
     @property
     def device_name(self) -> str:  # type: ignore[override]
         return self.inner.device_name
+
+    @property
+    def licence(self) -> Licence:
+        return self.inner.licence
 
     @property
     def imitates(self) -> bool:

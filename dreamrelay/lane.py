@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dreamrelay.codec import Frame, decode, resize
@@ -213,6 +213,7 @@ class Lane(Listener):
             "credit": CREDIT,
             "engine": engine.name,
             "model": engine.model_name,
+            "licence": asdict(engine.licence),
             "device": engine.device_name,
             "width": engine.width,
             "height": engine.height,

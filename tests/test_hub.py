@@ -558,6 +558,12 @@ class TestStates:
         status = viewer.last(StatusChanged).status
         assert (status["state"], status["text"], status["fraction"]) == (state, "why", 0.5)
         assert (status["model"], status["device"], status["engine"]) == ("pocket", "cpu", "engine")
+        assert status["licence"] == {}, "it said nothing of it"
+
+    def test_the_licence_of_a_workers_model(self, room: Room) -> None:
+        viewer, licence = room.viewer(), {"name": "MIT", "terms": "", "link": ""}
+        room.worker(hello=replace(HELLO, licence=licence))
+        assert viewer.last(StatusChanged).status["licence"] == licence
 
     def test_the_best_of_several_workers_counts(self, room: Room) -> None:
         first, second = room.worker(), room.worker()

@@ -149,6 +149,7 @@ def test_a_picture_goes_there_and_back(relay: RunningRelay, people: People, work
         "a script",
         "nowhere",
     )
+    assert status["licence"]["name"] == "unknown"
     assert status["workers"] == 1
 
 

@@ -21,6 +21,7 @@ from dreamrelay.codec import Frame
 from dreamrelay.engines.coherence import Coherence, remembers
 from dreamrelay.engines.condition import Condition, Flight, Told
 from dreamrelay.engines.denoise import Array, Denoiser, Plan, Rows, StreamBatch
+from dreamrelay.engines.licences import Licence
 from dreamrelay.engines.masks import check_mask, composite
 from dreamrelay.engines.model_form import ModelForm as ModelForm  # for those that load one
 from dreamrelay.engines.parameters import MAX_SIDE, StreamBatchParameters, validate_patch
@@ -262,6 +263,10 @@ class BatchEngine(Engine, Generic[Model]):
     @property
     def stateful(self) -> bool:
         return remembers(self._parameters, self._settings)
+
+    @property
+    def licence(self) -> Licence:
+        return super().licence if self._model is None else self._model.licence
 
     @property
     def morphing(self) -> bool:

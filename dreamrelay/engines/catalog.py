@@ -19,8 +19,12 @@ ENGINES: dict[str, Entry] = {
         "the streamdiffusion engine",
         "worker",
     ),
-    "standard": Entry("dreamrelay.engines.processors:StandardEngine", "the processors", "worker"),
-    "lightning": Entry("dreamrelay.engines.processors:LightningEngine", "the processors", "worker"),
+    "standard": Entry(
+        "dreamrelay.engines.processor_engine:StandardEngine", "the processors", "worker"
+    ),
+    "lightning": Entry(
+        "dreamrelay.engines.processor_engine:LightningEngine", "the processors", "worker"
+    ),
     "pocket": Entry("dreamrelay.engines.pocket_engine:PocketEngine", "the pocket engine", "pocket"),
 }
 

@@ -127,7 +127,9 @@ def assemble(
     Raises:
         EngineError: the parts do not fit each other, or a LoRA cannot be had.
     """
-    logger.info("%s: licence %s", settings.model, licence(settings.model, parts.folder))
+    is_file = Path(settings.model).expanduser().is_file()  # the folder is of another model then
+    terms = licence(settings.model, None if is_file else parts.folder)
+    logger.info("%s: licence %s", settings.model, terms)
     defaults = read_defaults(parts.folder)
     text = TextEncoders(parts.encoders)
     _check_unet(parts.unet, text, settings.model)
@@ -146,6 +148,7 @@ def assemble(
     halvings = len(unet.config.block_out_channels) - 1
     return LoadedModel(
         name=settings.model,
+        licence=terms,
         unet=unet,
         vae=vae,
         vae_dtype=precision(vae),

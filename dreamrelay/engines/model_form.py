@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dreamrelay.engines.denoise import Prediction
+from dreamrelay.engines.licences import UNKNOWN, Licence
 from dreamrelay.engines.schedule import Vector
 
 
@@ -23,6 +24,7 @@ class ModelForm:
             that weights and a negative prompt need no second call of the U-Net.
         defaults: parameters that it looks best with.
         vocabulary: the words that it knows, by kind; empty where it knows them all.
+        licence: what it may be used for.
         most_together: pictures in one call; fewer once memory was short for so many.
     """
 
@@ -39,4 +41,5 @@ class ModelForm:
     straight: bool = False
     defaults: dict[str, Any] = field(default_factory=dict)
     vocabulary: dict[str, Any] = field(default_factory=dict)
+    licence: Licence = UNKNOWN
     most_together: int = 64

@@ -110,7 +110,8 @@ class PocketEngine(BatchEngine[PocketModel]):
                 f"{pocket.AUTOENCODER} and a U-Net of {cells.channels} channels; "
                 "choose the engine stream-batch"
             )
-        logger.info("%s: licence %s", self._settings.model, licence(self._settings.model, folder))
+        terms = licence(self._settings.model, folder)
+        logger.info("%s: licence %s", self._settings.model, terms)
         report(Progress("loading", "tokenizer", 0.0))
         tokenizer = ClipTokenizer(folder)
         words = (tokenizer.length, int(config["cross_attention_dim"]))
@@ -119,6 +120,7 @@ class PocketEngine(BatchEngine[PocketModel]):
         report(Progress("loading", "unet", 0.4))
         return PocketModel(
             name=self._settings.model,
+            licence=terms,
             alphas=noising.alphas,
             prediction=noising.prediction,
             half_share=noising.half_share,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from dreamrelay.codec import Frame
+from dreamrelay.engines.licences import UNKNOWN, Licence
 from dreamrelay.errors import ConfigError, EngineError, MissingExtra, ParameterError
 from dreamrelay.importer import Entry
 
@@ -309,6 +310,11 @@ class Engine(ABC):
         """
         if picture is not None:
             raise EngineError("no image prompt here: start the worker with --ip_adapter=...")
+
+    @property
+    def licence(self) -> Licence:
+        """What the model may be used for; known after :meth:`load`."""
+        return UNKNOWN
 
     @property
     def imitates(self) -> bool:

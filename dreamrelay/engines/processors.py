@@ -2,15 +2,12 @@
 
 ``standard`` is Stable Diffusion 1.5 in 20 to 30 steps, ``lightning`` SDXL-Lightning in 1 to 8; the
 depth of the frame may hold both to its forms. Each is one :class:`Processor`: it turns one frame
-into one picture. :class:`ProcessorEngine` makes an engine of them: chosen by a parameter, loaded
-when first wanted while the one before goes on, with previews and with cancellation.
+into one picture. ``processor_engine.py`` makes engines of them.
 """
 
 import logging
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,22 +35,19 @@ from dreamrelay.engines import model_hub
 from dreamrelay.engines.batch_engine import out_of_memory
 from dreamrelay.engines.components import load_component, quieten, told
 from dreamrelay.engines.depth import DEFAULT_MODEL, DepthEstimator
-from dreamrelay.engines.devices import Device, choose_device, free_memory, is_out_of_memory
-from dreamrelay.engines.licences import licence
-from dreamrelay.engines.masks import check_mask, composite
+from dreamrelay.engines.devices import Device, free_memory, is_out_of_memory
+from dreamrelay.engines.licences import UNKNOWN, both, licence
 from dreamrelay.engines.model_folder import check_safetensors, existing, read_json
-from dreamrelay.engines.parameters import MAX_SIDE, validate_patch
-from dreamrelay.engines.ports import Engine, EngineSettings, Mask, Progress, Report, Result, Token
+from dreamrelay.engines.ports import EngineSettings, Progress, Report
 from dreamrelay.engines.processor_parameters import (
     LIGHTNING_STEPS,
-    PROCESSORS,
     ProcessorName,
     ProcessorParameters,
 )
 from dreamrelay.engines.prompts import Embedding, Encoded
 from dreamrelay.engines.side_models import find_component
 from dreamrelay.engines.text import TextEncoder, TextEncoders
-from dreamrelay.errors import ClosedError, ConfigError, EngineError, ParameterError
+from dreamrelay.errors import ConfigError, EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +76,6 @@ Step = Callable[[int, Callable[[], Frame]], None]
 """Called after each denoising step with its number, from 1, and a way to see how far it is."""
 
 
-class Cancelled(Exception):
-    """A newer frame waits; the picture under way is given up."""
-
-
 class Processor(ABC):
     """One frame into one picture, by a pipeline of diffusers.
 
@@ -96,7 +86,6 @@ class Processor(ABC):
 
     name: ClassVar[ProcessorName]
     usual_controlnet: ClassVar[str]
-    guided: ClassVar[bool]
 
     def __init__(self, settings: EngineSettings, device: Device) -> None:
         self._settings = settings
@@ -107,6 +96,7 @@ class Processor(ABC):
         self._texts: TextEncoders | None = None
         self._pipeline: Any = None
         self._held: Any = None  # the same parts, with a ControlNet
+        self.licence = UNKNOWN
         self.seen: Frame | None = None
         """What the ControlNet saw last."""
 
@@ -142,7 +132,8 @@ class Processor(ABC):
                 )
             offline = self._settings.offline
             folder = model_hub.model_folder(model, offline=offline, half=half, report=report)
-        logger.info("%s: licence %s", model, licence(model, folder))
+        self.licence = licence(model, folder)
+        logger.info("%s: licence %s", model, self.licence)
         self._pipeline, self._held = self._load(folder, report)
         for pipeline in self._pipelines():
             pipeline.set_progress_bar_config(disable=True)
@@ -308,7 +299,6 @@ class StandardProcessor(Processor):
 
     name = "standard"
     usual_controlnet = "lllyasviel/control_v11f1p_sd15_depth"
-    guided = True
 
     def _load(self, folder: Path, report: Report) -> tuple[Any, Any]:
         report(Progress("loading", "text encoder", 0.1))
@@ -351,7 +341,6 @@ class LightningProcessor(Processor):
 
     name = "lightning"
     usual_controlnet = "diffusers/controlnet-depth-sdxl-1.0"
-    guided = False
 
     def __init__(
         self,
@@ -378,6 +367,10 @@ class LightningProcessor(Processor):
         second = self._text_encoder(folder, "_2", CLIPTextModelWithProjection)
         self._texts = TextEncoders([first, second])
         config = UNet2DConditionModel.load_config(str(folder / "unet"), local_files_only=True)
+        weights = Path(self._weights).expanduser()
+        terms = licence(self._weights, weights if weights.is_dir() else None)
+        logger.info("%s: licence %s", self._weights, terms)
+        self.licence = both(self.licence, terms)
         schedule = EulerDiscreteScheduler.load_config(str(folder / "scheduler"))
         for at, steps in enumerate(self._steps):
             fraction = 0.2 + 0.5 * at / len(self._steps)
@@ -415,7 +408,6 @@ class LightningProcessor(Processor):
             path = model_hub.lora_file(
                 f"{self._weights}/{name}", offline=self._settings.offline, report=report
             )
-            logger.info("%s: licence %s", self._weights, licence(self._weights))
         check_safetensors(path)
         device, dtype = self._device.torch, self._device.dtype
         with torch.device("meta"):  # no memory for weights that are replaced at once
@@ -442,239 +434,3 @@ class LightningProcessor(Processor):
     def close(self) -> None:
         super().close()
         self._unets.clear()
-
-
-class ProcessorEngine(Engine):
-    """The processors as an engine.
-
-    ``model`` is that of the processor the engine is named after; ``processors`` of the settings
-    names those that may be chosen beside it, with their models.
-    """
-
-    parameters_type = ProcessorParameters
-    first: ClassVar[ProcessorName]
-
-    def __init__(self, settings: EngineSettings) -> None:
-        for side in ("width", "height"):
-            value = getattr(settings, side)
-            if value is not None and (value % 8 or not 64 <= value <= MAX_SIDE):
-                raise ConfigError(
-                    f"{side}: expected a multiple of 8 from 64 to {MAX_SIDE}, got {value}"
-                )
-        if settings.acceleration not in ("auto", "none", "sdpa"):
-            raise ConfigError(
-                f"acceleration: the {self.name} engine has no {settings.acceleration!r}; expected "
-                "auto or none"
-            )
-        self._device = choose_device(settings.device)
-        self.device_name = self._device.name
-        self._settings = settings
-        self._models = _models(settings, self.first)
-        self.model_name = self._models[self.first]
-        self.width = settings.width or 512
-        self.height = settings.height or 512
-        try:
-            asked = {"processor": self.first, **settings.parameters}
-            self._parameters = self._checked(ProcessorParameters(), asked)
-        except ParameterError as error:
-            raise ConfigError(f"parameters: {error}") from error
-        self._loaded: dict[ProcessorName, Processor] = {}
-        self._loading: threading.Thread | None = None
-        self._troubles: dict[ProcessorName, EngineError] = {}
-        self._tried: set[ProcessorName] = set()
-        self._closed = threading.Event()
-        self._newer: Callable[[], bool] = lambda: False
-        self._show: Callable[[Frame, Any], None] = lambda frame, token: None
-        self._counts = {"frames_inferred": 0, "frames_failed": 0, "frames_cancelled": 0}
-
-    def load(self, report: Report) -> None:
-        if not self._loaded:
-            self._loaded[self.first] = self._open(self.first, report)
-
-    def _open(self, name: ProcessorName, report: Report) -> Processor:
-        settings = replace(self._settings, model=self._models[name])
-        processor: Processor
-        if name == "standard":
-            processor = StandardProcessor(settings, self._device)
-        else:
-            weights = settings.lightning_weights or LIGHTNING_WEIGHTS
-            processor = LightningProcessor(
-                settings, self._device, weights, settings.lightning_steps or (4,)
-            )
-        try:
-            processor.load(report)
-        except BaseException:  # Ctrl-C too: half a model is of no use and holds its memory
-            processor.close()
-            raise
-        return processor
-
-    def close(self) -> None:
-        self._closed.set()
-        if self._loading is not None:
-            self._loading.join()
-        for processor in self._loaded.values():
-            processor.close()
-        if self._loaded and self._device.torch.type != "cpu":
-            free_memory()
-        self._loaded.clear()
-
-    def attend(self, newer: Callable[[], bool], show: Callable[[Frame, Any], None]) -> None:
-        self._newer, self._show = newer, show
-
-    # Parameters ----------------------------------------------------------------------------------
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self._parameters.model_dump(mode="json")
-
-    def apply(self, patch: Mapping[str, Any]) -> None:
-        self._parameters = self._checked(self._parameters, patch)
-        if "processor" in patch:
-            self._tried.discard(self._parameters.processor)  # asked for anew: try anew
-
-    def _checked(
-        self, current: ProcessorParameters, patch: Mapping[str, Any]
-    ) -> ProcessorParameters:
-        changed = validate_patch(current, patch)
-        if changed.processor not in self._models:
-            raise ParameterError(
-                {
-                    "processor": f"{changed.processor} may not be loaded here: start the worker "
-                    f"with --processors {changed.processor}"
-                }
-            )
-        return changed
-
-    def schema(self) -> dict[str, Any]:
-        schema = super().schema()
-        schema["properties"]["processor"]["enum"] = list(self._models)
-        return schema
-
-    def counters(self) -> dict[str, float]:
-        totals: dict[str, float] = {**self._counts}
-        for processor in self._loaded.values():
-            for name, value in processor.counters().items():
-                totals[name] = totals.get(name, 0) + value
-        return totals
-
-    def control_map(self) -> Frame | None:
-        return next((p.seen for n, p in self._loaded.items() if n == self._current), None)
-
-    # Frames --------------------------------------------------------------------------------------
-
-    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
-        parameters = self._parameters
-        every = parameters.preview_every
-
-        def step(number: int, look: Callable[[], Frame]) -> None:
-            if self._closed.is_set() or (parameters.cancel_for_newer and self._newer()):
-                raise Cancelled
-            if every and number % every == 0:
-                self._show(look(), token)
-
-        try:
-            picture = self._paint(frame, parameters, step, mask)
-        except Cancelled:
-            self._counts["frames_cancelled"] += 1
-            return None
-        self._counts["frames_inferred"] += 1
-        return Result(picture, token)
-
-    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
-        parameters = self._checked(self._parameters, patch)
-
-        def step(number: int, look: Callable[[], Frame]) -> None:
-            if self._closed.is_set():
-                raise EngineError("the engine was closed")
-
-        return self._paint(frame, parameters, step, mask)
-
-    def _paint(
-        self, frame: Frame, parameters: ProcessorParameters, step: Step, mask: Mask | None
-    ) -> Frame:
-        height, width = frame.shape[:2]
-        if frame.shape != (height, width, 3) or height % 8 or width % 8 or frame.dtype != np.uint8:
-            raise EngineError(
-                f"expected a frame of {self.height}x{self.width}x3 uint8, got "
-                f"{'x'.join(map(str, frame.shape))} {frame.dtype}"
-            )
-        if mask is not None:
-            check_mask(mask, width, height)
-        try:
-            picture = self._processor(parameters.processor).paint(frame, parameters, step)
-        except EngineError:
-            self._counts["frames_failed"] += 1
-            raise
-        if mask is None:
-            return picture
-        feather, strength = parameters.mask_feather, parameters.mask_strength
-        return composite(picture, frame, mask, feather=feather, strength=strength)
-
-    # The other processor -------------------------------------------------------------------------
-
-    @property
-    def _current(self) -> ProcessorName:
-        """The processor wanted, or the one that stands in until it is loaded."""
-        wanted = self._parameters.processor
-        return wanted if wanted in self._loaded else next(iter(self._loaded), self.first)
-
-    def _processor(self, wanted: ProcessorName) -> Processor:
-        if not self._loaded:
-            raise EngineError("the engine has no model: it was not loaded, or it was closed")
-        if wanted in self._loaded:
-            return self._loaded[wanted]
-        if wanted in self._troubles:
-            raise self._troubles.pop(wanted)  # once; then the one that works goes on
-        if wanted not in self._tried and (self._loading is None or not self._loading.is_alive()):
-            self._tried.add(wanted)
-            self._loading = threading.Thread(
-                target=self._fetch, args=(wanted,), name=f"load {wanted}", daemon=True
-            )
-            self._loading.start()
-        return self._loaded[self._current]
-
-    def _fetch(self, name: ProcessorName) -> None:
-        """Load a processor beside the one that works."""
-
-        def report(progress: Progress) -> None:
-            if self._closed.is_set():
-                raise ClosedError("the engine was closed")
-            logger.info("%s: %s %s", name, progress.stage, progress.text)
-
-        try:
-            self._loaded[name] = self._open(name, report)
-        except ClosedError:
-            return
-        except EngineError as error:
-            logger.warning("%s cannot be loaded: %s", name, error)
-            self._troubles[name] = error
-
-
-class StandardEngine(ProcessorEngine):
-    """Stable Diffusion 1.5 with depth, 20 to 30 steps."""
-
-    name: ClassVar[str] = "standard"
-    first = "standard"
-
-
-class LightningEngine(ProcessorEngine):
-    """SDXL-Lightning with depth, 1 to 8 steps."""
-
-    name: ClassVar[str] = "lightning"
-    first = "lightning"
-
-
-def _models(settings: EngineSettings, first: ProcessorName) -> dict[ProcessorName, str]:
-    """The processors that may be chosen, with their models; the first one first."""
-    usual: dict[ProcessorName, str] = {"standard": STANDARD_MODEL, "lightning": LIGHTNING_MODEL}
-    model = settings.model if settings.model not in ("", "pocket") else usual[first]
-    models = {first: model}
-    for entry in settings.processors:
-        name, _, given = (part.strip() for part in entry.partition("="))
-        if name not in PROCESSORS:
-            raise ConfigError(
-                f"processors: expected {' or '.join(PROCESSORS)}, perhaps with a model "
-                f"(standard=some/model), got {entry!r}"
-            )
-        models[name] = given or models.get(name) or usual[name]
-    return models

@@ -5,7 +5,7 @@ never in a profile: those programs ask for xformers or TensorRT, and start witho
 there; here ``auto`` does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -158,3 +158,18 @@ def profiled(settings: EngineSettings) -> EngineSettings:
         if "t_index_list" not in settings.parameters:
             said.pop("t_index_list", None)  # or they would do nothing
     return replace(settings, **{**unsaid, "parameters": said})
+
+
+def first_parameters(settings: EngineSettings, absent: Collection[str]) -> dict[str, Any]:
+    """The parameters to start with, for an engine that cannot use those in ``absent``.
+
+    What of these the profile says, and nobody else, is left out: a profile speaks for all
+    engines of its program.
+    """
+    profile = PROFILES.get(ALIASES.get(settings.profile or "", settings.profile or ""))
+    of_profile = profile.settings.get("parameters", {}) if profile is not None else {}
+    return {
+        name: value
+        for name, value in settings.parameters.items()
+        if name not in absent or name not in of_profile or of_profile[name] != value
+    }

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dreamrelay.codec import Frame
+from dreamrelay.engines.licences import Licence
 from dreamrelay.engines.parameters import validate_patch
 from dreamrelay.engines.ports import Engine, Mask, Report, Result, Token
 from dreamrelay.errors import EngineError
@@ -52,6 +53,10 @@ class SharedEngine(Engine):
     @property
     def device_name(self) -> str:  # type: ignore[override]
         return self._engine.device_name
+
+    @property
+    def licence(self) -> Licence:
+        return self._engine.licence
 
     def load(self, report: Report) -> None:
         """It is loaded."""

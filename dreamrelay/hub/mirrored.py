@@ -203,8 +203,6 @@ class Mirrored:
         worker = stream.worker
         said = None
         if worker is not None:
-            said = WorkerHello(
-                worker.engine, worker.model, worker.device, worker.width, worker.height
-            )
+            said = WorkerHello(**worker.about())
         clocks = stream.timing.clocks_to_tell()
         return Standing(status, stream._seq, said, stream.staffed, stream.refers, clocks)

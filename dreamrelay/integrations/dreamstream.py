@@ -100,7 +100,7 @@ class DiffusionProcessor:
         Args:
             img_data: JPEG, PNG, WebP, ...
             prompt: None: the style that the processor was made with.
-            guidance_scale: of the standard processor; Lightning is made for none.
+            negative_prompt, guidance_scale: of the standard processor; Lightning is made for none.
             strength: 0.05..1; None: that of the processor.
 
         Returns:
@@ -128,7 +128,9 @@ class DiffusionProcessor:
             height, width = frame.shape[:2]
             small = _at_most(frame, LONGEST_INSIDE[self.kind], 8)
             computing = time.perf_counter()
-            picture = self._engine.infer_once(small, patch)
+            # Lightning is made without guidance, and has but the weights that were asked for.
+            acts = {n: value for n, value in patch.items() if n in self._engine.parameters}
+            picture = self._engine.infer_once(small, acts)
             self._statistics.inference_time = time.perf_counter() - computing
             seen = self._engine.control_map() if patch["controlnet_scale"] else None
             jpeg = encode_bytes(resize(picture, width, height, "stretch"), quality=JPEG_QUALITY)

@@ -47,6 +47,7 @@ class Limits:
 class WorkerHello:
     """What a worker can do, as it says itself.
 
+    ``licence``: ``name``, ``terms`` and ``link`` (https) of the model's; empty if it says nothing.
     ``reference``: imitate a picture. ``stateful``: its pictures depend on those before, so that all
     inputs of a stream must go to one worker. ``replace``: it takes over from those before it.
     """
@@ -61,6 +62,12 @@ class WorkerHello:
     reference: bool = False
     stateful: bool = False
     replace: bool = False
+    licence: Mapping[str, str] = field(default_factory=dict)
+
+    def about(self) -> dict[str, Any]:
+        """What people are told of it."""
+        named = ("engine", "model", "licence", "device", "width", "height")
+        return {name: getattr(self, name) for name in named}
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def decode_packet(
     Raises:
         ProtocolError: no packet, a version we do not know, or no picture in it.
     """
-    if len(message) < _HEADER_BYTES or not message.startswith(_MAGIC):
+    if len(message) < _HEADER_BYTES or message[:2] != _MAGIC:
         raise ProtocolError(
             "expected a packet (a header that begins with DR, then a picture),"
             f" got {len(message)} bytes that begin with {message[:2].hex(' ') or 'nothing'}"
@@ -290,6 +290,7 @@ class NativeDialect(Dialect):
                 fields.get("reference") is True,
                 fields.get("stateful") is True,
                 fields.get("replace") is True,
+                _licence(fields.get("licence", {})),
             )
         credit = _number(fields, "credit", 0, MAX_CREDIT, default=1)
         joined = Joined(self._role, _text(fields, "name", 200), credit, worker)
@@ -443,6 +444,17 @@ def _text(fields: Mapping[str, Any], name: str, longest: int) -> str:
             f"{fields['type']}: expected text as {name}, got {type(value).__name__}"
         )
     return value[:longest]
+
+
+def _licence(said: Any) -> dict[str, str]:
+    """The licence of a worker's model; people will follow its link."""
+    if not isinstance(said, dict):
+        raise ProtocolError("hello: expected an object as licence")
+    about = {"type": "hello: licence", **said}
+    licence = {name: _text(about, name, 300) for name in ("name", "terms", "link") if name in said}
+    if (link := licence.get("link")) and not link.startswith("https://"):
+        raise ProtocolError("hello: expected an https:// address as the licence's link")
+    return licence
 
 
 def _one_of(fields: Mapping[str, Any], name: str, words: tuple[W, ...]) -> W:

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from dreamrelay.codec import Frame
-from dreamrelay.engines import Engine, EngineSettings
+from dreamrelay.engines import EngineSettings
 from dreamrelay.engines.stream_batch import StreamBatchEngine
+from tests.engines.acting import a_parameter_acts
 from tests.engines.pictures import noise_frame
 from tests.engines.tiny_controls import (
     save_controlnet,
@@ -122,31 +121,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> StreamBatchEngine:
     return engine
 
 
-def clip(name: str, width: int, height: int) -> list[Frame]:
-    """Frames in which something moves and all grows brighter; for the filter, hardly differing."""
-    noise = noise_frame(1, width, height) // 8
-    if "similar" in name:
-        return [noise * 4 + at for at in range(9)]
-    return [shapes_frame(5 * at, width, height) // 2 + noise * (1 + at % 3) for at in range(6)]
-
-
-def made(engine: Engine, name: str, start: dict[str, Any], value: Any) -> list[Frame]:
-    """Pictures of a stream in which a parameter has a value; on the way the prompt changes."""
-    stream = engine.beside({**start, name: value})
-    frames = clip(name, stream.width, stream.height)
-    mask = np.zeros(frames[0].shape[:2], np.uint8)
-    mask[:, 20:] = 255
-    pictures = []
-    for at, frame in enumerate(frames):
-        if at == 3 and name not in ("prompt", "prompts") and "similar" not in name:
-            stream.apply({"prompt": "the green city"})
-        result = stream.infer(frame, at, mask)
-        assert result is not None
-        pictures.append(result.frame)
-    stream.close()
-    return pictures
-
-
 def test_each_parameter_that_is_published_is_tried(engine: StreamBatchEngine) -> None:
     assert set(engine.schema()["properties"]) == set(CASES)
 
@@ -154,14 +128,3 @@ def test_each_parameter_that_is_published_is_tried(engine: StreamBatchEngine) ->
 @pytest.mark.parametrize("name", CASES)
 def test_a_parameter_acts(engine: StreamBatchEngine, name: str) -> None:
     a_parameter_acts(engine, name, CASES[name])
-
-
-def a_parameter_acts(engine: Engine, name: str, case: tuple[dict[str, Any], Any]) -> None:
-    """Of an engine that publishes it."""
-    start, value = case
-    before = {**engine.parameters, **start}[name]
-    assert before != value
-    one, other = (made(engine, name, start, each) for each in (before, value))
-    again = made(engine, name, start, before)
-    assert all(map(np.array_equal, one, again)), "nothing else changes the pictures"
-    assert not all(map(np.array_equal, one, other))

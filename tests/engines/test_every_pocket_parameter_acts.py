@@ -6,8 +6,8 @@ import pytest
 
 from dreamrelay.engines import EngineSettings
 from dreamrelay.engines.pocket_engine import PocketEngine
+from tests.engines.acting import a_parameter_acts
 from tests.engines.test_every_parameter_acts import CASES as OF_ALL
-from tests.engines.test_every_parameter_acts import a_parameter_acts
 
 START: dict[str, Any] = {
     "prompt": "a red cat",

@@ -59,6 +59,16 @@ def save_model(folder: Path, kind: Kind = "sd15", vae: Vae = "tiny", seed: int =
     return folder
 
 
+def save_lightning(folder: Path) -> Path:
+    """Write a folder as SDXL-Lightning's: weights for 1, 2 and 4 steps."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for steps in (1, 2, 4):
+        torch.manual_seed(steps)
+        name = f"sdxl_lightning_{steps}step_unet{'_x0' if steps == 1 else ''}.safetensors"
+        save_file(unet("sdxl").state_dict(), folder / name)
+    return folder
+
+
 @cache
 def pocket_folder() -> Path:
     """A small folder in the layout of the pocket model, graphs included; one for all tests.

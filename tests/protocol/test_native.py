@@ -368,6 +368,30 @@ class TestReceiving:
         assert event.worker.model == "pocket"
         assert event.worker.schema == TO_RELAY["hello_worker"]["schema"]
 
+    @pytest.mark.parametrize(
+        ("licence", "why"),
+        [
+            ("MIT", "expected an object as licence"),
+            ({"name": 1}, "expected text as name"),
+            ({"name": "MIT", "link": "javascript:alert(1)"}, "expected an https:// address"),
+            ({"name": "MIT", "link": "http://example.org"}, "expected an https:// address"),
+        ],
+    )
+    def test_a_licence_that_is_none(self, licence: Any, why: str) -> None:
+        hello = {**TO_RELAY["hello_worker"], "licence": licence}
+        (event,) = NativeDialect("worker", Limits()).receive(json.dumps(hello))
+        assert isinstance(event, Fault)
+        assert why in str(event.error)
+
+    def test_the_licence_of_a_workers_model(self) -> None:
+        whole = {"name": "MIT", "terms": "", "link": "https://opensource.org/license/mit"}
+        for licence in ({}, {"name": "unknown"}, whole):
+            hello = {**TO_RELAY["hello_worker"], "licence": {**licence, "more": 1}}
+            (event,) = NativeDialect("worker", Limits()).receive(json.dumps(hello))
+            assert isinstance(event, Joined)
+            assert event.worker is not None
+            assert event.worker.licence == licence
+
     def test_hello_of_another_version_closes(self) -> None:
         (event,) = NativeDialect("worker", Limits()).receive('{"type":"hello","version":2}')
         assert isinstance(event, Fault)

@@ -23,6 +23,7 @@ HELLO: dict[str, Any] = {
     "engine": "test",
     "model": "none",
     "device": "cpu",
+    "licence": {"name": "MIT"},
     "schema": {
         "type": "object",
         "properties": {

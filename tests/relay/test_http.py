@@ -136,6 +136,7 @@ class TestParameters:
             assert fields["state"] == "live"
             listed = json.loads(relay.get("/streams"))["streams"]
             assert [s["stream"] for s in listed] == ["default"]
+            assert listed[0]["licence"] == {"name": "MIT"}
 
     def test_all_or_nothing(self, relay: RunningRelay) -> None:
         with Engine(relay):

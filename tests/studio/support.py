@@ -127,8 +127,8 @@ class FakeWorker:
         self._values |= {name: spec["default"] for name, spec in properties.items()}
         self.introduce({**SCHEMA, "properties": {**SCHEMA["properties"], **properties}})
 
-    def introduce(self, schema: Mapping[str, Any]) -> None:
-        """Say hello, or say it again."""
+    def introduce(self, schema: Mapping[str, Any], **more: Any) -> None:
+        """Say hello, or say it again, with more fields."""
         self.say(
             "hello",
             version=1,
@@ -142,6 +142,7 @@ class FakeWorker:
             schema=schema,
             parameters=self._values,
             reference=self._reference,
+            **more,
         )
 
     def say(self, kind: str, **fields: Any) -> None:

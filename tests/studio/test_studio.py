@@ -718,6 +718,20 @@ def test_a_small_model_is_called_what_it_is(page: Page, worker: FakeWorker) -> N
     expect(page.locator("#about")).to_contain_text(words)
 
 
+def test_what_the_model_may_be_used_for_is_said(page: Page, worker: FakeWorker) -> None:
+    page.keyboard.press("?")
+    expect(page.locator("#about")).to_contain_text("pocket")
+    licence = page.locator("#licence")
+    expect(licence).to_be_hidden()
+    worker.introduce(SCHEMA, licence={"name": "Its <i>own</i>", "terms": "no sale", "link": ""})
+    expect(licence).to_have_text("Licence of the model: Its <i>own</i>, no sale")
+    expect(licence.locator("a")).to_have_count(0)
+    where = "https://example.org/terms"
+    worker.introduce(SCHEMA, licence={"name": "CC BY-NC 4.0", "terms": "", "link": where})
+    expect(licence).to_have_text("Licence of the model: CC BY-NC 4.0")
+    expect(licence.locator("a")).to_have_attribute("href", where)
+
+
 def test_a_ready_link_opens_the_page_and_its_sockets(browser: Browser) -> None:
     settings = RelaySettings(port=0, token="sesame-open-the-gate")
     with start_relay(settings) as relay, quiet_page(browser) as page:

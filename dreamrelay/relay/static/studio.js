@@ -184,6 +184,17 @@ function showAbout() {
   const facts = [model, engine, device].filter(Boolean).join(" · ");
   const server = viewer.welcome?.server?.replace("/", " ") ?? "";
   $("about").textContent = [honest || facts, honest && facts, server].filter(Boolean).join("\n");
+  showLicence(status?.licence ?? {});
+}
+
+/**
+ * What the model may be used for, as its worker says; nothing where it says nothing.
+ * @param {{ name?: string, terms?: string, link?: string }} licence
+ */
+function showLicence({ name = "", terms = "", link = "" }) {
+  const said = link.startsWith("https://") ? make("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, [name]) : name;
+  $("licence").replaceChildren("Licence of the model: ", said, terms && `, ${terms}`);
+  $("licence").hidden = name === "";
 }
 
 viewer.addEventListener("state", async (event) => {

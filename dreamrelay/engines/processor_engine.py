@@ -1,0 +1,374 @@
+"""The processors as engines: chosen by a parameter, with previews and with cancellation.
+
+The processor that is wanted and not loaded yet is loaded beside the one that works, which goes on
+meanwhile. Streams beside one another share what is loaded; each has values of its own.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from dreamrelay.codec import Frame
+from dreamrelay.engines.devices import Device, choose_device, free_memory
+from dreamrelay.engines.licences import UNKNOWN, Licence
+from dreamrelay.engines.masks import check_mask, composite
+from dreamrelay.engines.parameters import MAX_SIDE, validate_patch
+from dreamrelay.engines.ports import Engine, EngineSettings, Mask, Progress, Report, Result, Token
+from dreamrelay.engines.processor_parameters import (
+    PROCESSORS,
+    ProcessorName,
+    ProcessorParameters,
+)
+from dreamrelay.engines.processors import (
+    LIGHTNING_MODEL,
+    LIGHTNING_WEIGHTS,
+    STANDARD_MODEL,
+    LightningProcessor,
+    Processor,
+    StandardProcessor,
+    Step,
+)
+from dreamrelay.engines.profiles import first_parameters
+from dreamrelay.errors import ClosedError, ConfigError, EngineError, ParameterError
+
+logger = logging.getLogger(__name__)
+
+
+class Cancelled(Exception):
+    """A newer frame waits; the picture under way is given up."""
+
+
+class Crew:
+    """The processors of a worker: those that are loaded, and one that is being loaded.
+
+    Args:
+        models: of the processors that may be chosen, the first one first.
+    """
+
+    def __init__(
+        self, settings: EngineSettings, device: Device, models: Mapping[ProcessorName, str]
+    ) -> None:
+        self._settings = settings
+        self._device = device
+        self._models = models
+        self._loaded: dict[ProcessorName, Processor] = {}
+        self._loading: threading.Thread | None = None
+        self._tried: set[ProcessorName] = set()
+        self._closed = threading.Event()
+        self.troubles: dict[ProcessorName, EngineError] = {}
+        """Why those that were tried cannot be loaded."""
+
+    def load(self, report: Report) -> None:
+        """Load the first one.
+
+        Raises:
+            EngineError: it cannot be loaded; says the next step.
+        """
+        first = next(iter(self._models))
+        if first not in self._loaded:
+            self._loaded[first] = self._open(first, report)
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._loading is not None:
+            self._loading.join()
+        for processor in self._loaded.values():
+            processor.close()
+        if self._loaded and self._device.torch.type != "cpu":
+            free_memory()
+        self._loaded.clear()
+
+    def call(self, name: ProcessorName) -> Processor:
+        """The processor, or the one that stands in while it is loaded or where it cannot be.
+
+        Raises:
+            EngineError: none is loaded.
+        """
+        if not self._loaded:
+            raise EngineError("the engine has no model: it was not loaded, or it was closed")
+        if name in self._loaded:
+            return self._loaded[name]
+        if name not in self._tried and (self._loading is None or not self._loading.is_alive()):
+            self._tried.add(name)
+            self._loading = threading.Thread(
+                target=self._fetch, args=(name,), name=f"load {name}", daemon=True
+            )
+            self._loading.start()
+        return next(iter(self._loaded.values()))
+
+    @property
+    def licence(self) -> Licence:
+        """Of the first one."""
+        return next((one.licence for one in self._loaded.values()), UNKNOWN)
+
+    def try_anew(self, name: ProcessorName) -> None:
+        """Forget that it could not be loaded."""
+        if self.troubles.pop(name, None) is not None:
+            self._tried.discard(name)
+
+    def counters(self) -> dict[str, float]:
+        totals: dict[str, float] = {}
+        for processor in list(self._loaded.values()):
+            for name, value in processor.counters().items():
+                totals[name] = totals.get(name, 0) + value
+        return totals
+
+    def _open(self, name: ProcessorName, report: Report) -> Processor:
+        settings = replace(self._settings, model=self._models[name])
+        processor: Processor
+        if name == "standard":
+            processor = StandardProcessor(settings, self._device)
+        else:
+            weights = settings.lightning_weights or LIGHTNING_WEIGHTS
+            steps = lightning_steps(settings)
+            processor = LightningProcessor(settings, self._device, weights, steps)
+        try:
+            processor.load(report)
+        except BaseException:  # Ctrl-C too: half a model is of no use and holds its memory
+            processor.close()
+            raise
+        return processor
+
+    def _fetch(self, name: ProcessorName) -> None:
+        """Load a processor beside the one that works."""
+
+        def report(progress: Progress) -> None:
+            if self._closed.is_set():
+                raise ClosedError("the engine was closed")
+            logger.info("%s: %s %s", name, progress.stage, progress.text)
+
+        try:
+            self._loaded[name] = self._open(name, report)
+        except ClosedError:
+            return
+        except EngineError as error:
+            logger.warning("%s cannot be loaded: %s", name, error)
+            self.troubles[name] = error
+
+
+class ProcessorEngine(Engine):
+    """The processors as an engine.
+
+    ``model`` is that of the processor the engine is named after; ``processors`` of the settings
+    names those that may be chosen beside it, with their models.
+    """
+
+    parameters_type = ProcessorParameters
+    first: ClassVar[ProcessorName]
+
+    def __init__(self, settings: EngineSettings) -> None:
+        for side in ("width", "height"):
+            value = getattr(settings, side)
+            if value is not None and (value % 8 or not 64 <= value <= MAX_SIDE):
+                raise ConfigError(
+                    f"{side}: expected a multiple of 8 from 64 to {MAX_SIDE}, got {value}"
+                )
+        if settings.acceleration not in ("auto", "none", "sdpa"):
+            raise ConfigError(
+                f"acceleration: the {self.name} engine has no {settings.acceleration!r}; expected "
+                "auto or none"
+            )
+        self._device = choose_device(settings.device)
+        self.device_name = self._device.name
+        self._settings = settings
+        self._models = _models(settings, self.first)
+        self.model_name = self._models[self.first]
+        self.width = settings.width or 512
+        self.height = settings.height or 512
+        self._absent = _absent(settings, self._models)
+        try:
+            begins = ProcessorParameters(processor=self.first)
+            asked = first_parameters(settings, self._absent)
+            self._parameters = self._checked(begins, asked)
+        except ParameterError as error:
+            raise ConfigError(f"parameters: {error}") from error
+        self._crew = Crew(settings, self._device, self._models)
+        self._is_beside = False
+        self._told: EngineError | None = None
+        self._seen: Frame | None = None
+        self._closed = threading.Event()
+        self._newer: Callable[[], bool] = lambda: False
+        self._show: Callable[[Frame, Any], None] = lambda frame, token: None
+        self._counts = {"frames_inferred": 0, "frames_failed": 0, "frames_cancelled": 0}
+
+    def load(self, report: Report) -> None:
+        self._crew.load(report)
+
+    @property
+    def licence(self) -> Licence:
+        return self._crew.licence
+
+    def close(self) -> None:
+        self._closed.set()
+        if not self._is_beside:
+            self._crew.close()
+
+    def beside(self, patch: Mapping[str, Any]) -> Self:
+        self._checked(self._parameters, patch)
+        parameters = {**self.parameters, **patch}
+        other = type(self)(replace(self._settings, parameters=parameters, profile=None))
+        other._crew, other._is_beside = self._crew, True
+        return other
+
+    def attend(self, newer: Callable[[], bool], show: Callable[[Frame, Any], None]) -> None:
+        self._newer, self._show = newer, show
+
+    # Parameters ----------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        values = self._parameters.model_dump(mode="json")
+        return {name: value for name, value in values.items() if name not in self._absent}
+
+    def apply(self, patch: Mapping[str, Any]) -> None:
+        self._parameters = self._checked(self._parameters, patch)
+        if "processor" in patch:
+            self._crew.try_anew(self._parameters.processor)  # asked for anew
+
+    def _checked(
+        self, current: ProcessorParameters, patch: Mapping[str, Any]
+    ) -> ProcessorParameters:
+        absent = self._absent
+        refused = {name: f"not in this engine: {absent[name]}" for name in patch if name in absent}
+        try:
+            changed = validate_patch(current, patch)
+        except ParameterError as error:
+            raise ParameterError({**error.problems, **refused}) from None
+        if refused:
+            raise ParameterError(refused)
+        return changed
+
+    def schema(self) -> dict[str, Any]:
+        schema = super().schema()
+        for name in self._absent:
+            schema["properties"].pop(name)
+        return schema
+
+    def counters(self) -> dict[str, float]:
+        return {**self._counts, **self._crew.counters()}
+
+    def control_map(self) -> Frame | None:
+        return self._seen
+
+    # Frames --------------------------------------------------------------------------------------
+
+    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
+        parameters = self._parameters
+        every = parameters.preview_every
+
+        def step(number: int, look: Callable[[], Frame]) -> None:
+            if self._closed.is_set() or (parameters.cancel_for_newer and self._newer()):
+                raise Cancelled
+            if every and number % every == 0:
+                self._show(look(), token)
+
+        try:
+            picture = self._paint(frame, parameters, step, mask)
+        except Cancelled:
+            self._counts["frames_cancelled"] += 1
+            return None
+        self._counts["frames_inferred"] += 1
+        return Result(picture, token)
+
+    def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
+        parameters = self._checked(self._parameters, patch)
+
+        def step(number: int, look: Callable[[], Frame]) -> None:
+            if self._closed.is_set():
+                raise EngineError("the engine was closed")
+
+        return self._paint(frame, parameters, step, mask)
+
+    def _paint(
+        self, frame: Frame, parameters: ProcessorParameters, step: Step, mask: Mask | None
+    ) -> Frame:
+        height, width = frame.shape[:2]
+        if frame.shape != (height, width, 3) or height % 8 or width % 8 or frame.dtype != np.uint8:
+            raise EngineError(
+                f"expected a frame of {self.height}x{self.width}x3 uint8, got "
+                f"{'x'.join(map(str, frame.shape))} {frame.dtype}"
+            )
+        if mask is not None:
+            check_mask(mask, width, height)
+        try:
+            if self._closed.is_set():
+                raise EngineError("the engine was closed")
+            processor = self._processor(parameters.processor)
+            picture = processor.paint(frame, parameters, step)
+        except EngineError:
+            self._counts["frames_failed"] += 1
+            raise
+        self._seen = processor.seen
+        if mask is None:
+            return picture
+        feather, strength = parameters.mask_feather, parameters.mask_strength
+        return composite(picture, frame, mask, feather=feather, strength=strength)
+
+    def _processor(self, wanted: ProcessorName) -> Processor:
+        processor = self._crew.call(wanted)
+        trouble = self._crew.troubles.get(wanted)
+        if trouble is not None and trouble is not self._told:
+            self._told = trouble  # once; then the one that works goes on
+            raise EngineError(str(trouble)) from trouble
+        return processor
+
+
+class StandardEngine(ProcessorEngine):
+    """Stable Diffusion 1.5 with depth, 20 to 30 steps."""
+
+    name: ClassVar[str] = "standard"
+    first = "standard"
+
+
+class LightningEngine(ProcessorEngine):
+    """SDXL-Lightning with depth, 1 to 8 steps."""
+
+    name: ClassVar[str] = "lightning"
+    first = "lightning"
+
+
+def _models(settings: EngineSettings, first: ProcessorName) -> dict[ProcessorName, str]:
+    """The processors that may be chosen, with their models; the first one first."""
+    usual: dict[ProcessorName, str] = {"standard": STANDARD_MODEL, "lightning": LIGHTNING_MODEL}
+    model = settings.model if settings.model not in ("", "pocket") else usual[first]
+    models = {first: model}
+    for entry in settings.processors:
+        name, _, given = (part.strip() for part in entry.partition("="))
+        if name not in PROCESSORS:
+            raise ConfigError(
+                f"processors: expected {' or '.join(PROCESSORS)}, perhaps with a model "
+                f"(standard=some/model), got {entry!r}"
+            )
+        models[name] = given or models.get(name) or usual[name]
+    return models
+
+
+def lightning_steps(settings: EngineSettings) -> tuple[int, ...]:
+    """For which numbers of steps there are to be weights."""
+    return settings.lightning_steps or (4,)
+
+
+def _absent(settings: EngineSettings, models: Mapping[ProcessorName, str]) -> dict[str, str]:
+    """The parameters that would do nothing here, and what they need."""
+    absent = {}
+    others = [name for name in PROCESSORS if name not in models]
+    if others:
+        absent["processor"] = f"start the worker with --processors {others[0]}"
+    if "standard" not in models:
+        made_without = "SDXL-Lightning is made without guidance; start the worker with "
+        for name in ("negative_prompt", "guidance_scale"):
+            absent[name] = f"{made_without}--processors standard"
+        steps = sorted(set(lightning_steps(settings)))
+        if len(steps) == 1:
+            loaded = f"only the weights for {steps[0]} step(s) are loaded; start the worker with "
+            absent["num_inference_steps"] = f"{loaded}--lightning_steps 2,4,8"
+        if steps == [1]:
+            begins = "one step of SDXL-Lightning begins at full noise; start the worker with "
+            absent["strength"] = f"{begins}--lightning_steps 4"
+    if "none" in settings.controlnets:
+        absent["controlnet_scale"] = "start the worker with --controlnet depth"
+    return absent
