@@ -217,7 +217,7 @@ class TestRates:
             began = time.monotonic()
             for number in range(60):  # forty saved up, twenty a second
                 fast.send(json.dumps({"type": "ping", "id": number}))
-            seen = []
+            seen: list[int] = []
             while len(seen) < 60:
                 fields = json.loads(fast.recv(30))
                 seen += [fields["id"]] if fields["type"] == "pong" else []
