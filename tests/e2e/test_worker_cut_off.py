@@ -35,7 +35,7 @@ def test_the_show_goes_on_while_a_worker_is_cut_off_and_with_it_afterwards() -> 
         relay = start("r", str(ROOT / "server.py"), *flags, "--when_lost=pass", "--hold_seconds=1")
         relay.line("studio at")
         uri = f"--websocket_uri=ws://{net.address('r', 'w')}:8765"
-        light = ["-m", "dreamrelay.chaos.programs", "--light", "worker", uri]
+        light = ["-m", "dreamrelay.chaos.programs", "worker", "--engine=light", uri]
         worker = start("w", *light, "--viewer=off", "--osc_port=none")
         address = f"ws://{net.address('r')}:8765/?token={TOKEN}"
         viewer = stack.enter_context(Person(address))
