@@ -139,6 +139,8 @@ class WebSocketPeer(Peer, Receiver):
         """Nothing is read from the line, because the outbox is full."""
         self._corked = False
         """Answers to a message are written when all that it asked for is done."""
+        self._answers: list[str | bytes] = []
+        """These, if nothing waits that goes before them."""
         self._woken = False
         """There was a picture to send meanwhile."""
         self._ended: asyncio.Future[_Refused] | None = None
@@ -228,9 +230,14 @@ class WebSocketPeer(Peer, Receiver):
             self._write_pictures(self._line)
 
     def _post(self, message: str | bytes | _Latest) -> None:
-        if not isinstance(message, _Latest) and (line := self._open_line()) is not None:
-            line.write(frame(message))
-            return
+        line = self._line
+        if line is not None and not self._outbox and not isinstance(message, _Latest):
+            if self._corked:
+                self._answers.append(message)
+                return
+            if line.can_send():
+                line.write(frame(message))
+                return
         self._outbox.append(message)
         self._outbox_bytes += len(message)
         if len(self._outbox) > MAX_OUTBOX or self._outbox_bytes > self._most_bytes:
@@ -362,10 +369,21 @@ class WebSocketPeer(Peer, Receiver):
             return False
         finally:
             self._corked = False
+            if self._answers:
+                self._write_answers()
             if self._outbox or self._woken:
                 self._woken = False
                 self.drained()
         return True
+
+    def _write_answers(self) -> None:
+        """Write them all at once; if nothing can be written, they go before what waits."""
+        answers, self._answers = self._answers, []
+        if self._line is not None and self._line.can_send():
+            self._line.write(b"".join([frame(message) for message in answers]))
+        else:
+            self._outbox.extendleft(reversed(answers))
+            self._outbox_bytes += sum(map(len, answers))
 
     def _go_on(self) -> None:
         self._full = len(self._outbox) > FULL_OUTBOX
@@ -545,10 +563,10 @@ class WebSocketPeer(Peer, Receiver):
 def needed(event: Event) -> Permission | None:
     """What a peer must be allowed to for this to be done."""
     match event:
-        case CreditGiven():
-            return None
         case PacketReceived(_, track):
             return "publish" if track == "input" else "work"
+        case CreditGiven():
+            return None
         case RequestReceived():
             return "publish"
         case PatchReceived():

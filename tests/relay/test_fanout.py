@@ -1,5 +1,6 @@
 """One contract for both ways between a socket and a peer: the short one, and ASGI's."""
 
+import asyncio
 import json
 import random
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect as async_connect
 from websockets.sync.client import connect
 
 from dreamrelay.config import RelaySettings
@@ -472,7 +474,8 @@ class TestWhoMay:
 
 
 class TestSecure:
-    def test_the_same_over_tls(self, way: str, tmp_path: Path) -> None:
+    async def test_the_same_over_tls(self, way: str, tmp_path: Path) -> None:
+        """By asyncio: the client of threads races with itself over TLS."""
         settings = RelaySettings(
             port=0,
             tls="auto",
@@ -484,19 +487,27 @@ class TestSecure:
         options: dict[str, Any] = {"ssl": context, "compression": None, "max_size": None}
         with start_relay(settings) as relay:
             path = relay.websocket + "/streams/default/"
-            with (
-                connect(path + "viewer?track=input&credit=1", **options) as viewer_socket,
-                connect(path + "producer", **options) as producer_socket,
+            async with (
+                asyncio.timeout(60),
+                async_connect(path + "viewer?track=input&credit=1", **options) as viewer,
+                async_connect(path + "producer", **options) as producer,
             ):
-                viewer, producer = Client(viewer_socket), Client(producer_socket)
-                until(lambda: len(peers(relay)) == 2)
+                while json.loads(await producer.recv())["type"] != "status":
+                    pass  # what every newcomer is told last, so both lines are in use
+                while json.loads(await viewer.recv())["type"] != "status":
+                    pass
                 assert all(by_line(peer) == (way == "direct") for peer in peers(relay))
                 for number, size in enumerate((500, 70_000, 900_000), 1):
                     data = picture(form="PNG").ljust(size, b"\x5a")
-                    assert producer.publish(data)["accepted"]
-                    got = viewer.packet()
+                    await producer.send(encode_packet(Packet.of(data, seq=number), "input"))
+                    while not (fields := json.loads(await producer.recv()))["type"] == "ack":
+                        pass
+                    assert fields["accepted"]
+                    while not isinstance(message := await viewer.recv(), bytes):
+                        pass
+                    got, _ = decode_packet(message)
                     assert (got.seq, got.data == data) == (number, True)
-                    viewer.credit()
+                    await viewer.send('{"type":"credit","count":1}')
 
 
 def property_messages(chance: random.Random) -> Iterator[bytes]:
