@@ -7,7 +7,7 @@ and a peer goes by ASGI.
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from starlette.types import Scope
 
@@ -91,8 +91,10 @@ def _head(first: int, size: int) -> bytes:
 
 def framed(packet: Packet, form: Form) -> bytes:
     """A picture as it goes into the socket: made once, shared by all who are sent this form."""
-    return packet.wire(form.framed, lambda p: _join(_TEXT if form.text else _BINARY, form.parts(p)))
-
-
-def _join(first: int, parts: Sequence[bytes]) -> bytes:
-    return b"".join((_head(first, sum(map(len, parts))), *parts))
+    made: bytes | None = packet.wires.get(form.framed)
+    if made is None:
+        parts = form.parts(packet)
+        first = _TEXT if form.text else _BINARY
+        made = b"".join((_head(first, sum(map(len, parts))), *parts))
+        packet.wires[form.framed] = made
+    return made

@@ -153,8 +153,8 @@ class WebSocketPeer(Peer, Receiver):
         match notice:
             case Acknowledged():
                 self._post_all(notice)
-            case Delivery(packet, track):
-                if not self.deliver(packet, track):
+            case Delivery():
+                if not self.deliver(notice.packet, notice.track):
                     self._post_all(notice)
             case (
                 SchemaChanged()
@@ -169,10 +169,15 @@ class WebSocketPeer(Peer, Receiver):
                 self._post_all(notice)
 
     def deliver(self, packet: Packet, track: Track) -> bool:
-        line = self._open_line()
-        if line is None:
+        line = self._line
+        if line is None or self._outbox or self._corked or not line.can_send():
             return False
-        self._write_picture(line, packet, track)
+        form = self._dialect.form(packet, track)
+        if form is None:
+            for message in self._dialect.render(Delivery(packet, track)):
+                line.write(frame(message))
+        else:
+            line.write(framed(packet, form))
         return True
 
     def _post_all(self, notice: Notice) -> None:
@@ -192,7 +197,8 @@ class WebSocketPeer(Peer, Receiver):
 
         So nobody who changes things a thousand times a second fills the outboxes of the others.
         """
-        if self._open_line() is not None:
+        line = self._line
+        if line is not None and not self._outbox and not self._corked and line.can_send():
             self._post_all(notice)
             return
         waiting = self._latest.get(type(notice))
@@ -331,13 +337,6 @@ class WebSocketPeer(Peer, Receiver):
         while True:
             await self._receive()  # the line takes all but the end
 
-    def _open_line(self) -> Line | None:
-        """The line, if what is written into it now comes in its turn."""
-        line = self._line
-        if line is None or self._outbox or self._corked or not line.can_send():
-            return None
-        return line
-
     def take(self, message: str | bytes) -> bool:
         return self._take_events(self._dialect.receive(message))
 
@@ -351,6 +350,8 @@ class WebSocketPeer(Peer, Receiver):
             self._stream.grant(self, event.count, event.track)
         elif not self._do(events):
             return False
+        if not self._outbox and not self._throttle.limits:
+            return True
         if (pause := self._throttle.take()) > 0:
             asyncio.get_running_loop().call_later(pause, self._go_on)
             return False
@@ -406,17 +407,7 @@ class WebSocketPeer(Peer, Receiver):
         for subscription in self._stream.subscriptions(self):
             if not line.can_send():
                 return
-            packet = subscription.take()
-            if packet is not None:
-                self._write_picture(line, packet, subscription.track)
-
-    def _write_picture(self, line: Line, packet: Packet, track: Track) -> None:
-        form = self._dialect.form(packet, track)
-        if form is not None:
-            line.write(framed(packet, form))
-            return
-        for message in self._dialect.render(Delivery(packet, track)):
-            line.write(frame(message))
+            subscription.retry()
 
     # -- by ASGI ----------------------------------------------------------------------------------
 
@@ -496,10 +487,10 @@ class WebSocketPeer(Peer, Receiver):
 
     def _take(self, event: Event) -> None:
         match event:
-            case PacketReceived(packet, track):
+            case PacketReceived():
                 if not self._joined:
                     self._join()
-                self._stream.publish(packet, track, self)
+                self._stream.publish(event.packet, event.track, self)
             case CreditGiven(count, track):
                 self._stream.grant(self, count, track)
             case Joined(role, name, credit, worker, tracks):
@@ -563,8 +554,8 @@ class WebSocketPeer(Peer, Receiver):
 def needed(event: Event) -> Permission | None:
     """What a peer must be allowed to for this to be done."""
     match event:
-        case PacketReceived(_, track):
-            return "publish" if track == "input" else "work"
+        case PacketReceived():
+            return "publish" if event.track == "input" else "work"
         case CreditGiven():
             return None
         case RequestReceived():
