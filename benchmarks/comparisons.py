@@ -2,9 +2,10 @@
 
 ``raw`` is the least that Python can do: bytes from one TCP socket to many, no protocol.
 ``raw-talk`` says as much as ours beside it: an ack for each picture, a credit from each viewer.
-``naive``
-is the relay that one writes first: parse the JSON, write it anew, send it to one viewer after the
-other. ``naive-deflate`` is the same with the WebSocket library's defaults, which compress.
+``raw-frames`` does that in WebSocket frames, which have to be unmasked and read. What ours costs
+more is what it knows: packets, streams, times, credit, who may what. ``naive`` is the relay that
+one writes first: parse the JSON, write it anew, send it to one viewer after the other.
+``naive-deflate`` is the same with the WebSocket library's defaults, which compress.
 """
 
 import asyncio
@@ -16,12 +17,19 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+try:  # in C, where a wheel has it
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
+
 LENGTH = 4
 """Bytes of the length before each message of ``raw``, little-endian."""
 
 BUFFER = 1024 * 1024
 ACK_BYTES = 55
 """As long as ours."""
+
+CREDIT = b'{"type": "credit", "count": 1}'
 
 
 class RawRelay(asyncio.BufferedProtocol):
@@ -75,11 +83,45 @@ class RawRelay(asyncio.BufferedProtocol):
             self._filled = len(rest)
 
 
-async def raw_relay(ack: bytes = b"") -> None:
-    """Serve ``raw`` until killed."""
+class FramesRelay(RawRelay):
+    """The same in WebSocket frames, all of them masked and unfragmented, without the handshake."""
+
+    _taken = 0
+    """Credits of this viewer."""
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self._role:
+            super().buffer_updated(nbytes)  # it says what it is before anything else
+            return
+        self._filled += nbytes
+        data, begin = memoryview(self._buffer), 0
+        while self._filled - begin >= 6:
+            size, at = data[begin + 1] & 0x7F, begin + 6
+            if size > 125:
+                at += 2 if size == 126 else 8
+                size = int.from_bytes(data[begin + 2 : at - 4], "big")
+            if at + size > self._filled:
+                break
+            message = apply_mask(data[at : at + size], bytes(data[at - 4 : at]))
+            begin = at + size
+            if self._role == b"V":
+                self._taken += message == CREDIT
+                continue
+            self._transport.write(self._ack)
+            framed = b"\x82\x7e" + len(message).to_bytes(2, "big") + message
+            for viewer in self._viewers:
+                viewer.write(framed)
+        if begin:
+            rest = self._buffer[begin : self._filled]
+            self._buffer[: len(rest)] = rest
+            self._filled = len(rest)
+
+
+async def raw_relay(relay: type[RawRelay] = RawRelay, ack: bytes = b"") -> None:
+    """Serve ``raw``, or one like it, until killed."""
     viewers: set[asyncio.Transport] = set()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: RawRelay(viewers, ack), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: relay(viewers, ack), "127.0.0.1", 0)
     _say_port(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
@@ -125,13 +167,16 @@ def main(name: str) -> None:
     if name == "raw":
         asyncio.run(raw_relay())
     elif name == "raw-talk":
-        asyncio.run(raw_relay(bytes(ACK_BYTES)))
+        asyncio.run(raw_relay(ack=bytes(ACK_BYTES)))
+    elif name == "raw-frames":
+        asyncio.run(raw_relay(FramesRelay, bytes(ACK_BYTES)))
     elif name == "naive":
         asyncio.run(naive_relay(compression=None))
     elif name == "naive-deflate":
         asyncio.run(naive_relay())
     else:
-        raise SystemExit(f"expected raw, raw-talk, naive or naive-deflate, got {name!r}")
+        names = "raw, raw-talk, raw-frames, naive or naive-deflate"
+        raise SystemExit(f"expected {names}, got {name!r}")
 
 
 if __name__ == "__main__":

@@ -87,6 +87,10 @@ def _raw_talking_viewer(port: int, picture: bytes) -> Viewer:
     return RawViewer(port, len(picture), credit=text_frame(type="credit", count=1))
 
 
+def _frames_producer(port: int, picture: bytes) -> Producer:
+    return Producer(connect(port), frame(picture), hello=b"P")
+
+
 def _native_producer(port: int, picture: bytes) -> Producer:
     message = frame(encode_packet(Packet.of(picture, seq=1), "input"))
     return Producer(upgrade(port, "/streams/benchmark/producer"), message)
@@ -131,6 +135,7 @@ def _comparison(name: str) -> tuple[str, ...]:
 DESIGNS = (
     Design("raw", _comparison("raw"), _raw_producer, _raw_viewer),
     Design("raw, ack and credit", _comparison("raw-talk"), _raw_producer, _raw_talking_viewer),
+    Design("raw, frames", _comparison("raw-frames"), _frames_producer, _raw_talking_viewer),
     Design("binary", RELAY, _native_producer, _native_viewer),
     Design("binary, credit ahead", RELAY, _native_producer, _native_viewer_ahead),
     Design("binary, through ASGI", (*RELAY, "--fanout=stock"), _native_producer, _native_viewer),
@@ -144,6 +149,7 @@ DESIGNS = (
 RATIOS = {
     "ceiling / binary": ("raw", "binary"),
     "ceiling with ack and credit / binary": ("raw, ack and credit", "binary"),
+    "ceiling with ack, credit and frames / binary": ("raw, frames", "binary"),
     "ceiling / binary, credit ahead": ("raw", "binary, credit ahead"),
     "through ASGI / binary": ("binary, through ASGI", "binary"),
     "naive / seed to binary": ("naive", "seed to binary"),

@@ -114,7 +114,8 @@ class Packet:
     private: Final[bool] = False
     preview: Final[bool] = False
     stand_in: Final[bool] = False
-    _wire: Final[dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+    wires: Final[dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+    """As it was written so far, by form (:meth:`wire`)."""
 
     @classmethod
     def of(
@@ -189,9 +190,9 @@ class Packet:
 
     def wire(self, dialect: str, make: Callable[["Packet"], Wire]) -> Wire:
         """Return this packet as ``dialect`` writes it; made once, then shared by all receivers."""
-        form: Wire | None = self._wire.get(dialect)
+        form: Wire | None = self.wires.get(dialect)
         if form is None:
-            form = self._wire[dialect] = make(self)
+            form = self.wires[dialect] = make(self)
         return form
 
 

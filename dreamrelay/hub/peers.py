@@ -86,7 +86,14 @@ class Subscription:
             credit = self.credit + count
             self.credit = credit if credit < MAX_CREDIT else MAX_CREDIT
             if self._waiting is not None:
-                self.peer.wake()
+                self.retry()
+
+    def retry(self) -> None:
+        """Offer anew what waits."""
+        packet = self._waiting
+        if packet is not None:
+            self._waiting = None
+            self.offer(packet)
 
     def take(self) -> Packet | None:
         """The packet to send now, if there is one and credit for it."""

@@ -198,6 +198,15 @@ def error_fields(error: DreamRelayError) -> dict[str, Any]:
     return fields
 
 
+def _ack(said: Acknowledged) -> str:
+    fields: dict[str, Any] = {"type": "ack", "seq": said.seq, "accepted": said.refusal is None}
+    if said.refusal is None:
+        fields["on_air"] = said.on_air
+    else:
+        fields["message"] = said.refusal
+    return orjson.dumps(fields).decode()
+
+
 class NativeDialect(Dialect):
     """The relay's end of a native connection in one role."""
 
@@ -354,10 +363,8 @@ class NativeDialect(Dialect):
         match notice:
             case Delivery(packet, track):
                 return [_FORMS[track].message(packet)]
-            case Acknowledged(seq, None, on_air):
-                return [encode_text("ack", seq=seq, accepted=True, on_air=on_air)]
-            case Acknowledged(seq, refusal):
-                return [encode_text("ack", seq=seq, accepted=False, message=refusal)]
+            case Acknowledged():
+                return [_ack(notice)]
             case RequestOffered(packet, patch, max_bytes):
                 announced = encode_text(
                     "request", seq=packet.seq, patch=dict(patch), max_bytes=max_bytes

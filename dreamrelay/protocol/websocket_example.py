@@ -240,10 +240,10 @@ class WebSocketExampleDialect(Dialect):
 
     def render(self, notice: Notice) -> list[str | bytes]:
         match notice:
-            case Acknowledged(_, None):
+            case Acknowledged():
+                if notice.refusal is not None:
+                    return [self._text("error", message=notice.refusal)]
                 return [self._text("ack", status="received")]
-            case Acknowledged(_, refusal):
-                return [self._text("error", message=refusal)]
             case Welcome():
                 return [
                     self._text("welcome", message="Connected to the dreamrelay WebSocket server")

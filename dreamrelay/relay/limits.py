@@ -62,6 +62,8 @@ class Throttle:
 
     def __init__(self, *buckets: Bucket) -> None:
         self._buckets = tuple(bucket for bucket in buckets if bucket.limits)
+        self.limits = bool(self._buckets)
+        """Whether anything is limited at all."""
 
     def take(self) -> float:
         """Take one of each; return the seconds to wait before the next."""

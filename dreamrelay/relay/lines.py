@@ -7,7 +7,7 @@ and a peer goes by ASGI.
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from starlette.types import Scope
 
@@ -76,13 +76,12 @@ def frame(message: str | bytes) -> bytes:
     """A message as a server writes it: one frame, not masked, not compressed."""
     if isinstance(message, str):
         data = message.encode()
-        return head(len(data), text=True) + data
-    return head(len(message), text=False) + message
+        return _head(_TEXT, len(data)) + data
+    return _head(_BINARY, len(message)) + message
 
 
-def head(size: int, *, text: bool) -> bytes:
+def _head(first: int, size: int) -> bytes:
     """What stands before a message of ``size`` bytes."""
-    first = _TEXT if text else _BINARY
     if size < 126:
         return bytes((first, size))
     if size < 1 << 16:
@@ -92,8 +91,10 @@ def head(size: int, *, text: bool) -> bytes:
 
 def framed(packet: Packet, form: Form) -> bytes:
     """A picture as it goes into the socket: made once, shared by all who are sent this form."""
-    return packet.wire(form.framed, lambda p: _join(form.parts(p), text=form.text))
-
-
-def _join(parts: Sequence[bytes], *, text: bool) -> bytes:
-    return b"".join((head(sum(map(len, parts)), text=text), *parts))
+    made: bytes | None = packet.wires.get(form.framed)
+    if made is None:
+        parts = form.parts(packet)
+        first = _TEXT if form.text else _BINARY
+        made = b"".join((_head(first, sum(map(len, parts))), *parts))
+        packet.wires[form.framed] = made
+    return made

@@ -139,6 +139,8 @@ class WebSocketPeer(Peer, Receiver):
         """Nothing is read from the line, because the outbox is full."""
         self._corked = False
         """Answers to a message are written when all that it asked for is done."""
+        self._answers: list[str | bytes] = []
+        """These, if nothing waits that goes before them."""
         self._woken = False
         """There was a picture to send meanwhile."""
         self._ended: asyncio.Future[_Refused] | None = None
@@ -151,8 +153,8 @@ class WebSocketPeer(Peer, Receiver):
         match notice:
             case Acknowledged():
                 self._post_all(notice)
-            case Delivery(packet, track):
-                if not self.deliver(packet, track):
+            case Delivery():
+                if not self.deliver(notice.packet, notice.track):
                     self._post_all(notice)
             case (
                 SchemaChanged()
@@ -167,10 +169,15 @@ class WebSocketPeer(Peer, Receiver):
                 self._post_all(notice)
 
     def deliver(self, packet: Packet, track: Track) -> bool:
-        line = self._open_line()
-        if line is None:
+        line = self._line
+        if line is None or self._outbox or self._corked or not line.can_send():
             return False
-        self._write_picture(line, packet, track)
+        form = self._dialect.form(packet, track)
+        if form is None:
+            for message in self._dialect.render(Delivery(packet, track)):
+                line.write(frame(message))
+        else:
+            line.write(framed(packet, form))
         return True
 
     def _post_all(self, notice: Notice) -> None:
@@ -190,7 +197,8 @@ class WebSocketPeer(Peer, Receiver):
 
         So nobody who changes things a thousand times a second fills the outboxes of the others.
         """
-        if self._open_line() is not None:
+        line = self._line
+        if line is not None and not self._outbox and not self._corked and line.can_send():
             self._post_all(notice)
             return
         waiting = self._latest.get(type(notice))
@@ -228,9 +236,14 @@ class WebSocketPeer(Peer, Receiver):
             self._write_pictures(self._line)
 
     def _post(self, message: str | bytes | _Latest) -> None:
-        if not isinstance(message, _Latest) and (line := self._open_line()) is not None:
-            line.write(frame(message))
-            return
+        line = self._line
+        if line is not None and not self._outbox and not isinstance(message, _Latest):
+            if self._corked:
+                self._answers.append(message)
+                return
+            if line.can_send():
+                line.write(frame(message))
+                return
         self._outbox.append(message)
         self._outbox_bytes += len(message)
         if len(self._outbox) > MAX_OUTBOX or self._outbox_bytes > self._most_bytes:
@@ -324,13 +337,6 @@ class WebSocketPeer(Peer, Receiver):
         while True:
             await self._receive()  # the line takes all but the end
 
-    def _open_line(self) -> Line | None:
-        """The line, if what is written into it now comes in its turn."""
-        line = self._line
-        if line is None or self._outbox or self._corked or not line.can_send():
-            return None
-        return line
-
     def take(self, message: str | bytes) -> bool:
         return self._take_events(self._dialect.receive(message))
 
@@ -344,6 +350,8 @@ class WebSocketPeer(Peer, Receiver):
             self._stream.grant(self, event.count, event.track)
         elif not self._do(events):
             return False
+        if not self._outbox and not self._throttle.limits:
+            return True
         if (pause := self._throttle.take()) > 0:
             asyncio.get_running_loop().call_later(pause, self._go_on)
             return False
@@ -362,10 +370,21 @@ class WebSocketPeer(Peer, Receiver):
             return False
         finally:
             self._corked = False
+            if self._answers:
+                self._write_answers()
             if self._outbox or self._woken:
                 self._woken = False
                 self.drained()
         return True
+
+    def _write_answers(self) -> None:
+        """Write them all at once; if nothing can be written, they go before what waits."""
+        answers, self._answers = self._answers, []
+        if self._line is not None and self._line.can_send():
+            self._line.write(b"".join([frame(message) for message in answers]))
+        else:
+            self._outbox.extendleft(reversed(answers))
+            self._outbox_bytes += sum(map(len, answers))
 
     def _go_on(self) -> None:
         self._full = len(self._outbox) > FULL_OUTBOX
@@ -388,17 +407,7 @@ class WebSocketPeer(Peer, Receiver):
         for subscription in self._stream.subscriptions(self):
             if not line.can_send():
                 return
-            packet = subscription.take()
-            if packet is not None:
-                self._write_picture(line, packet, subscription.track)
-
-    def _write_picture(self, line: Line, packet: Packet, track: Track) -> None:
-        form = self._dialect.form(packet, track)
-        if form is not None:
-            line.write(framed(packet, form))
-            return
-        for message in self._dialect.render(Delivery(packet, track)):
-            line.write(frame(message))
+            subscription.retry()
 
     # -- by ASGI ----------------------------------------------------------------------------------
 
@@ -478,10 +487,10 @@ class WebSocketPeer(Peer, Receiver):
 
     def _take(self, event: Event) -> None:
         match event:
-            case PacketReceived(packet, track):
+            case PacketReceived():
                 if not self._joined:
                     self._join()
-                self._stream.publish(packet, track, self)
+                self._stream.publish(event.packet, event.track, self)
             case CreditGiven(count, track):
                 self._stream.grant(self, count, track)
             case Joined(role, name, credit, worker, tracks):
@@ -545,10 +554,10 @@ class WebSocketPeer(Peer, Receiver):
 def needed(event: Event) -> Permission | None:
     """What a peer must be allowed to for this to be done."""
     match event:
+        case PacketReceived():
+            return "publish" if event.track == "input" else "work"
         case CreditGiven():
             return None
-        case PacketReceived(_, track):
-            return "publish" if track == "input" else "work"
         case RequestReceived():
             return "publish"
         case PatchReceived():

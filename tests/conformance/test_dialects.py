@@ -184,7 +184,7 @@ def test_a_picture_goes_out_unchanged_and_is_written_once(name: str, track: Trac
     (second,) = case.watch().render(Delivery(packet, track))
     assert case.sees is not None
     assert case.sees(first) == packet.data
-    assert len(packet._wire) == 1
+    assert len(packet.wires) == 1
     assert first == second
 
 

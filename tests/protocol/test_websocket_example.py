@@ -246,7 +246,7 @@ class TestImage:
         assert dialect().render(Delivery(packet, "output")) == dialect().render(
             Delivery(packet, "output")
         )
-        assert "websocket-example" in packet._wire
+        assert "websocket-example" in packet.wires
 
     def test_an_image_that_the_client_would_refuse_is_left_out(self) -> None:
         made = dialect()
