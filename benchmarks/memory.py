@@ -109,7 +109,7 @@ class Crowd:
 
 def measure(effort: Effort, say: Say) -> dict[str, Any]:
     """Bytes for each picture, of the relay and of the worker."""
-    frames = min(effort.frames, effort.pick(effort.frames, 240))
+    frames = min(effort.frames, effort.pick(effort.frames, 120))
     step = max(1, frames // (SAMPLES + round(SAMPLES * WARM_UP / (1 - WARM_UP))))
     with contextlib.ExitStack() as stack:
         relay = stack.enter_context(server(*RELAY, PATIENT))

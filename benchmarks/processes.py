@@ -25,8 +25,13 @@ class Server:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a program under measurement: no settings of ours, no idle spinning."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("DREAMRELAY_")}
+    """The environment of a program under measurement: no settings of ours, no idle spinning.
+
+    Python keeps what it compiled, as it does for anybody: of packages that were installed it has
+    that already, and a program would pay for its own modules at every start.
+    """
+    dropped = ("DREAMRELAY_", "PYTHONDONTWRITEBYTECODE")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
     path = os.pathsep.join(p for p in (str(ROOT), kept.get("PYTHONPATH", "")) if p)
     spin = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
     return {**spin, **kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}

@@ -56,8 +56,8 @@ CASES: Mapping[str, Case] = {
     "two of 40 ms": Case("two", 0),
 }
 
-WARM_UP, QUICK_WARM_UP = 2.0, 0.5
-SECONDS, QUICK_SECONDS = 4.0, 0.7
+WARM_UP, QUICK_WARM_UP = 2.0, 0.2
+SECONDS, QUICK_SECONDS = 4.0, 0.4
 MARKS = {
     "efficiency": at_least(0.97, 0.99),
     "age": at_most(1.3, 1.1),

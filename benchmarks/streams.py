@@ -33,8 +33,8 @@ AMPLE = 1.5
 GUESS = 120.0
 """Pictures a second that the small model makes at most; more are sent."""
 
-WARM_UP, QUICK_WARM_UP = 1.5, 0.4
-SECONDS, QUICK_SECONDS = 4.0, 0.7
+WARM_UP, QUICK_WARM_UP = 1.5, 0.2
+SECONDS, QUICK_SECONDS = 4.0, 0.4
 PATIENCE = 30.0
 
 MARKS = {"together": at_least(0.90, 0.97), "even": at_least(0.80, 0.90)}
@@ -71,7 +71,7 @@ class Case:
 def cases(effort: Effort) -> list[Case]:
     """Those of a whole run, or a few."""
     if effort.quick:
-        return [Case(WAITS, 2, 1), Case(WAITS, 2, LIMIT)]
+        return [Case(WAITS, 2, LIMIT)]
     waiting = [Case(WAITS, count, LIMIT) for count in COUNTS]
     computing = [Case(COMPUTES, count, limit) for count in (2, 4) for limit in (1, 4)]
     return [*waiting, Case(WAITS, 8, 1), *computing]

@@ -1,13 +1,15 @@
 """The command line: what is wrong is said in one line before anything starts."""
 
+import gc
 import json
 import re
 import subprocess
 import sys
 import threading
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import ValidationError
@@ -93,6 +95,28 @@ def test_help_names_every_flag(
         assert any(f"  --{flag} " in shown for flag in spelled), field
     assert f"DREAMRELAY_{settings_type.section.upper()}_" in shown
     assert not started
+
+
+@pytest.mark.parametrize("name", ["relay", "worker", "producer", "bridge"])
+def test_no_garbage_is_looked_for_while_a_program_is_made_and_it_is_again_after(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Making:
+        enabled: ClassVar[list[bool]] = []
+
+        def load(self) -> Callable[[Any], Any]:
+            self.enabled.append(gc.isenabled())
+            return self.make
+
+        def make(self, settings: Any) -> Any:
+            self.enabled.append(gc.isenabled())
+            raise ConfigError("it cannot be made")
+
+    monkeypatch.setitem(cli.PROGRAMS, name, Making())
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # what the tests made must go
+    assert run(name) == 2
+    assert Making.enabled == [False, False]
+    assert gc.isenabled()
 
 
 def test_help_and_refusals_import_nothing_heavy() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from benchmarks import (
-    dispatch,
     floor,
     memory,
     packages,
@@ -21,7 +20,7 @@ from benchmarks.effort import QUICK, Effort
 from benchmarks.machine import can_count_cpu
 from benchmarks.watchers import quantile
 
-ELSEWHERE = {"relay", "worker", "packages", "staleness"}
+ELSEWHERE = {"relay", "worker", "packages", "staleness", "dispatch"}
 """Run by ``test_benchmarks.py``, by ``test_benchmarks_engines.py``, and below."""
 
 
@@ -39,7 +38,11 @@ def silent(_: str) -> None:
 )
 def test_a_quick_run_has_figures_for_all_its_lines(name: str) -> None:
     part = suite.part_named(name)
-    found = json.loads(json.dumps(part.measure(QUICK, silent)))
+    has_figures_for_all_its_lines(part, part.measure(QUICK, silent))
+
+
+def has_figures_for_all_its_lines(part: suite.Part, measured: dict[str, Any]) -> None:
+    found = json.loads(json.dumps(measured))
     rows = part.rows(found)
     assert rows
     assert len({row.name for row in rows}) == len(rows)
@@ -153,8 +156,10 @@ def test_the_least_start_of_all_rounds_counts(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_of_the_simulation_the_worst_case_is_shown() -> None:
-    found = dispatch.measure(1)
-    defined, _, shown, age, speed_up = suite.part_named("dispatch").rows(found)
+    part = suite.part_named("dispatch")
+    found = part.measure(QUICK, silent)
+    has_figures_for_all_its_lines(part, found)
+    defined, _, shown, age, speed_up = part.rows(found)
     assert defined.value == found["cases"]["25 and 120 ms, 30 fps"]["efficiency"]
     several = [row for row in found["cases"].values() if len(row["engines_ms"]) > 1]
     assert shown.value == min(row["efficiency"] for row in several)
