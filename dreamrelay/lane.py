@@ -315,6 +315,7 @@ class Lane(Listener):
 
     def lost(self, reason: str, retry_in: float) -> None:
         self.dreaming.relay_lost()
+        self._show_stand_in("")  # nobody tells us any more
         logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
 
     def refused(self, error: DreamRelayError) -> None:
@@ -347,6 +348,8 @@ class Lane(Listener):
             self._steering.refer(Reference(image if isinstance(image, str) else None))
         elif kind == "status":
             self.hear_source(str(fields.get("input_text") or ""))
+            held = "held" if fields.get("held") is True else ""
+            self._show_stand_in(str(fields.get("stand_in") or held))
         elif kind == "latency":
             self._returning.hear(fields)
         elif kind == "retire":
@@ -367,6 +370,11 @@ class Lane(Listener):
         """Have the window say it."""
         if self._projection is not None:
             self._projection.viewer.note(f"no picture: {self.absent}" if self.absent else "")
+
+    def _show_stand_in(self, word: str) -> None:
+        """Have the window say what viewers are shown in place of results, if anything."""
+        if self._projection is not None:
+            self._projection.viewer.stand_in(word)
 
     def received(self, packet: Packet, track: Track) -> None:
         session = self.link.session if self.link else 0
