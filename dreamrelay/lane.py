@@ -112,6 +112,8 @@ class Lane(Listener):
         self.keeps_all = False
         """Every picture counts: the engine waits until the one before is out."""
         self.over = False
+        self.all_out = threading.Event()
+        """Set when nothing more is handed out: neither to the window, nor to a sink."""
         self.replaced_by = ""
         """The model of the worker that has taken over, when we were told to leave."""
         self._settings = settings
@@ -520,10 +522,14 @@ class Lane(Listener):
             self._due.extend(self._gate.due(() if job is None else (job,), session))
         return self._due.popleft() if self._due else None
 
+    def may_wait(self) -> float | None:
+        """Seconds that the engine's thread may wait for a frame; None: as long as it likes."""
+        return None if self.over else self.dreaming.wait()
+
     def dream(self) -> Task | None:
         """A picture to be made from the prompt alone, if there is to be one now."""
         # What is made already goes out first.
-        if self._results.statistics().waiting or not self.dreaming.due():
+        if self.over or self._results.statistics().waiting or not self.dreaming.due():
             return None
         self._steering.apply()  # the values came before the word that we may paint
         engine = self.engine
@@ -623,6 +629,7 @@ class Lane(Listener):
                     else:
                         self._publish(done)
         finally:
+            self.all_out.set()
             self._tell_over(self, None)  # also at the end of a local source: all of it is out
 
     def _publish(self, done: Done) -> None:
