@@ -140,7 +140,6 @@ class Lane(Listener):
         """Why no frame comes in."""
         self._stateful = False
         self._noticed = ""
-        self._taking_over = False
         self._before_us: Mapping[str, Any] = {}
         """The stream's values in force, as they were told last while we loaded."""
         self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
@@ -226,7 +225,6 @@ class Lane(Listener):
         }
         self._loaded.set()
         self.link.introduce(hello)
-        self._taking_over = self._settings.replace
 
     def look(self) -> None:
         """Four times a second: how we are."""
@@ -324,10 +322,11 @@ class Lane(Listener):
         self._tell_over(self, error)
 
     def heard(self, kind: str, fields: Mapping[str, Any]) -> None:
-        if kind == "parameters" and self._taking_over and self.link is not None:
-            # Said once: on a later connection it would send away who came after us.
-            self._taking_over = False
-            self.link.hello = {**(self.link.hello or {}), "replace": False}
+        if kind == "parameters" and self.link is not None:
+            hello = self.link.hello or {}
+            if hello.get("replace"):
+                # Said once: on a later connection it would send away who came after us.
+                self.link.hello = {**hello, "replace": False}
         values = fields.get("values")
         if kind == "parameters" and isinstance(values, dict):
             self._before_us = values
