@@ -143,10 +143,11 @@ def _work(settings: WorkerSettings) -> int:
 
 
 def _work_report(program: Any) -> str:
-    each = [lane.statistics for lane in program.lanes]
+    lanes = [lane for lane in program.lanes if not lane.over] or program.lanes
+    each = [lane.statistics for lane in lanes]
     count, rate = sum(s.results.count for s in each), sum(s.results.rate for s in each)
     streams = f" of {len(each)} streams" if len(each) > 1 else ""
-    text = f"{program.state}: {count} pictures{streams}, {rate:.1f} fps"
+    text = f"{lanes[0].state}: {count} pictures{streams}, {rate:.1f} fps"
     age = f", age {max(s.age_ms for s in each if s.results.rate):.0f} ms" if rate else ""
     failed = sum(s.broken + s.failed for s in each)
     return text + age + (f", {failed} failed" if failed else "")

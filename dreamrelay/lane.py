@@ -112,6 +112,8 @@ class Lane(Listener):
         self.keeps_all = False
         """Every picture counts: the engine waits until the one before is out."""
         self.over = False
+        self.all_out = threading.Event()
+        """Set when nothing more is handed out: neither to the window, nor to a sink."""
         self.replaced_by = ""
         """The model of the worker that has taken over, when we were told to leave."""
         self._settings = settings
@@ -138,7 +140,6 @@ class Lane(Listener):
         """Why no frame comes in."""
         self._stateful = False
         self._noticed = ""
-        self._taking_over = False
         self._before_us: Mapping[str, Any] = {}
         """The stream's values in force, as they were told last while we loaded."""
         self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
@@ -225,7 +226,6 @@ class Lane(Listener):
         }
         self._loaded.set()
         self.link.introduce(hello)
-        self._taking_over = self._settings.replace
 
     def look(self) -> None:
         """Four times a second: how we are."""
@@ -316,16 +316,18 @@ class Lane(Listener):
 
     def lost(self, reason: str, retry_in: float) -> None:
         self.dreaming.relay_lost()
+        self._show_stand_in("")  # nobody tells us any more
         logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
 
     def refused(self, error: DreamRelayError) -> None:
         self._tell_over(self, error)
 
     def heard(self, kind: str, fields: Mapping[str, Any]) -> None:
-        if kind == "parameters" and self._taking_over and self.link is not None:
-            # Said once: on a later connection it would send away who came after us.
-            self._taking_over = False
-            self.link.hello = {**(self.link.hello or {}), "replace": False}
+        if kind == "parameters" and self.link is not None:
+            hello = self.link.hello or {}
+            if hello.get("replace"):
+                # Said once: on a later connection it would send away who came after us.
+                self.link.hello = {**hello, "replace": False}
         values = fields.get("values")
         if kind == "parameters" and isinstance(values, dict):
             self._before_us = values
@@ -348,6 +350,8 @@ class Lane(Listener):
             self._steering.refer(Reference(image if isinstance(image, str) else None))
         elif kind == "status":
             self.hear_source(str(fields.get("input_text") or ""))
+            held = "held" if fields.get("held") is True else ""
+            self._show_stand_in(str(fields.get("stand_in") or held))
         elif kind == "latency":
             self._returning.hear(fields)
         elif kind == "retire":
@@ -368,6 +372,11 @@ class Lane(Listener):
         """Have the window say it."""
         if self._projection is not None:
             self._projection.viewer.note(f"no picture: {self.absent}" if self.absent else "")
+
+    def _show_stand_in(self, word: str) -> None:
+        """Have the window say what viewers are shown in place of results, if anything."""
+        if self._projection is not None:
+            self._projection.viewer.stand_in(word)
 
     def received(self, packet: Packet, track: Track) -> None:
         session = self.link.session if self.link else 0
@@ -513,10 +522,14 @@ class Lane(Listener):
             self._due.extend(self._gate.due(() if job is None else (job,), session))
         return self._due.popleft() if self._due else None
 
+    def may_wait(self) -> float | None:
+        """Seconds that the engine's thread may wait for a frame; None: as long as it likes."""
+        return None if self.over else self.dreaming.wait()
+
     def dream(self) -> Task | None:
         """A picture to be made from the prompt alone, if there is to be one now."""
         # What is made already goes out first.
-        if self._results.statistics().waiting or not self.dreaming.due():
+        if self.over or self._results.statistics().waiting or not self.dreaming.due():
             return None
         self._steering.apply()  # the values came before the word that we may paint
         engine = self.engine
@@ -616,6 +629,7 @@ class Lane(Listener):
                     else:
                         self._publish(done)
         finally:
+            self.all_out.set()
             self._tell_over(self, None)  # also at the end of a local source: all of it is out
 
     def _publish(self, done: Done) -> None:

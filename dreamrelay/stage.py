@@ -214,8 +214,8 @@ class Stage:
 
     def tell_error(self, text: str) -> None:
         """Have everybody who is told by OSC hear of it."""
-        if self._osc is not None:
-            self._osc.feedback.error("", text)
+        if (osc := self._osc) is not None:
+            osc.feedback.error("", text)
 
     def start(self) -> None:
         if self._osc is not None:
@@ -237,6 +237,7 @@ class Stage:
     def close(self) -> None:
         if self._osc is not None:
             self._osc.close()
+            self._osc = None
 
     def renew(self, outlets: Sequence[Outlet]) -> None:
         """Reconnect the sinks if somebody asked for it. In the thread that writes to them."""

@@ -84,6 +84,7 @@ class Steering:
         while wanted:
             try:
                 self.engine.apply(wanted)
+                logger.info("taken over %s", _listed(wanted))
                 return
             except ParameterError as error:
                 taken = {n: v for n, v in wanted.items() if n not in error.problems}
@@ -147,5 +148,10 @@ class Steering:
         except EngineError as error:
             self._complain(str(error))
             return False
-        logger.info("applied %s", ", ".join(f"{n}={v!r:.60}" for n, v in changed.items()))
+        logger.info("applied %s", _listed(changed))
         return True
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    """Values for the log, in one line."""
+    return ", ".join(f"{name}={value!r:.60}" for name, value in values.items())

@@ -49,7 +49,8 @@ LOOK_SECONDS = 0.25
 class Worker:
     """One worker: ``run`` until ``stop``.
 
-    Window, sinks, OSC and a source of its own belong to the first of its streams.
+    Window, sinks, OSC and a source of its own belong to the first of its streams: when another
+    worker has that one, they are closed.
 
     Args:
         engine: an engine of one's own; else the settings say which one.
@@ -72,6 +73,9 @@ class Worker:
         self._begun: _Begun | None = None
         self._open_things = ExitStack()
         """What is to be closed at the end: each of them, whatever another one says."""
+        self._on_stage = ExitStack()
+        """Of that, what goes with the first stream."""
+        self._left_stage = False
         try:
             if engine is not None:
                 self._open_things.callback(engine.close)
@@ -102,6 +106,7 @@ class Worker:
                 raise ConfigError("choose one: several streams of a relay, or a local source")
             self._source = LocalSource(local, self._hear_source)
             self._open_things.callback(self._source.close)
+        self._open_things.callback(self._on_stage.close)
         sinks: list[Outlet] = []
         urls = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]
         for url in urls:
@@ -109,7 +114,7 @@ class Worker:
             if self._source is not None and not self._source.live:
                 sink.keep_every()
             outlet = Outlet(url, sink)
-            self._open_things.callback(outlet.close)
+            self._on_stage.callback(outlet.close)
             sinks.append(outlet)
         self._stage = Stage(
             settings,
@@ -119,7 +124,7 @@ class Worker:
             values=lambda: self.engine.parameters,
             standing=lambda: self.first.standing,
         )
-        self._open_things.callback(self._stage.close)
+        self._on_stage.callback(self._stage.close)
         if settings.viewer != "off":
             problem = viewer_available()
             if problem is None:
@@ -131,7 +136,7 @@ class Worker:
                     values=lambda: self.first.known_values(),
                     wake=lambda: self.first.wake_outlet(),
                 )
-                self._open_things.callback(self._projection.close)
+                self._on_stage.callback(self._projection.close)
             elif settings.viewer == "on":
                 raise ConfigError(f"--viewer=on: {problem}")
         self._open_things.callback(self._close_lanes)
@@ -182,8 +187,9 @@ class Worker:
 
     @property
     def replaced_by(self) -> str:
-        """The models of the workers that have taken over, when we were told to leave."""
-        return ", ".join(dict.fromkeys(lane.replaced_by for lane in self.lanes if lane.replaced_by))
+        """The models of the workers that have taken over, once they have all of our streams."""
+        names = [lane.replaced_by for lane in self.lanes]
+        return ", ".join(dict.fromkeys(names)) if all(names) else ""
 
     @property
     def osc_port(self) -> int | None:
@@ -282,14 +288,29 @@ class Worker:
 
     def _look_around(self) -> None:
         """Four times a second: what was done in the window, and how we are."""
-        self._stage.look()
         for lane in self.lanes:
-            lane.look()
+            if not lane.over:
+                lane.look()
+        if self._left_stage:
+            return
+        if self.first.over and self.first.all_out.is_set():
+            self._leave_stage()
+            return
+        self._stage.look()
         closed = self._projection is not None and self._projection.look()
         if closed and self.settings.websocket_port is not None:
             # The seed with its own server ends when its window is closed; a worker of a relay goes
             # on for everybody else. A window that died was not closed.
             self._stopped.set()
+
+    def _leave_stage(self) -> None:
+        """Another worker has the first stream, and its people: they need the port and the names."""
+        self._left_stage = True
+        logger.info("%s: its window, sinks and OSC are closed here", self.first.stream)
+        try:
+            self._on_stage.close()
+        except DreamRelayError as error:  # the other streams go on
+            logger.warning("%s: %s", self.first.stream, error)
 
     def _wake(self) -> None:
         """Have the engine's thread look into the lanes."""
@@ -346,7 +367,7 @@ class Worker:
             lane.begin(stream)
         try:
             while True:
-                waits = [wait for lane in self.lanes if (wait := lane.dreaming.wait()) is not None]
+                waits = [wait for lane in self.lanes if (wait := lane.may_wait()) is not None]
                 self._bell.take(min(waits, default=None))
                 # A picture that is under way is waited for once nothing else is due.
                 while (tasks := self._due()) or self._begun is not None:

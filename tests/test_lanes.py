@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
+from dreamrelay import worker as worker_module
+from dreamrelay.codec import Frame
 from dreamrelay.config import WorkerSettings
 from dreamrelay.engines.ports import Turn
 from dreamrelay.errors import ConfigError, EngineError
+from dreamrelay.media import Sink
 from dreamrelay.packet import Packet
 from dreamrelay.protocol.native import encode_packet
 from dreamrelay.worker import Worker
@@ -258,7 +261,8 @@ def test_a_worker_that_is_sent_away_from_one_stream_stays_at_the_other(
     first = running.program
     other = serve("b", ScriptedEngine(), replace=True)
     until(lambda: first.lanes[1].over)
-    assert first.replaced_by == "a script"
+    assert first.lanes[1].replaced_by == "a script"
+    assert first.replaced_by == "", "it is not: it stays at the other"
     people["a"].producer.send(picture("red"), 1)
     people["b"].producer.send(picture("red"), 1)
     until(lambda: people["a"].viewer.results)
@@ -266,8 +270,46 @@ def test_a_worker_that_is_sent_away_from_one_stream_stays_at_the_other(
     assert other.program.statistics.results.count == 1
     last = serve("a", ScriptedEngine(), replace=True)
     assert running.ends() is None, "with its last stream it ends"
+    assert first.replaced_by == "a script"
     people["a"].producer.send(picture("red"), 2)
     until(lambda: last.program.statistics.results.count)
+
+
+class Kept(Sink):
+    """Keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[Frame] = []
+        self.closed = 0
+
+    def write(self, frame: Frame) -> None:
+        assert not self.closed
+        self.frames.append(frame)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_what_is_on_stage_goes_with_the_first_stream(
+    serve: Serve, meet: Meet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept()
+    monkeypatch.setattr(worker_module, "open_sink", lambda _: kept)
+    running = serve("ab", SeveralEngine(8), osc_port=0, sink=["null://"])
+    people = meet("ab")
+    until(lambda: running.program.osc_port)
+    people["a"].producer.send(picture("red"), 1)
+    until(lambda: kept.frames)
+    heir = serve("a", ScriptedEngine(), osc_port=running.program.osc_port, replace=True)
+    until(lambda: kept.closed, 60, "the sink's end")
+    until(lambda: heir.program.osc_port, 60, "the port in other hands")
+    assert running.program.osc_port is None
+    people["b"].producer.send(picture("red"), 1)
+    until(lambda: people["b"].viewer.results, 60, "a picture of the stream that is left")
+    assert running.stop() is None
+    assert kept.closed == 1
+    assert running.program.replaced_by == "", "it was stopped"
 
 
 def test_several_streams_and_a_source_of_its_own_exclude_each_other() -> None:

@@ -138,17 +138,23 @@ class TestValuesInForce:
             peer.welcome()
             peer.tell("parameters", values=values, revision=7)
             peer.tell("status", input_text="all is said")
-            while not hellos or "parameters" not in hellos[-1]:
-                hellos.append(peer.hear_text("hello"))
+            while len(hellos) < peer.number:
+                hello = peer.hear_text("hello")
+                if "parameters" in hello:
+                    hellos.append(hello)
+            peer.tell("parameters", values=values, revision=8)
+            if peer.number == 1:
+                peer.cut()
             peer.stay()
 
         with scripted_relay(talk) as uri:
             new = self._loads_when_all_is_said(uri, replace=True)
-            until(lambda: hellos and "parameters" in hellos[-1], what="its hello")
-            told = hellos[-1]["parameters"]
+            until(lambda: len(hellos) == 2, what="its hello, and another one")
+            told = hellos[0]["parameters"]
             assert (told["prompt"], told["strength"]) == ("green", 0.25)
             assert told["steps"] == [1, 2]  # what it does not take it has as before
-            assert hellos[-1]["replace"] is True
+            # Said once: on a later connection it would send away who came after it.
+            assert [hello["replace"] for hello in hellos] == [True, False]
             assert new.stop() is None
 
     def test_one_that_only_joins_has_its_own(self) -> None:

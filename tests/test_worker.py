@@ -1251,6 +1251,29 @@ def test_the_window_says_why_a_producer_sends_nothing(
     until(lambda: "no picture" not in shown[-1])
 
 
+def test_the_window_says_what_viewers_see_in_place_of_results(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    monkeypatch.setattr(Viewer, "start", lambda _: None)
+    monkeypatch.setattr(Viewer, "stand_in", lambda _, word: said.append(word))
+
+    def talk(peer: Peer) -> None:
+        peer.welcome()
+        peer.tell("status", stand_in="pass", held=False)
+        peer.tell("status", stand_in="", held=True)
+        peer.tell("status", stand_in="", held=False)
+        peer.tell("status", stand_in="slate", held=False)
+        until(lambda: said.count("slate") >= peer.number)
+        peer.cut()
+
+    with scripted_relay(talk) as uri:
+        work(uri, viewer="on")
+        until(lambda: said.count("pass") > 1, what="a second connection")
+    assert said[:5] == ["pass", "held", "", "slate", ""]  # cut off, it does not know
+
+
 @pytest.mark.parametrize(
     ("relay_inside", "event", "ends"),
     [(True, Closed(), True), (False, Closed(), False), (True, Closed("it crashed"), False)],

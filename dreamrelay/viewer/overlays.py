@@ -23,6 +23,9 @@ STALLED = 1.0
 NOTE = 3.0
 """Seconds that a note stays."""
 
+STAND_INS = {"held": "held", "pass": "camera as it is", "slate": "slate"}
+"""What stands in for results, in the words of the studio."""
+
 Line = tuple[str, QColor]
 
 
@@ -74,9 +77,19 @@ class HeadUp:
         self.info, self.size = info, size
 
     def lines(
-        self, *, paused: bool = False, mirrored: bool = False, recording_ns: int = 0
+        self,
+        *,
+        paused: bool = False,
+        mirrored: bool = False,
+        recording_ns: int = 0,
+        stand_in: str = "",
     ) -> list[Line]:
-        """What to show now: figures first, then the prompt, then whatever else is known."""
+        """What to show now: figures first, then the prompt, then whatever else is known.
+
+        Args:
+            recording_ns: since when it records, UNIX time in ns; 0: it does not.
+            stand_in: what the stream's viewers see in place of results, of ``STAND_INS``.
+        """
         now = time.monotonic()
         self._forget(now)
         figures = [
@@ -99,6 +112,8 @@ class HeadUp:
         if recording_ns:
             seconds = max(0, time.time_ns() - recording_ns) // 10**9
             lines.insert(0, (f"\u25cf {seconds // 60}:{seconds % 60:02d}", RED))
+        if stand_in in STAND_INS:
+            lines.append((f"viewers see: {STAND_INS[stand_in]}", TEXT))
         if self.info.get("prompt"):
             lines.append((str(self.info["prompt"]), TEXT))
         known = {"fps", "revision", "prompt", "captured_ns"}

@@ -143,6 +143,15 @@ class Viewer:
             if not self._closed:
                 self._frames.set_recording(since_ns)
 
+    def stand_in(self, word: str) -> None:
+        """Show what the stream's viewers see in place of results: ``held``, ``pass``, ``slate``.
+
+        Anything else: they see results.
+        """
+        with self._lock:
+            if not self._closed:
+                self._frames.set_stand_in(word)
+
     @property
     def alive(self) -> bool:
         """Is the window there (or about to open)?"""

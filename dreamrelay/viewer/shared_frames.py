@@ -18,6 +18,7 @@ vanishes with the last process that holds it, however that one ended. It begins 
     7 note size    bytes of it
     8 + 8 * slot   sequence number, width, height, info size, written at (UNIX ns)
     32 recording   since when pictures are recorded (UNIX ns), 0 for not
+    33 stand-in    what the stream's viewers are shown in place of results, see STAND_INS
 
 then the info texts (JSON), the status text, the note, and from ``PIXELS_AT`` on the slots.
 """
@@ -42,6 +43,9 @@ SLOTS = 3
 GENERATION, CAPACITY, NEWEST, HELD, STATUS, STATUS_SIZE, NOTE, NOTE_SIZE = range(8)
 SLOT_WORDS = 8
 RECORDING = 8 + SLOTS * SLOT_WORDS
+STAND_IN = RECORDING + 1
+STAND_INS = ("", "held", "pass", "slate")
+"""Nothing; the last picture; the camera's pictures; a picture for that."""
 SEQ, WIDTH, HEIGHT, INFO_SIZE, WRITTEN = range(5)
 
 INFO_AT = 4096
@@ -220,6 +224,10 @@ class FrameWriter(_Mapped):
         """Say since when pictures are recorded (UNIX time in ns); 0: they are not."""
         self._words[RECORDING] = since_ns
 
+    def set_stand_in(self, word: str) -> None:
+        """Say what the stream's viewers are shown in place of results; what is unknown is none."""
+        self._words[STAND_IN] = STAND_INS.index(word) if word in STAND_INS else 0
+
     def _put(self, word: int, at: int, text: str) -> None:
         """Write a text and its size, under a version that is odd meanwhile."""
         data = text.encode(errors="replace")[:STATUS_LIMIT]
@@ -259,6 +267,12 @@ class FrameReader(_Mapped):
         """Since when pictures are recorded (UNIX time in ns), 0 if they are not."""
         since: int = self._words[RECORDING]
         return since
+
+    @property
+    def stand_in(self) -> str:
+        """What the stream's viewers are shown in place of results, of STAND_INS."""
+        number: int = self._words[STAND_IN]
+        return STAND_INS[number]
 
     @property
     def waiting(self) -> bool:

@@ -381,6 +381,7 @@ class Window(QWidget):
             paused=self._paused,
             mirrored=self.look.mirror,
             recording_ns=self._frames.recording,
+            stand_in=self._frames.stand_in,
         )
 
     def _paint_card(self, painter: QPainter, area: QRect) -> None:

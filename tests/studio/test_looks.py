@@ -163,6 +163,10 @@ def test_live_and_all_that_can_be_opened(page: Page, relay: RunningRelay) -> Non
         worker.close()
         chip(page, "held")
         look(page, "held")
+        press(page, "p")
+        page.get_by_label("When results stop").select_option("pass")
+        chip(page, "camera as it is")
+        look(page, "stand-in")
 
 
 def test_troubles(page: Page, relay: RunningRelay) -> None:

@@ -429,3 +429,19 @@ def test_what_stands_in_for_results_is_said(
     assert (said["chip"], said["dim"]) == (chip, dim)
     assert words in said["output"]["text"]
     assert said["output"]["command"] == command
+
+
+@pytest.mark.parametrize(
+    ("status", "chip", "dim"),
+    [
+        ({"state": "no-worker", "stand_in": "pass"}, "no worker · camera", False),
+        ({"state": "loading", "stand_in": "slate"}, "loading · slate", False),
+        ({"state": "error", "stand_in": "pass"}, "error · camera", False),
+        ({"state": "error", "stand_in": ""}, "error", True),
+    ],
+)
+def test_what_stands_in_is_said_beside_every_state(
+    page: Page, status: Mapping[str, str], chip: str, dim: bool
+) -> None:
+    said = call(page, "states", LOST, dict(status))
+    assert (said["chip"], said["dim"]) == (chip, dim)

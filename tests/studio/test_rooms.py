@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -654,3 +655,50 @@ def test_who_may_only_look_is_told_what_is_missing(browser: Browser) -> None:
         expect(page.locator("#note-source")).to_contain_text("may not send pictures")
         expect(page.locator("#chip-text")).to_have_text("no source")  # and not: live
         assert worker.patches == []
+
+
+# -- what is shown while no results come -----------------------------------------------------------
+
+
+def choice(relay: RunningRelay) -> str:
+    word: str = json.loads(relay.get("/streams/default"))["when_lost"]
+    return word
+
+
+def test_what_is_shown_without_results_is_chosen_for_everybody(
+    live: Page, relay: RunningRelay, worker: FakeWorker
+) -> None:
+    press(live, "p")
+    select = live.get_by_label("When results stop")
+    expect(select).to_have_value("hold")
+    select.select_option("pass")
+    until(lambda: choice(relay) == "pass", what="the choice")
+    worker.close()
+    expect(live.locator("#chip-text")).to_have_text("camera as it is")
+    expect(live.locator("#output-notice")).to_contain_text("The camera is shown as it is")
+    expect(live.locator("#stage")).not_to_have_class("dim")
+    request = urllib.request.Request(
+        f"{relay.url}streams/default/when-lost", b'{"when_lost": "slate"}', method="PATCH"
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:  # somebody else, elsewhere
+        assert reply.status == 200
+    expect(select).to_have_value("slate")
+    live.click("#stream-button")
+    expect(live.locator("#streams li")).to_contain_text("lost")
+
+
+def test_who_may_not_choose_is_told_so(browser: Browser) -> None:
+    settings = RelaySettings(
+        port=0, view_token="sesame-for-the-eyes", allowed_origins=["http://studio.test"]
+    )
+    allowed = (*ALLOWED, "Cross-Origin-Opener-Policy")
+    with start_relay(settings) as relay, quiet_page(browser, allowed=allowed) as page:
+        port = relay.url.rstrip("/").rpartition(":")[2]
+        page.goto(f"http://studio.test:{port}/?token=sesame-for-the-eyes")
+        expect(page.locator("#chip-text")).to_have_text("no worker")
+        press(page, "p")
+        select = page.get_by_label("When results stop")
+        select.select_option("slate")
+        expect(page.locator("#when-lost-problem")).to_contain_text("permission 'control'")
+        expect(select).to_have_value("hold")
+        assert choice(relay) == "hold"

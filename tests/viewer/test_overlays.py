@@ -298,6 +298,16 @@ def test_a_recording_is_a_red_dot_in_the_head_up_display(shown: Shown) -> None:
     assert not red()
 
 
+def test_what_viewers_see_in_place_of_results_is_in_the_head_up_display(shown: Shown) -> None:
+    shown.show(GREY)
+    shown.press(Key.Key_H)
+    assert len(shown.window._figures()) == 1
+    shown.writer.set_stand_in("slate")
+    assert shown.window._figures()[1][0] == "viewers see: slate"
+    shown.writer.set_stand_in("what no relay says yet")
+    assert len(shown.window._figures()) == 1
+
+
 def test_the_worker_says_something_in_the_window(shown: Shown) -> None:
     shown.show(GREY)
     assert (shown.see() == 128).all()
@@ -420,6 +430,17 @@ class TestHeadUp:
         head_up = overlays.HeadUp()
         head_up.took({"captured_ns": captured}, (8, 8), time.time_ns())
         assert int(head_up.lines()[0][0].split("   ")[1].removesuffix(" ms old")) < 1000
+
+    @pytest.mark.parametrize(
+        ("word", "line"),
+        [("held", "held"), ("pass", "camera as it is"), ("slate", "slate")],
+    )
+    def test_says_what_stands_in_for_results(self, word: str, line: str) -> None:
+        head_up = overlays.HeadUp()
+        head_up.took({"prompt": "a fox"}, (8, 8), time.time_ns())
+        lines = [text for text, _ in head_up.lines(stand_in=word)]
+        assert lines[1:] == [f"viewers see: {line}", "a fox"]
+        assert [text for text, _ in head_up.lines(stand_in="a surprise")][1:] == ["a fox"]
 
     def test_says_that_nothing_comes(self) -> None:
         head_up = overlays.HeadUp()

@@ -187,6 +187,8 @@ export class Relay {
   reference(stream: string): Promise<Blob>;
   setReference(stream: string, picture: Blob): Promise<void>;
   clearReference(stream: string): Promise<void>;
+  /** Choose what is shown while no results come (docs/surviving.md); what is not named stays as it is. */
+  fallBack(stream: string, choice: { when_lost?: "hold" | "pass" | "slate"; hold_seconds?: number }): Promise<{ when_lost: string; hold_seconds: number }>;
   /** Text of a recording (WebM/Opus, Ogg, MP4, WAV), in the words that the stream's model knows. */
   transcribe(stream: string, recording: Blob): Promise<Heard>;
   /** Whether it listens: `state` off, idle, loading, ready or failed, `text`, `fraction`. */

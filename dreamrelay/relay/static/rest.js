@@ -83,6 +83,17 @@ export class Relay {
   }
 
   /**
+   * Choose what is shown while no results come; what is not named stays as it is.
+   * @param {string} stream
+   * @param {{ when_lost?: string, hold_seconds?: number }} choice seconds that the last picture is held for at first
+   * @returns {Promise<{ when_lost: string, hold_seconds: number }>} what is chosen now
+   */
+  async fallBack(stream, choice) {
+    const request = { method: "PATCH", body: JSON.stringify(choice), headers: { "Content-Type": "application/json" } };
+    return this.#ask(`streams/${encodeURIComponent(stream)}/when-lost`, request);
+  }
+
+  /**
    * What was said, in the words that the stream's model knows, and what it asks for.
    * @param {string} stream
    * @param {Blob} recording WebM/Opus, Ogg, MP4 or WAV

@@ -65,11 +65,18 @@ export function duration(seconds) {
 
 /** @param {Facts} facts @returns {Said} */
 export function describe(facts) {
-  const { link, status, hasOutput, commands } = facts;
-  if (link !== "open") return unconnected(facts);
+  if (facts.link !== "open") return unconnected(facts);
   const input = facts.hasInput ? null : inviteOf(facts);
   const say = (/** @type {Partial<Said>} */ said) =>
     /** @type {Said} */ ({ state: "", chip: "", tone: "quiet", dim: false, output: null, input, ...said });
+  const said = connected(facts, say);
+  const instead = STAND_IN.get(facts.status?.stand_in);
+  return instead && said.state !== "held" ? { ...said, chip: `${said.chip} · ${instead.short}`, dim: false } : said;
+}
+
+/** @param {Facts} facts @param {(said: Partial<Said>) => Said} say @returns {Said} */
+function connected(facts, say) {
+  const { status, hasOutput, commands } = facts;
   const text = status?.text || "";
   switch (status?.state) {
     case undefined:
@@ -106,10 +113,10 @@ export function describe(facts) {
   }
 }
 
-/** What stands in for results, as the relay says it: the chip, and the words for it. */
-const STAND_IN = new Map([
-  ["pass", { chip: "camera as it is", shown: "The camera is shown as it is." }],
-  ["slate", { chip: "slate", shown: "A slate is shown." }],
+/** What stands in for results, as the relay says it: the chip, the word beside another one, and a sentence. */
+export const STAND_IN = new Map([
+  ["pass", { chip: "camera as it is", short: "camera", shown: "The camera is shown as it is." }],
+  ["slate", { chip: "slate", short: "slate", shown: "A slate is shown." }],
 ]);
 
 /** @param {Facts} facts @param {(said: Partial<Said>) => Said} say */

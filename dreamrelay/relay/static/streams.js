@@ -1,6 +1,7 @@
 /** The list of streams: pick one, or open another by its name. */
 
 import { button, make } from "./dom.js";
+import { STAND_IN } from "./states.js";
 
 const EVERY_MS = 2000;
 const NAME = "[A-Za-z0-9_.\\-]{1,64}";
@@ -55,8 +56,9 @@ export class StreamsList {
   }
 
   /** @param {Record<string, any>} status */
-  #row({ stream, state, fps_out, viewers }) {
-    const facts = [state, fps_out > 0 ? `${Math.round(fps_out)} fps` : "", `${viewers} watching`].filter(Boolean).join(" · ");
+  #row({ stream, state, stand_in, held, fps_out, viewers }) {
+    const shown = STAND_IN.get(stand_in)?.chip ?? (held ? "held" : "");
+    const facts = [state, shown, fps_out > 0 ? `${Math.round(fps_out)} fps` : "", `${viewers} watching`].filter(Boolean).join(" · ");
     const made = button({ label: stream }, () => this.open(stream));
     made.replaceChildren(make("span", {}, [stream]), make("small", {}, [facts]));
     if (stream === this.present) made.setAttribute("aria-current", "true");

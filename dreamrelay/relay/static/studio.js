@@ -6,6 +6,7 @@ import { Connection, Parameters, Relay, RelayError, nowMs } from "./dreamrelay.j
 import { Form } from "./form.js";
 import { Keys } from "./keys.js";
 import { Budget } from "./latency.js";
+import { WhenLost } from "./lost.js";
 import { Notes, Notice } from "./notices.js";
 import { Pictures } from "./pictures.js";
 import { Presets } from "./presets.js";
@@ -53,6 +54,7 @@ const sources = new SourceMenu(source, voice, notes);
 const reference = new Reference($("reference"), relay, stream);
 const presets = new Presets($("presets"), parameters, $("output"), stream);
 const recorder = new Recorder($("output"), stream);
+const whenLost = new WhenLost($("lost"), relay, stream, $("hint"));
 const budget = new Budget($("budget"));
 const notices = { input: new Notice($("input-notice"), (kind) => sources.choose(kind)), output: new Notice($("output-notice"), (kind) => sources.choose(kind)) };
 
@@ -202,6 +204,7 @@ viewer.addEventListener("state", async (event) => {
   if (viewer.state === "open") refusal = null;
   else if (code === 1008) refusal = reason || "The relay closed the door";
   else if (viewer.state === "waiting" && viewer.welcome === null && refusal === null) await askWhy();
+  if (viewer.state !== "open") whenLost.know(null);
   show();
 });
 
@@ -221,6 +224,7 @@ viewer.addEventListener("error", (event) => {
 viewer.addEventListener("status", (event) => {
   status = /** @type {CustomEvent} */ (event).detail;
   reference.know(status, Object.keys(parameters.schema?.properties ?? {}));
+  whenLost.know(status);
   show();
   showAbout();
 });
