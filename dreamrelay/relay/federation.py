@@ -143,8 +143,7 @@ class Federation(Receiver):
     def connected(self, there: bool) -> None:
         if self._leaving:
             return
-        if not there:
-            logger.warning("the backplane is away: every relay goes on with what it has")
+        if not there:  # every relay goes on with what it has; the backplane says why it is away
             return
         if self._since_ns is None:
             self._since_ns = self._clock_ns()

@@ -255,6 +255,23 @@ class TestClocks:
         far.pass_time(3)
         assert a.stream.timing.report()["shown"]["studio@b"]["age"]["count"] == 2, "told once"
 
+    def test_only_what_a_camera_took_is_measured(self, far: Cluster) -> None:
+        a, b = far["a"], far["b"]
+        worker, viewer = a.worker(), b.viewer()
+        far.settle()
+        for _ in range(3):
+            a.stream.publish(picture(0).but(captured_ns=a.unix_ns()), "output", worker)
+            far.settle()
+        assert len(viewer.seen) == 3
+        far.pass_time()
+        assert b.stream.status()["dreaming"]
+        assert not b.stream.timing.report()["age"], "made from no input"
+        a.stream.publish(picture(1).but(captured_ns=a.unix_ns()), "input", a.producer())
+        a.make(worker)
+        far.settle()
+        assert len(viewer.seen) == 4
+        assert b.stream.timing.report()["age"]["returned"]["count"] == 1
+
     @staticmethod
     def age(node: Node, packet: Packet) -> float:
         """Seconds, by the relay's own clock."""
