@@ -1,5 +1,6 @@
 """Relays that share streams: one home, mirrors that do as it does, and what a cut leaves of it."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -672,3 +673,17 @@ class TestProducers:
         pair.settle()
         assert a.stream.status()["seq_in"] == before
         assert not waits.of(Acknowledged)[-1].on_air
+
+
+def test_who_is_cut_off_itself_warns_of_nobody(
+    pair: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its backplane has said why; the others say whom they miss."""
+    caplog.set_level(logging.INFO)
+    pair["b"].place.close()
+    pair.pass_time(6)
+    assert pair["b"].home == "b"
+    said = {record.message: record.levelno for record in caplog.records}
+    assert said["relay a is silent: it counts as gone"] == logging.INFO
+    assert said["stream default has its home here now"] == logging.INFO
+    assert said["relay b is silent: it counts as gone"] == logging.WARNING
