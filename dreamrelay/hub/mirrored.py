@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dreamrelay.hub.peers import Peer
 from dreamrelay.hub.upstream import Memory, Seated, Standing, Upstream, Wishes
-from dreamrelay.packet import Packet, Track
+from dreamrelay.packet import Hop, Packet, Track
 from dreamrelay.protocol.messages import (
     Event,
     FailureReceived,
@@ -137,8 +137,9 @@ class Mirrored:
             stream.late += 1
             return
         stream._seq = max(stream._seq, packet.seq)
-        painted = bool(self.standing.status.get("dreaming"))
-        measured = not (painted or packet.preview or packet.stand_in)
+        # Of an input: to a picture made from none nobody was given one.
+        made = track != "output" or any(stamp.hop is Hop.HANDED for stamp in packet.stamps)
+        measured = made and not (packet.preview or packet.stand_in)
         stream._hand_out(packet, track, measured=measured)
 
     def take_standing(self, standing: Standing) -> None:

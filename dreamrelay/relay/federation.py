@@ -108,7 +108,7 @@ class Federation(Receiver):
         now = self._clock_ns()
         for other in list(self.others.values()):
             if now - other.heard_ns > SILENT_NS:
-                logger.warning("relay %s is silent: it counts as gone", other.title)
+                self._warn("relay %s is silent: it counts as gone", other.title)
                 self._forget(other.name)
         waited = self._since_ns is not None and now - self._since_ns >= SETTLE_NS
         self._settled = self._settled or waited
@@ -143,8 +143,7 @@ class Federation(Receiver):
     def connected(self, there: bool) -> None:
         if self._leaving:
             return
-        if not there:
-            logger.warning("the backplane is away: every relay goes on with what it has")
+        if not there:  # every relay goes on with what it has; the backplane says why it is away
             return
         if self._since_ns is None:
             self._since_ns = self._clock_ns()
@@ -254,6 +253,10 @@ class Federation(Receiver):
             if other is not None and place.stream.name in other.claims:
                 self._decide(place)
 
+    def _warn(self, text: str, about: str) -> None:
+        """Log what a loss has led to; where the backplane is away, it has said so itself."""
+        logger.log(logging.WARNING if self.backplane.connected else logging.INFO, text, about)
+
     # -- which of them is a stream's home ---------------------------------------------------------
 
     def _made(self, stream: Stream) -> None:
@@ -294,7 +297,7 @@ class Federation(Receiver):
         place.orphan_ns = None
         place.stream.mirrored.lead(self.title)
         if place.mirror is not None:
-            logger.warning("stream %s has its home here now", place.stream.name)
+            self._warn("stream %s has its home here now", place.stream.name)
             place.mirror = None
             self._tell()
 

@@ -117,6 +117,11 @@ class NatsBackplane(Backplane):
                 raise ConfigError(self._why(error)) from None
             self._say(f"{self._why(error)}; trying again")
 
+    @property
+    def _unreached(self) -> str:
+        """Gone, or never there: to those who read it the same."""
+        return f"the NATS server at {self._where} cannot be reached: this relay goes on by itself"
+
     def _why(self, error: Exception) -> str:
         """What is wrong with the server, in words that hold no secret."""
         if isinstance(error, ConfigError):
@@ -126,7 +131,7 @@ class NatsBackplane(Backplane):
                 f"the NATS server at {self._where} refuses this relay: give"
                 " --backplane_token, --backplane_credentials, or nats://NAME:PASSWORD@HOST"
             )
-        return f"the NATS server at {self._where} cannot be reached"
+        return self._unreached
 
     def _say(self, trouble: str) -> None:
         """Log it, once however often we try; and with an empty text, that it is over."""
@@ -173,7 +178,7 @@ class NatsBackplane(Backplane):
                 client, self._client = self._client or await self._connect(), None
                 pause = FIRST_PAUSE
                 await self._carry(client, receiver)
-                self._say(f"the NATS server at {self._where} has gone; trying again")
+                self._say(f"{self._unreached}; trying again")
             except (NatsError, OSError, TimeoutError, ConfigError) as error:
                 self._say(f"{self._why(error)}; trying again")
             await asyncio.sleep(pause)

@@ -1,6 +1,7 @@
 """What every backplane does, and what relays do over each of them: in memory, and over NATS."""
 
 import asyncio
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from dreamrelay.config import RelaySettings
 from dreamrelay.errors import ConfigError
 from dreamrelay.hub import Hub
-from dreamrelay.protocol.messages import StatusReceived
+from dreamrelay.protocol.messages import Limits, StatusReceived
 from dreamrelay.relay.backplane import Backplane, MemoryBackplane, MemoryBus, Receiver
 from dreamrelay.relay.federation import Federation
 from dreamrelay.relay.nats import NatsBackplane
@@ -458,6 +459,39 @@ class TestNats:
         assert said == list(dict.fromkeys(said)), "each trouble once"
         assert "cannot be reached" in said[0]
         assert said[-1].endswith("is there")
+
+    def test_a_loss_is_one_line_and_its_end_another(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with nats_server(tmp_path, configured(tmp_path, "max_payload: 8MB")) as server:
+
+            async def test(stack: AsyncExitStack) -> None:
+                backplane = backplane_at(server)
+                federation = Federation(Hub(Limits()), backplane, "a")
+                await backplane.start()
+                async with asyncio.TaskGroup() as tasks:
+                    carrier = tasks.create_task(federation.run())
+                    await until(lambda: backplane.connected, "a connection")
+                    server.stop()
+                    await until(lambda: "cannot be reached" in caplog.text, "a word of it")
+                    async with await asyncio.start_server(hang_up, "127.0.0.1", server.port):
+                        await until(lambda: len(attempts) > 1, "attempts in vain")
+                    await asyncio.to_thread(server.start)
+                    await until(lambda: backplane.connected, "a connection")
+                    carrier.cancel()
+
+            attempts: list[int] = []
+
+            def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                attempts.append(1)
+                writer.close()
+
+            go(test)
+        ours = [r for r in caplog.records if r.name.startswith("dreamrelay")]
+        said = [record.message for record in ours if record.levelno >= logging.WARNING]
+        assert len(said) == 2, said
+        assert "cannot be reached" in said[0]
+        assert said[1].endswith("is there")
 
     @pytest.mark.parametrize("name", ["backplane_credentials", "backplane_ca"])
     def test_a_file_that_cannot_be_used(self, tmp_path: Path, name: str) -> None:

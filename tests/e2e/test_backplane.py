@@ -18,7 +18,16 @@ from dreamrelay.packet import Packet, Track
 from tests.fakes.machines import machines
 from tests.fakes.nats_server import NEEDS_NATS, NatsServer, configured, nats_server
 from tests.fakes.peers import Camera, Heard, Person
-from tests.support import ROOT, Program, RunningRelay, picture, start_relay, until
+from tests.relay.pages import BroadcastPage, CameraPage, Painter, WatchPage
+from tests.support import (
+    ROOT,
+    Program,
+    RunningRelay,
+    mean_colour,
+    picture,
+    start_relay,
+    until,
+)
 
 pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(300), NEEDS_NATS]
 
@@ -125,6 +134,39 @@ def test_two_relays_two_workers_and_viewers_at_both(tmp_path: Path) -> None:
         assert b"dreamrelay_backplane_connected 1.0" in b.get("/metrics")
         assert b.get("/streams/default/snapshot.jpg?track=input").startswith(b"\xff\xd8")
         assert house.counts_up()
+
+
+def test_the_pages_of_the_seeds_at_a_mirror_have_the_worker_at_home(tmp_path: Path) -> None:
+    with nats_server(tmp_path, configured(tmp_path, SETTINGS)) as server, ExitStack() as stack:
+        a, b = (
+            stack.enter_context(
+                start_relay(
+                    RelaySettings(port=0, backplane=server.url, relay_name=name, max_message_mb=7)
+                )
+            )
+            for name in "ab"
+        )
+        stack.enter_context(Painter(a))
+
+        def lends(relay: RunningRelay) -> bool:
+            stream = relay.hub.find("default")
+            return stream is not None and stream.worker is not None
+
+        until(lambda: lends(b), 60, "the worker, as the other relay knows it")
+        assert b.hub.streams["default"].mirrored.home == "a"
+        camera = stack.enter_context(CameraPage(b, "blue"))
+        cast = stack.enter_context(BroadcastPage(b, "alice"))
+        watcher = stack.enter_context(WatchPage(a, "alice"))
+
+        def blue() -> bool:
+            red, _, blue = mean_colour(camera.shown[-1]) if camera.shown else (0, 0, 0)
+            return red < 100 and blue > 200
+
+        until(blue, 60, "a picture on the camera's page, under its own prompt")
+        until(lambda: cast.shown and watcher.shown, 60, "pictures on the pages of a broadcast")
+        said = {status["status"] for status in camera.statuses}
+        assert {"connected", "wait", "send_frame"} <= said
+        assert "error" not in said
 
 
 def says(viewer: Person, prompt: str) -> bool:

@@ -1,5 +1,6 @@
 """Relays that share streams: one home, mirrors that do as it does, and what a cut leaves of it."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -254,6 +255,23 @@ class TestClocks:
         }
         far.pass_time(3)
         assert a.stream.timing.report()["shown"]["studio@b"]["age"]["count"] == 2, "told once"
+
+    def test_only_what_a_camera_took_is_measured(self, far: Cluster) -> None:
+        a, b = far["a"], far["b"]
+        worker, viewer = a.worker(), b.viewer()
+        far.settle()
+        for _ in range(3):
+            a.stream.publish(picture(0).but(captured_ns=a.unix_ns()), "output", worker)
+            far.settle()
+        assert len(viewer.seen) == 3
+        far.pass_time()
+        assert b.stream.status()["dreaming"]
+        assert not b.stream.timing.report()["age"], "made from no input"
+        a.stream.publish(picture(1).but(captured_ns=a.unix_ns()), "input", a.producer())
+        a.make(worker)
+        far.settle()
+        assert len(viewer.seen) == 4
+        assert b.stream.timing.report()["age"]["returned"]["count"] == 1
 
     @staticmethod
     def age(node: Node, packet: Packet) -> float:
@@ -655,3 +673,17 @@ class TestProducers:
         pair.settle()
         assert a.stream.status()["seq_in"] == before
         assert not waits.of(Acknowledged)[-1].on_air
+
+
+def test_who_is_cut_off_itself_warns_of_nobody(
+    pair: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its backplane has said why; the others say whom they miss."""
+    caplog.set_level(logging.INFO)
+    pair["b"].place.close()
+    pair.pass_time(6)
+    assert pair["b"].home == "b"
+    said = {record.message: record.levelno for record in caplog.records}
+    assert said["relay a is silent: it counts as gone"] == logging.INFO
+    assert said["stream default has its home here now"] == logging.INFO
+    assert said["relay b is silent: it counts as gone"] == logging.WARNING
