@@ -2,8 +2,8 @@
 
 The hub is the real one; its workers and its producer are functions that it wakes. A worker does
 what ours does (:mod:`dreamrelay.worker`): it takes a picture up, gives its credit back at once, and
-of those that are ready its engine takes the newest; taking up and sending back take ``WIRE`` each,
-beside the engine. Time is counted, not measured, so the figures are the same on every machine.
+of those that are ready its engine takes the newest; taking up and sending back take ``WIRE_MS``
+each, beside the engine. Time is counted, not measured: the figures are the same on every machine.
 
 - efficiency: pictures *shown to a viewer* over what could be, the rates of the engines together or
   the producer's rate. A viewer sees one picture at a time, so those that come in a burst count
@@ -18,30 +18,47 @@ A part of ``make bench``; by itself ``python -m benchmarks dispatch``, some seco
 import heapq
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dreamrelay.hub import Hub, Peer, Stream
 from dreamrelay.packet import Codec, Packet
 from dreamrelay.protocol.messages import Delivery, Limits, Notice, Role, WorkerHello
 
 MS = 1_000_000
-WIRE = 2 * MS
+WIRE_MS = 2.0
 """To take a picture up, and to send one back: each time, beside the engine."""
 SECONDS = 30
 SETTLED = 3
 """Seconds at the start that are not counted: times are not known yet."""
 
-CASES: Mapping[str, tuple[Sequence[float], float, float]] = {
-    "one of 40 ms": ((40,), 0, 0),
-    "two of 40 ms": ((40, 40), 0, 0),
-    "two of 40 ms, +-10 %": ((40, 40), 0, 0.1),
-    "three of 40 ms": ((40, 40, 40), 0, 0),
-    "25 and 120 ms": ((25, 120), 0, 0),
-    "25 and 120 ms, +-10 %": ((25, 120), 0, 0.1),
-    "25, 40 and 120 ms": ((25, 40, 120), 0, 0),
-    "25 and 120 ms, 30 fps": ((25, 120), 30, 0),
+
+class Case(NamedTuple):
+    """Several workers and a producer.
+
+    Attributes:
+        engines_ms: how long each engine takes.
+        fps: pictures a second that come in; 0: four times what can be computed.
+        jitter: part of a time by which each picture may take more or less.
+        wire_ms: to a worker, and from it.
+    """
+
+    engines_ms: Sequence[float]
+    fps: float = 0
+    jitter: float = 0
+    wire_ms: float = WIRE_MS
+
+
+CASES: Mapping[str, Case] = {
+    "one of 40 ms": Case((40,)),
+    "two of 40 ms": Case((40, 40)),
+    "two of 40 ms, +-10 %": Case((40, 40), jitter=0.1),
+    "three of 40 ms": Case((40, 40, 40)),
+    "25 and 120 ms": Case((25, 120)),
+    "25 and 120 ms, +-10 %": Case((25, 120), jitter=0.1),
+    "25 and 120 ms, 6 ms away": Case((25, 120), wire_ms=6),
+    "25, 40 and 120 ms": Case((25, 40, 120)),
+    "25 and 120 ms, 30 fps": Case((25, 120), fps=30),
 }
-"""Engines' times in ms, pictures a second (0: four times what can be computed), jitter."""
 
 
 class World:
@@ -92,19 +109,22 @@ class SimulatedWorker(Somebody):
 
     Args:
         times: gives how long the next picture takes, ns.
+        wire_ns: how long one is on its way.
     """
 
-    def __init__(self, id: str, world: World, stream: Stream, times: Callable[[], int]) -> None:
+    def __init__(
+        self, id: str, world: World, stream: Stream, times: Callable[[], int], wire_ns: int
+    ) -> None:
         super().__init__(id, "worker")
         self.alive = True
-        self._world, self._stream, self._times = world, stream, times
+        self._world, self._stream, self._times, self._wire_ns = world, stream, times, wire_ns
         self._ready: Packet | None = None
         self._busy = False
 
     def notify(self, notice: Notice) -> None:
         if isinstance(notice, Delivery):
             packet = notice.packet
-            self._world.after(WIRE, lambda: self._take_up(packet))
+            self._world.after(self._wire_ns, lambda: self._take_up(packet))
 
     def _take_up(self, packet: Packet) -> None:
         if self.alive:
@@ -119,7 +139,7 @@ class SimulatedWorker(Somebody):
 
     def _made(self, packet: Packet) -> None:
         self._busy = False
-        self._world.after(WIRE, lambda: self._send(packet))
+        self._world.after(self._wire_ns, lambda: self._send(packet))
         self._begin()
 
     def _send(self, packet: Packet) -> None:
@@ -155,10 +175,19 @@ class Show:
         times: of the engines, ms.
         rate: pictures a second from the producer.
         jitter: part of a time by which each picture may take more or less.
+        wire_ms: to a worker, and from it.
+        kind: of the workers.
     """
 
     def __init__(
-        self, times: Sequence[float], rate: float, jitter: float = 0, seed: int = 1
+        self,
+        times: Sequence[float],
+        rate: float,
+        jitter: float = 0,
+        *,
+        wire_ms: float = WIRE_MS,
+        kind: type[SimulatedWorker] = SimulatedWorker,
+        seed: int = 1,
     ) -> None:
         self.world = World()
         world = self.world
@@ -175,7 +204,7 @@ class Show:
             return lambda: round(ms * MS * (1 + jitter * (2 * chance.random() - 1)))
 
         self.workers = [
-            SimulatedWorker(f"worker-{at}", world, self.stream, taking(ms))
+            kind(f"worker-{at}", world, self.stream, taking(ms), round(wire_ms * MS))
             for at, ms in enumerate(times)
         ]
         for worker in self.workers:
@@ -195,13 +224,14 @@ class Show:
         self.stream.leave(worker)
 
 
-def measure_case(
-    times: Sequence[float], fps: float, jitter: float, seconds: float = SECONDS
-) -> dict[str, Any]:
+def measure_case(case: Case, seconds: float = SECONDS) -> dict[str, Any]:
     """One row of the table."""
+    times, fps, jitter, wire_ms = case
     rates = sum(1000 / ms for ms in times)
     rate = fps or 4 * rates
-    show, single = Show(times, rate, jitter), Show([min(times)], rate, jitter)
+    show, single = (
+        Show(engines, rate, jitter, wire_ms=wire_ms) for engines in (times, [min(times)])
+    )
     for of in (show, single):
         of.run(SETTLED)
         of.viewer.seen.clear()
@@ -212,7 +242,7 @@ def measure_case(
     ages = sorted(age for _, _, age in seen)
     numbers = [number for _, number, _ in seen]
     assert numbers == sorted(set(numbers)), "a picture was shown twice, or after a newer one"
-    slowest = max(times) * MS + 2 * WIRE
+    slowest = (max(times) + 2 * wire_ms) * MS
     return {
         "engines_ms": list(times),
         "source_fps": round(rate, 1),
@@ -229,7 +259,7 @@ def measure(seconds: float | None = None) -> dict[str, Any]:
     seconds = SECONDS if seconds is None else seconds
     return {
         "seconds": seconds,
-        "cases": {name: measure_case(*case, seconds) for name, case in CASES.items()},
+        "cases": {name: measure_case(case, seconds) for name, case in CASES.items()},
     }
 
 

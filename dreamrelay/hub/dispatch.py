@@ -40,7 +40,11 @@ MAX_HOLD_NS = 1_000_000_000
 PATIENCE = 1.3
 """Results wait for an earlier one for so many times of the slowest worker."""
 LEAD = 0.15
-"""A worker is given its next input when this part of its time is left."""
+"""A worker is given its next input when this part of its time is left; ..."""
+SPREAD = 0.08
+"""... earlier where the wire takes most of that: this part, beside the way there and back; ..."""
+MOST_LEAD = 0.75
+"""... but no earlier than this: a picture that waits at a worker grows old there."""
 PAUSE_NS = 1_000_000_000
 """After so long without an input nobody owes a result: it came from an empty street."""
 
@@ -175,6 +179,8 @@ class Dispatch:
     def grant(self, seat: Seat, count: int) -> None:
         """A worker wants as many more."""
         seat.credit = min(seat.credit + count, MAX_CREDIT)
+        if self.several:
+            seat.repay(count, self._clock_ns())
         self.hand_out()
 
     # -- inputs and requests ----------------------------------------------------------------------
@@ -239,6 +245,8 @@ class Dispatch:
                 self._hand(packet)
                 if self.several:
                     self._give(seat, packet)
+            if self.several:
+                seat.lend(self._clock_ns())
             seat.credit -= 1
             self._served += 1
             seat.served = self._served
@@ -354,14 +362,16 @@ class Dispatch:
         if len(owed) > 1 or not usual:
             return owed[0].until_ns
         begun = max(owed[0].given_ns, seat.result_ns)
-        return min(begun + int((1 - LEAD) * usual), owed[0].until_ns)
+        return min(begun + usual - _lead_ns(seat, usual), owed[0].until_ns)
 
     def _patience(self, now: int) -> int:
         """How long newer results wait for one, ns: the time of the slowest, and a part of it."""
         times = []
         for seat in self.seats:
             if took := seat.times(now):
-                times.append(took[-1])
+                usual = took[len(took) // 2]
+                waits = _lead_ns(seat, usual) - int(LEAD * usual)  # at the worker, beside its time
+                times.append(took[-1] + waits)
             elif seat.owes(now):  # nobody knows how long it takes
                 times.append(MAX_HOLD_NS)
         slowest = min(max(times), min(times) + MAX_HOLD_NS) if times else MAX_HOLD_NS
@@ -455,3 +465,14 @@ class Dispatch:
     def idle(self) -> bool:
         """Whether nothing is promised to anybody."""
         return not (self._inflight or self._requests or self.seats)
+
+
+def _lead_ns(seat: Seat, usual: int) -> int:
+    """How long before a worker is done with an input it is given the next one.
+
+    One that gives its credit back only when it is done tells nothing of the way to it.
+    """
+    most = int(MOST_LEAD * usual)
+    # The way there and back, and a picture may take a little less time than the others.
+    needed = 2 * seat.way_ns + int(SPREAD * usual) if seat.way_ns < most else 0
+    return max(int(LEAD * usual), min(needed, most))

@@ -80,15 +80,31 @@ class Seat:
     """Since when it owes a result: none came since although inputs were given."""
     result_ns: int = 0
     """When its last result came."""
+    way_ns: int = 0
+    """How long something is on its way to the worker, at least; 0: nobody knows."""
+    _sent: deque[int] = field(default_factory=lambda: deque(maxlen=OWED))
+    """When it was sent that of which the credit has not come back."""
     _times: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
     _silences: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
     _looked_ns: int = 0
     _seen: tuple[int, int] = (0, 0)
 
+    def lend(self, now_ns: int) -> None:
+        """It was sent something."""
+        self._sent.append(now_ns)
+
+    def repay(self, count: int, now_ns: int) -> None:
+        """It has taken so many up, and gives their credit back."""
+        for _ in range(min(count, len(self._sent))):
+            took = now_ns - self._sent.popleft()
+            # The least of all: one that was busy, or its wire, may have let it lie.
+            self.way_ns = min(took, self.way_ns or took)
+
     def forget(self) -> list[Given]:
         """Nothing is owed any more; what was."""
         owed = list(self.given)
         self.given.clear()
+        self._sent.clear()
         self.since_ns = None
         return owed
 
