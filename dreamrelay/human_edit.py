@@ -17,7 +17,7 @@ from dreamrelay.codec import Frame
 from dreamrelay.engines import Engine, Report, Result
 from dreamrelay.engines.licences import Licence
 from dreamrelay.engines.parameters import validate_patch
-from dreamrelay.engines.ports import FRAME_ERRORS, Mask, Outcome, Token, Turn
+from dreamrelay.engines.ports import FRAME_ERRORS, Coming, Mask, Outcome, Token, Turn
 from dreamrelay.preprocess import HumanOnly, HumanParameters, Matting
 
 _numbers = itertools.count(1)
@@ -141,7 +141,7 @@ class HumanEdit(Engine):
 
     def begin(
         self, frame: Frame, token: Token, mask: Mask | None = None
-    ) -> Callable[[], Result[Token] | None]:
+    ) -> Coming[Result[Token] | None]:
         return self.inner.begin(frame, token, mask)
 
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:

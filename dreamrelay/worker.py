@@ -4,6 +4,9 @@ One thread computes, for one stream or for several: each stream is a :class:`Lan
 its own for what comes and goes. Whatever waits in the lanes is taken in turn, so that a busy stream
 starves no other, and what the engine can make in one call goes into one call.
 
+A picture that is under way is waited for in a thread of its own, which rings the bell that frames
+ring: whatever comes first is seen to first.
+
 While nothing comes in and somebody looks, the engine's thread paints from the prompt alone
 (:mod:`dreaming`), between two looks into the lanes: so a frame that comes goes before it.
 """
@@ -13,14 +16,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dreamrelay.config import WorkerSettings, spout_url
 from dreamrelay.engine_flags import engine_settings
 from dreamrelay.engines import Engine, Progress, open_engine
-from dreamrelay.engines.ports import FRAME_ERRORS, FrameError, Outcome
+from dreamrelay.engines.ports import FRAME_ERRORS, Coming, FrameError, Outcome
 from dreamrelay.errors import ClosedError, ConfigError, DreamRelayError
 from dreamrelay.human_edit import HumanEdit
 from dreamrelay.lane import Lane, Task, WorkerStatistics
@@ -71,6 +74,7 @@ class Worker:
         self._bell: Mailbox[bool] = Mailbox()
         self._rota: deque[Lane] = deque()
         self._begun: _Begun | None = None
+        self._awaited: Mailbox[_Begun] = Mailbox()
         self._open_things = ExitStack()
         """What is to be closed at the end: each of them, whatever another one says."""
         self._on_stage = ExitStack()
@@ -213,7 +217,11 @@ class Worker:
         if self._stopped.is_set():
             self._open_things.close()
             return
-        targets = [self._compute, *(target for lane in self.lanes for target in lane.targets)]
+        targets = [
+            self._compute,
+            self._await_pictures,
+            *(target for lane in self.lanes for target in lane.targets),
+        ]
         if self._source is not None:
             targets.append(self._read_source)
         threads = [
@@ -235,6 +243,7 @@ class Worker:
         finally:
             self._stopped.set()
             self._bell.close()
+            self._awaited.close()
             for lane in self.lanes:
                 lane.end()
             if self._source is not None:
@@ -367,19 +376,28 @@ class Worker:
             lane.begin(stream)
         try:
             while True:
-                waits = [wait for lane in self.lanes if (wait := lane.may_wait()) is not None]
-                self._bell.take(min(waits, default=None))
-                # A picture that is under way is waited for once nothing else is due.
-                while (tasks := self._due()) or self._begun is not None:
+                self._bell.take(self._patience())
+                while (tasks := self._due()) or self._is_down():
                     self._make(tasks)
+                if self._begun is not None:
+                    continue  # its picture rings
                 dreams = [dream for lane in self.lanes if (dream := lane.dream()) is not None]
                 limit = self.engine.batch_limit
                 for at in range(0, len(dreams), limit):
                     self._make(dreams[at : at + limit])
         except ClosedError:
+            with suppress(ClosedError):
+                self._land()  # the last picture of a source that has ended
             for lane in self.lanes:
                 lane.no_more()
             raise
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for the bell, at most."""
+        if self._begun is not None:
+            return None
+        waits = [wait for lane in self.lanes if (wait := lane.may_wait()) is not None]
+        return min(waits, default=None)
 
     def _report(self, progress: Progress) -> None:
         if self._stopped.is_set():
@@ -435,36 +453,63 @@ class Worker:
         for (task, _), outcome in zip(pairs, outcomes, strict=True):
             task.lane.finish(task, outcome, seconds)
 
+    def _is_down(self) -> bool:
+        """Whether a picture was under way that need not be waited for any more; else it is looked
+        out for.
+        """
+        begun = self._begun
+        if begun is None or begun.down.is_set() or begun.signal is None:
+            return begun is not None
+        if not begun.awaited:
+            begun.awaited = True
+            self._awaited.put(begun)
+        return False
+
+    def _await_pictures(self) -> None:
+        """Ring when the picture that is under way is down."""
+        while True:
+            begun = self._awaited.take()
+            if begun is not None and begun.signal is not None:
+                begun.signal()
+                begun.down.set()
+                self._wake()
+
     def _begin(self, task: Task) -> "_Begun | None":
         turn = task.lane.turn(task)
         if turn is None:
             return None
         began = time.perf_counter()
-        begun = _tried(turn.begin)
-        return _Begun(task, begun, time.perf_counter() - began)
+        return _Begun(task, _tried(turn.begin), began)
 
     def _land(self) -> None:
         """Wait for the picture that is under way, if one is, and hand it out."""
         begun, self._begun = self._begun, None
         if begun is not None:
-            began = time.perf_counter()
-            outcome = _tried(begun.picture) if callable(begun.picture) else begun.picture
-            seconds = begun.seconds + time.perf_counter() - began
-            begun.task.lane.finish(begun.task, outcome, seconds)
+            came = begun.picture
+            outcome = _tried(came.take) if isinstance(came, Coming) else came
+            begun.task.lane.finish(begun.task, outcome, time.perf_counter() - begun.began)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Begun:
     """A frame whose picture is under way.
 
     Attributes:
-        picture: waits for it; or why it could not be begun, to be said in its turn.
-        seconds: that it took to begin.
+        picture: that comes; or why it could not be begun, to be said in its turn.
+        began: when, in seconds.
+        awaited: whether somebody waits to tell when it is down.
     """
 
     task: Task
-    picture: Callable[[], Outcome] | FrameError
-    seconds: float
+    picture: Coming[Outcome] | FrameError
+    began: float
+    awaited: bool = False
+    down: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def signal(self) -> Callable[[], object] | None:
+        """Returns once the picture is down; None: it is called for at once."""
+        return self.picture.signal if isinstance(self.picture, Coming) else None
 
 
 def _tried(make: Callable[[], T]) -> T | FrameError:

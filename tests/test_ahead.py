@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,10 +51,9 @@ def work(relay: RunningRelay) -> Iterator[Work]:
     """Start a worker: ``work(engine)``."""
     with ExitStack() as stack:
 
-        def start(engine: AheadEngine, stream: str = "default") -> Running[Worker]:
+        def start(engine: AheadEngine, stream: str = "default", **options: Any) -> Running[Worker]:
             settings = WorkerSettings(
-                websocket_uri=relay.websocket,
-                stream=stream,
+                **{"websocket_uri": relay.websocket, "stream": stream, **options},
                 osc_port=None,
                 viewer="off",
                 text_to_picture="off",
@@ -289,3 +289,127 @@ def test_of_two_streams_one_is_begun_while_the_picture_of_the_other_comes_down(
     assert close_to(of_a.data, CYAN)
     assert close_to(of_b.data, COLOURS["blue"])
     assert engine.log == ["begun 1", "begun 1", "landed 1", "landed 1"]
+
+
+# A frame comes while the picture of the one before is under way -----------------------------------
+
+
+@pytest.fixture
+def way() -> Iterator[Door]:
+    """Where who waits for a picture to come down waits; open in the end."""
+    door = Door()
+    yield door
+    door.let()
+
+
+def test_a_frame_that_comes_while_a_picture_is_waited_for_is_begun(
+    work: Work, people: People, way: Door
+) -> None:
+    engine = AheadEngine(on_way=way)
+    running = work(engine)
+    is_live(people)
+    viewer = people.viewer
+    people.producer.send(picture("red"), 1)
+    until(lambda: way.at == 1, what="somebody who waits for the first picture")
+    viewer.link.patch({"prompt": "blue"}, "test")
+    until(lambda: viewer.values.get("prompt") == "blue")
+    people.producer.send(picture("red"), 2)
+    until(lambda: engine.log == ["begun 1", "begun 2"], what="the second begun meanwhile")
+    for seq in (3, 4):  # of these the newest wins: never is more than one begun ahead
+        people.producer.send(picture("red"), seq)
+        have_come(running, seq)
+    assert engine.log == ["begun 1", "begun 2"]
+    assert not viewer.results
+    for number in range(1, 4):
+        way.let(number)
+        until(lambda: len(viewer.results) == number)  # noqa: B023 - waited for at once
+    assert [packet.seq for packet in viewer.results] == [1, 2, 4]
+    assert engine.log == ["begun 1", "begun 2", "landed 1", "begun 3", "landed 2", "landed 3"]
+    for packet, colour in zip(viewer.results, [CYAN, *[COLOURS["blue"]] * 2], strict=True):
+        assert close_to(packet.data, colour)
+    assert len(engine.threads) == 1
+
+
+def test_values_that_come_while_a_picture_is_waited_for_are_not_those_of_that_picture(
+    work: Work, people: People, way: Door
+) -> None:
+    engine = AheadEngine(on_way=way)
+    work(engine)
+    is_live(people)
+    viewer = people.viewer
+    people.producer.send(picture("red"), 1)
+    until(lambda: way.at == 1)
+    viewer.link.patch({"prompt": "blue"}, "test")
+    until(lambda: engine.parameters["prompt"] == "blue", what="values in force meanwhile")
+    revision = viewer.has("parameters")[-1]["revision"]
+    way.let()
+    (packet,) = until(lambda: viewer.results)
+    assert close_to(packet.data, CYAN)
+    assert packet.revision < revision
+
+
+def test_a_frame_of_another_stream_is_begun_meanwhile(
+    relay: RunningRelay, work: Work, way: Door
+) -> None:
+    engine = AheadEngine(on_way=way)
+    work(engine, "a,b")
+    with People(relay.websocket, "a") as a, People(relay.websocket, "b") as b:
+        for those in (a, b):
+            is_live(those)
+        a.producer.send(picture("red"), 1)
+        until(lambda: way.at == 1)
+        b.producer.send(picture("red"), 1)
+        until(lambda: engine.log == ["begun 1", "begun 1"])
+        assert not a.viewer.results
+        way.let()
+        for those in (a, b):
+            until(lambda: those.viewer.results)  # noqa: B023 - waited for at once
+    assert engine.log == ["begun 1", "begun 1", "landed 1", "landed 1"]
+
+
+def test_a_request_that_comes_meanwhile_waits_for_the_picture(
+    relay: RunningRelay, work: Work, people: People, way: Door
+) -> None:
+    engine = AheadEngine(on_way=way)
+    running = work(engine)
+    is_live(people)
+    people.producer.send(picture("red"), 1)
+    until(lambda: way.at == 1)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(img2img, relay, "green")
+        have_come(running, 2)
+        assert "once" not in engine.log
+        way.let()
+        assert close_to(asked.result(60), COLOURS["green"])
+    until(lambda: people.viewer.results)
+    assert engine.log == ["begun 1", "landed 1", "once"]
+
+
+def test_it_can_be_stopped_while_a_picture_is_waited_for(
+    work: Work, people: People, way: Door
+) -> None:
+    engine = AheadEngine(on_way=way)
+    running = work(engine)
+    is_live(people)
+    people.producer.send(picture("red"), 1)
+    until(lambda: way.at == 1)
+    running.program.stop()
+    way.let()
+    assert running.ends() is None
+    assert engine.closed == 1
+
+
+def test_the_last_picture_of_a_source_that_ends_is_waited_for(
+    work: Work, way: Door, tmp_path: Path
+) -> None:
+    for at in range(3):
+        (tmp_path / f"{at}.jpg").write_bytes(picture("red"))
+    engine = AheadEngine(on_way=way)
+    running = work(
+        engine, websocket_uri="", source=f"directory://{tmp_path}?loop=false", sink=["null://"]
+    )
+    until(lambda: way.at == 1)
+    way.let()
+    assert running.ends() is None
+    assert [line for line in engine.log if "landed" in line] == [f"landed {n}" for n in (1, 2, 3)]
+    assert engine.closed == 1

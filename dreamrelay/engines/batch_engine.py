@@ -27,6 +27,7 @@ from dreamrelay.engines.model_form import ModelForm as ModelForm  # for those th
 from dreamrelay.engines.parameters import MAX_SIDE, StreamBatchParameters, validate_patch
 from dreamrelay.engines.planning import Planner
 from dreamrelay.engines.ports import (
+    Coming,
     Engine,
     EngineSettings,
     Mask,
@@ -168,7 +169,7 @@ class BatchEngine(Engine, Generic[Model]):
 
     def _in_one_go(
         self, plan: Plan, frames: Sequence[Frame], flights: Sequence[Flight]
-    ) -> tuple[Callable[[], list[Frame]], list[Flight]] | None:
+    ) -> tuple[Coming[list[Frame]], list[Flight]] | None:
         """Pictures on their way, and whose they are, from one call of all of the model; None: part
         by part."""
         return None
@@ -354,19 +355,19 @@ class BatchEngine(Engine, Generic[Model]):
 
     def begin(
         self, frame: Frame, token: Token, mask: Mask | None = None
-    ) -> Callable[[], Result[Token] | None]:
+    ) -> Coming[Result[Token] | None]:
         looked_at = self._coherence is not None or self._parameters.enable_similar_image_filter
         # The next frame asks for this one's picture, or for those that came of the same call.
         if looked_at or self._last is None or self._settings.frame_buffer_size > 1:
             return super().begin(frame, token, mask)
         with self.computing():
-            land = begun(self, self._inferring(frame, token, mask))
+            picture = begun(self, self._inferring(frame, token, mask))
 
-        def landed() -> Result[Token] | None:
+        def land() -> Result[Token] | None:
             with self.computing():
-                return land()
+                return picture()
 
-        return self._under_way.add(landed)
+        return self._under_way.add(Coming(land, picture.signal))
 
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         self._under_way.settle()
@@ -580,10 +581,10 @@ class BatchEngine(Engine, Generic[Model]):
         """Clean latents to frames."""
         return cut(self._decode_pixels(latents), self.width, self.height)
 
-    def decoding(self, latents: Array) -> Callable[[], list[Frame]]:
-        """Begin to decode; what is returned waits for the frames."""
+    def decoding(self, latents: Array) -> Coming[list[Frame]]:
+        """Begin to decode."""
         pictures = self.decode(latents)
-        return lambda: pictures
+        return Coming(lambda: pictures)
 
     def padded(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Frames as large as the model computes."""

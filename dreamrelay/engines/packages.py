@@ -92,9 +92,13 @@ def wanted(call: Call, facts: Sequence[str], place: Path) -> Wanted:
 
 
 def _described(leaf: Any) -> Any:
-    if torch.is_tensor(leaf):
-        return Leaf(tuple(leaf.shape), tuple(leaf.stride()), leaf.dtype)
-    return leaf
+    if not torch.is_tensor(leaf):
+        return leaf
+    stride = leaf.stride()
+    if any(step == 0 and size > 1 for step, size in zip(stride, leaf.shape, strict=True)):
+        # One row that stands for several (SDXL's sizes): nobody can write to such memory.
+        stride = torch.empty(leaf.shape, device="meta").stride()
+    return Leaf(tuple(leaf.shape), tuple(stride), leaf.dtype)
 
 
 def anatomy(call: Call) -> str:

@@ -15,6 +15,8 @@ from dreamrelay.errors import ConfigError, EngineError, MissingExtra, ParameterE
 from dreamrelay.importer import Entry
 
 Token = TypeVar("Token")
+Thing = TypeVar("Thing", covariant=True)
+Other = TypeVar("Other")
 
 _SHARED = Entry("dreamrelay.engines.shared:SharedEngine", "a shared engine", "worker")
 
@@ -60,6 +62,33 @@ class Result(Generic[Token]):
 
 
 @dataclass(frozen=True, slots=True)
+class Coming(Generic[Thing]):
+    """What is on its way here, pictures from a card say. It is had by a call, which waits for it.
+
+    Attributes:
+        take: the call.
+        signal: returns once the call need not wait; None: nothing tells, or it is here.
+    """
+
+    take: Callable[[], Thing]
+    signal: Callable[[], object] | None = None
+
+    def __call__(self) -> Thing:
+        return self.take()
+
+    def wait(self) -> None:
+        """Return once a call need not wait. In any thread, and of nothing that is wrong: the call
+        says that.
+        """
+        if self.signal is not None:
+            self.signal()
+
+    def then(self, make: Callable[[Thing], Other]) -> "Coming[Other]":
+        """What is made of it when it is called for."""
+        return Coming(lambda: make(self.take()), self.signal)
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """What one of several streams over one model wants, see :meth:`Engine.infer_together`.
 
@@ -76,7 +105,7 @@ class Turn:
     mask: Mask | None = None
     patch: Mapping[str, Any] | None = None
 
-    def begin(self) -> Callable[[], Result[Any] | None]:
+    def begin(self) -> Coming[Result[Any] | None]:
         """Begin the stream's next frame, see :meth:`Engine.begin`."""
         return self.engine.begin(self.frame, self.token, self.mask)
 
@@ -230,20 +259,21 @@ class Engine(ABC):
 
     def begin(
         self, frame: Frame, token: Token, mask: Mask | None = None
-    ) -> Callable[[], Result[Token] | None]:
+    ) -> Coming[Result[Token] | None]:
         """Take a frame as :meth:`infer` does, without waiting for the picture.
 
-        What is returned waits for it, once, and is what :meth:`infer` would have returned. Frames
-        may be begun before that: on a card the next one goes up and is computed while this one's
-        picture comes down. Pictures are to be waited for in the order of their frames. Whatever is
-        asked of the engine before that, a picture is what it would have been without: parameters
-        that are applied meanwhile hold for the frames after it.
+        What is returned is called once, in the thread that uses the engine, and gives what
+        :meth:`infer` would have returned. Frames may be begun before that: on a card the next one
+        goes up and is computed while this one's picture comes down. Pictures are to be called for
+        in the order of their frames. Whatever is asked of the engine before that, a picture is what
+        it would have been without: parameters that are applied meanwhile hold for the frames after
+        it.
 
         Raises:
             EngineError: as :meth:`infer`; what is returned may raise it, too.
         """
         result = self.infer(frame, token, mask)
-        return lambda: result
+        return Coming(lambda: result)
 
     @abstractmethod
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:

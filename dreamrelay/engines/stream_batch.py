@@ -43,10 +43,10 @@ from dreamrelay.engines.guides import Guide, GuidedStream, Guides
 from dreamrelay.engines.loading import LoadedModel, load_model
 from dreamrelay.engines.loras import can_read_loras, short_names
 from dreamrelay.engines.parameters import StreamBatchParameters
-from dreamrelay.engines.ports import EngineSettings, Report
+from dreamrelay.engines.ports import Coming, EngineSettings, Report
 from dreamrelay.engines.prompts import Embedding
 from dreamrelay.engines.tensorrt import building
-from dreamrelay.engines.transfers import Landing, Transfers
+from dreamrelay.engines.transfers import Transfers
 from dreamrelay.engines.whole import WholeFrame
 from dreamrelay.errors import EngineError, MissingExtra, ParameterError
 
@@ -318,12 +318,12 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
     def _decode_pixels(self, latents: torch.Tensor) -> list[Frame]:  # of (m, C, h, w)
         return self._transfers.down(self._decode_bytes(latents))()
 
-    def decoding(self, latents: torch.Tensor) -> Landing:
+    def decoding(self, latents: torch.Tensor) -> Coming[list[Frame]]:
         return self._landing(self._decode_bytes(latents))
 
-    def _landing(self, pixels: torch.Tensor) -> Landing:  # of (m, H, W, 3)
-        land, width, height = self._transfers.down(pixels), self.width, self.height
-        return lambda: cut(land(), width, height)
+    def _landing(self, pixels: torch.Tensor) -> Coming[list[Frame]]:  # of (m, H, W, 3)
+        width, height = self.width, self.height
+        return self._transfers.down(pixels).then(lambda frames: cut(frames, width, height))
 
     def _decode_bytes(self, latents: torch.Tensor) -> torch.Tensor:  # (m, H, W, 3)
         model = self.model
@@ -334,7 +334,7 @@ class StreamBatchEngine(BatchEngine[LoadedModel]):
 
     def _in_one_go(
         self, plan: Plan, frames: Sequence[Frame], flights: Sequence[Flight]
-    ) -> tuple[Landing, list[Flight]] | None:
+    ) -> tuple[Coming[list[Frame]], list[Flight]] | None:
         video = self._parameters.input_mode == "video"
         if self._whole is None or self.stream.empty or plan.board is not None or not video:
             return None

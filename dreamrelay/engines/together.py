@@ -14,12 +14,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines.condition import JoinedCondition
 from dreamrelay.engines.denoise import Array, Asked, Denoiser
-from dreamrelay.engines.ports import FRAME_ERRORS, Outcome, Result, Turn
+from dreamrelay.engines.ports import FRAME_ERRORS, Coming, Outcome, Result, Turn
 from dreamrelay.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Decoding:
 class Landing:
     """Pictures that are on their way already."""
 
-    land: Callable[[], list[Frame]]
+    land: Coming[list[Frame]]
 
 
 Wanted = Encoding | Asked | Decoding | Landing
@@ -84,8 +85,8 @@ class Calls(Protocol):
 class Begins(Calls, Protocol):
     """A model that need not be waited for."""
 
-    def decoding(self, latents: Array, /) -> Callable[[], list[Frame]]:
-        """Begin to decode; what is returned waits for the pictures."""
+    def decoding(self, latents: Array, /) -> Coming[list[Frame]]:
+        """Begin to decode."""
 
 
 class Once(Generic[T]):
@@ -126,12 +127,13 @@ class UnderWay:
     def __init__(self) -> None:
         self._pictures: deque[Once[Any]] = deque()
 
-    def add(self, wait: Callable[[], T]) -> Once[T]:
-        once = Once(wait)
+    def add(self, picture: Coming[T]) -> Coming[T]:
+        """The picture, as one that may be waited for from here as well."""
+        once = Once(picture.take)
         while self._pictures and self._pictures[0].down:
             self._pictures.popleft()
         self._pictures.append(once)
-        return once
+        return Coming(once, picture.signal)
 
     def settle(self) -> None:
         """Wait for them, before anything that builds on them or puts an end to what they belong
@@ -199,31 +201,33 @@ def alone(calls: Calls, making: Making[T]) -> T:
         answer = _answer(calls, wanted)
 
 
-def begun(calls: Begins, making: Making[T]) -> Callable[[], T]:
-    """Make one picture, all but waiting for it; what is returned does."""
+def begun(calls: Begins, making: Making[T]) -> Coming[T]:
+    """Make one picture, all but waiting for it."""
     answer: Any = None
     while True:
         try:
             wanted = making.send(answer)
         except StopIteration as end:
-            made: T = end.value
-            return lambda: made
+            return Coming(partial(_as_it_is, end.value))
         if isinstance(wanted, Decoding):
             wanted = Landing(calls.decoding(wanted.latents))
         if isinstance(wanted, Landing):
             break
         answer = _answer(calls, wanted)
 
-    def land() -> T:
-        answer = wanted.land()
+    def land(pictures: list[Frame]) -> T:
         try:
-            making.send(answer)
+            making.send(pictures)
         except StopIteration as end:
             made: T = end.value
             return made
         raise RuntimeError("pictures are the last that is asked for")
 
-    return land
+    return wanted.land.then(land)
+
+
+def _as_it_is(made: T) -> T:
+    return made
 
 
 def together(calls: Calls, makings: Sequence[Making[T]]) -> list[T | Exception]:

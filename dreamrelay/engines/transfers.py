@@ -19,14 +19,12 @@ import numpy as np
 import torch
 
 from dreamrelay.codec import Frame
+from dreamrelay.engines.ports import Coming
 
 logger = logging.getLogger(__name__)
 
 DEPTH = 3
 """Slots of a ring: copies one way that can be under way at once."""
-
-Landing = Callable[[], list[Frame]]
-"""Waits for pictures that are on their way down; each is in memory of its own."""
 
 
 class Transfers:
@@ -78,15 +76,17 @@ class Transfers:
                 self._switch_off(str(error))
         return torch.from_numpy(np.stack(frames)).to(self._device)
 
-    def down(self, pixels: torch.Tensor) -> Landing:
-        """Start pictures (m, H, W, 3) uint8, contiguous, on their way down from the device."""
+    def down(self, pixels: torch.Tensor) -> Coming[list[Frame]]:
+        """Start pictures (m, H, W, 3) uint8, contiguous, on their way down from the device; each
+        comes in memory of its own.
+        """
         pinned = self._pinned
         if pinned is not None:
             try:
                 return pinned.down(pixels)
             except _NoPinnedMemory as error:
                 self._switch_off(str(error))
-        return lambda: list(pixels.cpu().numpy())
+        return Coming(lambda: list(pixels.cpu().numpy()))
 
     def _compared(self, pinned: "_Pinned", shape: tuple[int, int, int, int]) -> str:
         """What is wrong with the pinned path here, if anything; bit for bit."""
@@ -135,11 +135,14 @@ class _Pinned:
         above.record_stream(computing)
         return above
 
-    def down(self, pixels: torch.Tensor) -> Landing:
+    def down(self, pixels: torch.Tensor) -> Coming[list[Frame]]:
         ring = self._sinking
         with ring.lock:
             slot = ring.next(pixels.numel())
             host = slot.holding(pixels.shape)
+            # Of this copy alone: it may be waited for while the slot serves the next one. Whoever
+            # waits sleeps, for a picture takes as long as all that is computed before it.
+            slot.copied = torch.cuda.Event(blocking=True)
             ring.stream.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(ring.stream):
                 host.copy_(pixels, non_blocking=True)
@@ -147,7 +150,7 @@ class _Pinned:
             pixels.record_stream(ring.stream)
             landing = _Landing(slot, host, ring.lock)
             slot.free = landing.land
-        return landing
+        return Coming(landing.take, landing.wait)
 
 
 class _Slot:
@@ -199,7 +202,7 @@ class _Landing:
     """
 
     def __init__(self, slot: _Slot, host: torch.Tensor, lock: AbstractContextManager[Any]) -> None:
-        self._slot = slot
+        self._slot, self._copied = slot, slot.copied
         self._host = host
         self._lock = lock
         self._pictures: list[Frame] | None = None
@@ -207,11 +210,18 @@ class _Landing:
     def land(self) -> None:
         with self._lock:
             if self._pictures is None:
-                self._slot.copied.synchronize()
+                self._copied.synchronize()
                 self._pictures = list(self._host.numpy().copy())
                 self._slot.free = None
 
-    def __call__(self) -> list[Frame]:
+    def wait(self) -> None:
+        """Return once they are down. It holds no lock: frames go on meanwhile."""
+        try:
+            self._copied.synchronize()
+        except RuntimeError as error:  # of the card: who takes the pictures is told
+            logger.debug("waiting for pictures: %s", error)
+
+    def take(self) -> list[Frame]:
         self.land()
         assert self._pictures is not None
         return self._pictures

@@ -27,6 +27,7 @@ from dreamrelay.engines.stream_batch import StreamBatchEngine
 from dreamrelay.errors import ConfigError, EngineError
 from dreamrelay.mailbox import Mailbox
 from tests.engines.pictures import noise_frame
+from tests.engines.tiny_controls import save_guides
 from tests.engines.tiny_models import save_lora, save_model, unet
 
 WAIT = 60.0
@@ -393,6 +394,20 @@ def test_a_package_says_what_its_part_says(tmp_path: Path, monkeypatch: pytest.M
         load_package(call, place)
 
 
+def test_a_row_that_stands_for_several_is_asked_for_as_several(tmp_path: Path) -> None:
+    """As SDXL is told its size: memory like that can be read, and not be filled."""
+    sizes = torch.tensor([[64.0, 64, 0, 0, 64, 64]]).expand(2, -1)
+    leaves, spec = torch.utils._pytree.tree_flatten(((sizes,), {}))
+    call = Call("unet", lambda x: x + 1, leaves, spec)
+    ask = wanted(call, [], tmp_path)
+    (example,) = ask.call(call.run, torch.device("cpu")).leaves
+    assert example.shape == (2, 6)
+    assert example.is_contiguous()
+    laid_out = packages._laid_out(sizes, ask.leaves[0])
+    assert laid_out.stride() == example.stride()
+    torch.testing.assert_close(laid_out, sizes)
+
+
 @OF_LIBRARIES
 def test_a_package_that_is_wrong_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -513,3 +528,35 @@ def test_what_is_built_beside_goes_first_where_memory_lacks(
 def no_compiler_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """To import the real one takes seconds."""
     monkeypatch.setattr(beside, "inductor", lambda: None)
+
+
+@OF_LIBRARIES
+@pytest.mark.timeout(900)
+def test_the_second_process_can_export_all_parts_of_sdxl_with_a_guide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With torch's own exporter, which is asked in the way of the second process; not compiled."""
+    folder = save_model(tmp_path / "model", "sdxl", "full")
+    guides = save_guides(folder)
+    options = {
+        "controlnets": guides["controlnets"],
+        "parameters": {"num_inference_steps": 2, "controlnet_mode": "canny"},
+    }
+    bench, engine = engine_beside(folder, monkeypatch, tmp_path / "cache", **options)
+    engine.infer(noise_frame(0, engine.width, engine.height), 0)
+    exported: list[str] = []
+
+    class Compiler:
+        @staticmethod
+        def aoti_compile_and_package(program: Any, **options: Any) -> None:
+            assert not program.constants
+
+    monkeypatch.setattr(packages, "inductor", Compiler)
+    monkeypatch.setattr(packages, "load_package", lambda call, folder: call.flat)
+    parts, device = StreamBatchEngine(bench.settings).load_parts(lambda progress: None)
+    newest: dict[str, Wanted] = {ask.part: ask for ask in bench.asked}  # for both steps at once
+    for ask in newest.values():
+        build_package(ask.call(parts[ask.part], device), ask.folder)
+        exported.append(ask.part)
+    assert set(exported) == {"unet", "encoder", "decoder", "ControlNet for canny"}
+    engine.close()

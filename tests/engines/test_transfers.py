@@ -13,7 +13,7 @@ import torch
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import stream_batch, transfers
-from dreamrelay.engines.ports import EngineSettings, Result, Turn
+from dreamrelay.engines.ports import Coming, EngineSettings, Result, Turn
 from dreamrelay.engines.stream_batch import StreamBatchEngine
 from dreamrelay.engines.transfers import DEPTH, Transfers
 from dreamrelay.errors import EngineError
@@ -146,6 +146,32 @@ def test_a_thread_may_wait_while_another_goes_on(pinned: Transfers) -> None:
     thread.start()
     thread.join(30)
     np.testing.assert_array_equal(fetched, 255 - np.stack(given))
+
+
+def test_it_can_be_waited_for_while_its_slot_serves_others(
+    card: cuda.Card, pinned: Transfers
+) -> None:
+    given = frames(DEPTH + 1)
+    comings = [pinned.down(255 - pinned.up(one)) for one in given]
+    card.log.clear()
+    comings[0].wait()  # it left its slot in time, which holds the last one now
+    comings[-1].wait()
+    (first, last) = [line for line in card.log if line.startswith("host waits")]
+    assert first != last, "each waits for its own copy"
+    assert not any("copy" in line for line in card.log)
+    for one, coming in zip(given, comings, strict=True):
+        np.testing.assert_array_equal(coming(), 255 - np.stack(one))
+
+
+def test_waiting_says_nothing_of_what_is_wrong(
+    pinned: Transfers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coming = pinned.down(255 - pinned.up(frames(1)[0]))
+    with monkeypatch.context() as broken:
+        broken.setattr(cuda.Event, "synchronize", lambda event: fails())
+        coming.wait()
+        with pytest.raises(RuntimeError, match="the card hiccups"):
+            coming()
 
 
 # What goes wrong ---------------------------------------------------------------------------------
@@ -392,7 +418,7 @@ def test_a_frame_that_fails_leaves_those_beside_it_as_they_are(
                 with pytest.raises(EngineError, match="the card hiccups"):
                     engine.begin(noise_frame(1, 72, 64), 1)
             else:
-                broken.setattr(engine, "decoding", lambda latents: fails)
+                broken.setattr(engine, "decoding", lambda latents: Coming(fails))
                 second = engine.begin(noise_frame(1, 72, 64), 1)
         third = engine.begin(noise_frame(2, 72, 64), 2)
         results = [first()]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dreamrelay.codec import Frame
 from dreamrelay.engines import Engine, EngineSettings, Progress, Report, Result
-from dreamrelay.engines.ports import Mask, Outcome, Token, Turn
+from dreamrelay.engines.ports import Coming, Mask, Outcome, Token, Turn
 from dreamrelay.errors import EngineError, ParameterError
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -181,16 +181,22 @@ class AheadEngine(ScriptedEngine):
     Args:
         on_land: called with the number of the frame (from 1) before its picture is handed out; may
             wait or raise.
+        on_way: called with the number of the frame by who waits for its picture to come down; may
+            wait. It is down when this returns.
     """
 
     def __init__(
-        self, *, on_land: Callable[[int], object] = lambda _: None, **options: Any
+        self,
+        *,
+        on_land: Callable[[int], object] = lambda _: None,
+        on_way: Callable[[int], object] = lambda _: None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.overlapping = True
         self.log: list[str] = []
         """What was done, in order: "begun 1", "landed 1", "once"."""
-        self._on_land = on_land
+        self._on_land, self._on_way = on_land, on_way
         self._options = options
 
     @property
@@ -198,25 +204,26 @@ class AheadEngine(ScriptedEngine):
         return self.overlapping
 
     def beside(self, patch: Mapping[str, Any]) -> "AheadEngine":
-        other = AheadEngine(on_land=self._on_land, **self._options)
+        other = AheadEngine(on_land=self._on_land, on_way=self._on_way, **self._options)
         other.log = self.log
         other.apply({**self.parameters, **patch})
         return other
 
     def begin(
         self, frame: Frame, token: Token, mask: Mask | None = None
-    ) -> Callable[[], Result[Token] | None]:
+    ) -> Coming[Result[Token] | None]:
         assert self.overlapping, "the plain way is asked for"
         result = self.infer(frame, token, mask)
         number = self.inferred
         self.log.append(f"begun {number}")
 
         def land() -> Result[Token] | None:
+            self._on_way(number)
             self._on_land(number)
             self.log.append(f"landed {number}")
             return result
 
-        return land
+        return Coming(land, lambda: self._on_way(number))
 
     def infer_once(self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None = None) -> Frame:
         self.log.append("once")
