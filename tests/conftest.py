@@ -9,6 +9,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Hundreds of programs are started: they keep their bytecode, as anybody's do.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import logging
 from collections.abc import Iterator
