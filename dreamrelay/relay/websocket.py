@@ -53,7 +53,7 @@ from dreamrelay.protocol.messages import (
     Unanswered,
     Welcome,
 )
-from dreamrelay.relay.auth import Grant, Permission
+from dreamrelay.relay.auth import PERMISSIONS, Grant, Permission
 from dreamrelay.relay.limits import Throttle
 from dreamrelay.relay.lines import Line, Receiver, frame, framed, line_of
 
@@ -121,9 +121,9 @@ class WebSocketPeer(Peer, Receiver):
         self._dialect = dialect
         self._stream = stream
         self._limits = limits
-        self._grant = grant
         self._throttle = throttle
-        self._sees = grant.allows("view", stream.name)
+        self._may = frozenset(p for p in PERMISSIONS if grant.allows(p, stream.name))
+        self._sees = "view" in self._may
         self._joined = False
         self._outbox: deque[str | bytes | _Latest] = deque()
         self._latest: dict[type[Notice], _Latest] = {}
@@ -381,7 +381,7 @@ class WebSocketPeer(Peer, Receiver):
         """Write them all at once; if nothing can be written, they go before what waits."""
         answers, self._answers = self._answers, []
         if self._line is not None and self._line.can_send():
-            self._line.write(b"".join([frame(message) for message in answers]))
+            self._line.write(b"".join(map(frame, answers)))
         else:
             self._outbox.extendleft(reversed(answers))
             self._outbox_bytes += sum(map(len, answers))
@@ -480,7 +480,7 @@ class WebSocketPeer(Peer, Receiver):
         self._silent = 0
         for event in events:
             permission = needed(event)
-            if permission is None or self._grant.allows(permission, self._stream.name):
+            if permission is None or permission in self._may:
                 self._take(event)
             else:
                 self._forbid(event, permission)
