@@ -493,7 +493,7 @@ class Stream:
         if self.upstream is not None:
             self.upstream.say(None, ReferenceChanged(packet))
             return
-        self.reference_ns = self._unix_ns()
+        self.reference_ns = max(self._unix_ns(), self.reference_ns + 1)
         self.reference = packet
         for seat in loaded:
             if seat.hello.reference:

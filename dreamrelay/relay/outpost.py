@@ -71,7 +71,8 @@ class Outpost(Peer):
         self._session = 0
         self._sent = self._heard = 0
         self._peers: dict[str, OutpostPeer] = {}
-        self._reference: Packet | None = None
+        self._reference_ns = 0
+        """Of the picture to imitate that the mirror knows, or of the word that there is none."""
 
     # -- the session ------------------------------------------------------------------------------
 
@@ -83,6 +84,7 @@ class Outpost(Peer):
         """
         memory = memory_of(letter)
         self._session = letter.session
+        self._reference_ns = memory.reference_ns
         self._stream.mirrored.recall(memory)
         self.write("attached", {"id": letter.body.get("ping"), "ns": self._unix_ns()})
         self._stream.join(self)  # where it hears all that holds
@@ -141,10 +143,10 @@ class Outpost(Peer):
             case SchemaChanged(schema):
                 self.write("schema", {"schema": schema})
             case StatusChanged(status):
-                if self._stream.reference is not self._reference:
-                    self._reference = self._stream.reference
-                    ns = self._stream.reference_ns
-                    self.write("reference", {"ns": ns}, packet=self._reference)
+                ns = self._stream.reference_ns
+                if ns != self._reference_ns:
+                    self._reference_ns = ns
+                    self.write("reference", {"ns": ns}, packet=self._stream.reference)
                 self.write("standing", _plain(self._stream.mirrored.report(status)))
             case Refused(error, token):
                 _, body, _ = body_of(Refused(error))

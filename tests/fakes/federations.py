@@ -16,6 +16,7 @@ from dreamrelay.protocol.messages import (
     StatusReceived,
     WorkerHello,
 )
+from dreamrelay.protocol.relays import read
 from dreamrelay.relay.backplane import MemoryBackplane, MemoryBus
 from dreamrelay.relay.federation import Federation
 
@@ -225,11 +226,23 @@ class Cluster:
         """Time passes at all of them."""
         self.settle()
         for _ in range(max(1, round(seconds))):
-            self.clock.advance(1)
-            for node in self.nodes:
-                node.hub.tick()
-                node.federation.tick()
+            self.tick()
             self.settle()
+
+    def tick(self) -> None:
+        """A second passes at all of them, and no letter arrives."""
+        self.clock.advance(1)
+        for node in self.nodes:
+            node.hub.tick()
+            node.federation.tick()
+
+    def claims(self) -> dict[str, int]:
+        """Who said last that they are the home of the stream, and since which epoch."""
+        said = {}
+        for data in self.cable.carried:
+            if b'"here"' in data[:64] and (letter := read(data)).kind == "here":
+                said[letter.sender] = letter.body["claims"].get("default", 0)
+        return {node.name: said[node.name] for node in self.nodes if said.get(node.name)}
 
     def cut(self, *names: str) -> None:
         """These reach nobody but each other."""

@@ -687,3 +687,18 @@ def test_who_is_cut_off_itself_warns_of_nobody(
     assert said["relay a is silent: it counts as gone"] == logging.INFO
     assert said["stream default has its home here now"] == logging.INFO
     assert said["relay b is silent: it counts as gone"] == logging.WARNING
+
+
+def test_a_mirror_that_missed_that_nothing_is_imitated_is_told_so(pair: Cluster) -> None:
+    a, b = pair["a"], pair["b"]
+    a.worker(hello=replace(HELLO, reference=True))
+    pair.settle()
+    a.stream.refer(picture(note=b"like this"))
+    pair.settle()
+    assert b.stream.reference is not None
+    pair.cable.loses = lambda _: True
+    a.stream.refer(None)  # at the same moment, by a clock that ticks seldom
+    pair.settle()
+    pair.cable.loses = lambda _: False
+    pair.pass_time(3)
+    assert b.stream.reference is None
