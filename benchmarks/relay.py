@@ -156,6 +156,10 @@ RATIOS = {
     "naive / seed to binary, credit ahead": ("naive", "seed to binary, credit ahead"),
     "naive / seed to seed": ("naive", "seed to seed"),
     "naive-deflate / seed to binary": ("naive-deflate", "seed to binary"),
+    "naive-deflate / seed to binary, credit ahead": (
+        "naive-deflate",
+        "seed to binary, credit ahead",
+    ),
 }
 
 

@@ -65,6 +65,7 @@ RELAY_MARKS: Mapping[str, Mapping[str, Mark]] = {
     "naive / seed to binary": {"1": at_least(5.5, 9), "16": at_least(3.3, 4.5)},
     "naive / seed to binary, credit ahead": {"1": at_least(5.5, 9), "16": at_least(3.3, 4.5)},
     "naive-deflate / seed to binary": {"16": at_least(100, 170)},
+    "naive-deflate / seed to binary, credit ahead": {"16": at_least(100, 170)},
 }
 WORKER_MARK = at_least(0.97, 0.99)
 DISPATCH_MARKS = {
