@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dreamrelay.engines.ports import Engine
 from training import scenes
+from training.brushes import Picture, luminance
 from training.figures import (
     LEVELS,
     Artefacts,
@@ -33,7 +34,7 @@ from training.figures import (
 )
 from training.grain import seeded_grain
 from training.prompts import COLOUR_WORDS, MOOD_WORDS, STYLE_WORDS
-from training.stylise import Look, Picture, luminance, stylise
+from training.stylise import Look, stylise
 
 SIDE = 256
 STRENGTH = 0.5  # the default of the model, at which a style is complete
