@@ -55,6 +55,7 @@ class ParameterSchema:
             # Two definitions that refer to each other never end, a ladder of them nearly so.
             raise ProtocolError("the schema's $defs may not refer to one another")
         self.names = tuple(sorted(properties))
+        self._absent = _texts(plain.get("x-absent"))
         rule = {"properties": _cheap(properties), "$defs": _cheap(definitions)}
         self._validator = jsonschema.Draft202012Validator(rule, registry=referencing.Registry())
 
@@ -63,8 +64,7 @@ class ParameterSchema:
         problems: dict[str, str] = {}
         for name, value in values.items():
             if name not in self.names:
-                known = ", ".join(self.names)
-                problems[name[:64]] = f"no such parameter: expected one of {known}"
+                problems[name[:64]] = self._why_not(name)
                 continue
             try:
                 error = next(self._validator.iter_errors({name: value}), None)
@@ -75,6 +75,19 @@ class ParameterSchema:
                 if error is not None:
                     problems[name[:64]] = _explain(error)
         return problems
+
+    def _why_not(self, name: str) -> str:
+        """Why there is no parameter of that name."""
+        if name in self._absent:
+            return f"not in this engine: {self._absent[name]}"
+        return f"no such parameter: expected one of {', '.join(self.names)}"
+
+
+def _texts(node: Any) -> dict[str, str]:
+    """The short texts by name that a worker wrote there; what else there is, is left out."""
+    if not isinstance(node, dict):
+        return {}
+    return {name: text[:200] for name, text in node.items() if isinstance(text, str) and text}
 
 
 def _place(node: Any) -> str:
@@ -126,7 +139,8 @@ def _explain(error: jsonschema.ValidationError) -> str:
         case "exclusiveMaximum":
             return f"expected less than {rule}, {came}"
         case "enum":
-            return f"expected one of {', '.join(map(str, rule))}, {came}"[:200]
+            choices = ", ".join(str(choice) or "nothing" for choice in rule)
+            return f"expected one of {choices}, {came}"[:200]
         case "maxLength":
             return f"expected at most {rule} characters, got {len(value)}"
         case "minItems" | "maxItems":

@@ -280,9 +280,8 @@ class BatchEngine(Engine, Generic[Model]):
             self._adopt(changed)
 
     def _unusable(self) -> Mapping[str, str]:
-        if find_spec("cv2") is not None:
-            return self._absent()
-        return {"follow_motion": 'pip install "dreamrelay[producer]"', **self._absent()}
+        needed = {} if find_spec("cv2") else {"follow_motion": 'pip install "dreamrelay[producer]"'}
+        return {**needed, **self._absent()}
 
     def _checked(
         self, current: StreamBatchParameters, patch: Mapping[str, Any]
@@ -329,7 +328,8 @@ class BatchEngine(Engine, Generic[Model]):
 
     def schema(self) -> dict[str, Any]:
         schema = super().schema()
-        for name in self._unusable():
+        schema["x-absent"] = dict(self._unusable())
+        for name in schema["x-absent"]:
             schema["properties"].pop(name, None)
         if self._model is not None and self._model.vocabulary:
             schema["x-vocabulary"] = self._model.vocabulary

@@ -4,6 +4,7 @@ Weights are read from safetensors only; a pickle can run code while it is read, 
 refused. What the libraries raise becomes one line that says what to do.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 def quieten() -> None:
     """Keep the libraries from drawing bars and listing unused weights: we report, and check."""
+    # What diffusers logs as an error it raises, too; of a LoRA that does not fit, all its layers.
+    diffusers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.set_verbosity_error()
     for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
         library.disable_progress_bar()
 
 

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
 from dreamrelay.engines import model_hub, pixel_autoencoder, pocket
 from dreamrelay.engines.autoencoder import latent_form, load_autoencoder, precision
 from dreamrelay.engines.batch_engine import ModelForm
-from dreamrelay.engines.components import PICKLES, load_component, pickled, sized, told
+from dreamrelay.engines.components import PICKLES, load_component, pickled, quieten, sized, told
 from dreamrelay.engines.devices import Device
 from dreamrelay.engines.guides import Guides
 from dreamrelay.engines.licences import licence
@@ -102,10 +100,7 @@ def load_model(
     Raises:
         EngineError: it cannot be loaded; says why and what to do.
     """
-    # They draw bars and list unused weights; we report progress, and check for missing ones.
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
+    quieten()
     path = Path(settings.model).expanduser()
     if path.is_file() and path.suffix not in PICKLES:
         parts = _from_file(path, settings, device, report)

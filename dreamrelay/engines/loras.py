@@ -37,6 +37,9 @@ FUSE_AFTER = 30
 
 _FEW_STEPS = re.compile(r"turbo|lcm|lightning|hyper|schnell", re.IGNORECASE)
 
+_MISFIT = re.compile(r"not found in the base model|size mismatch", re.IGNORECASE)
+"""What is said of a LoRA whose layers are not the model's."""
+
 
 class _Reader(StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
     """The reader of all LoRA layouts, which diffusers has as a part of its pipelines."""
@@ -118,20 +121,22 @@ class Loras:
         with warnings.catch_warnings():
             # It warns of the second adapter that "this will lead to having multiple adapters".
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-            told(
-                lambda: self._reader.load_lora_weights(
-                    str(path.parent),
-                    weight_name=path.name,
-                    local_files_only=True,
-                    adapter_name=adapter,
-                ),
-                f"LoRA {of}",
-            )
+            try:
+                told(
+                    lambda: self._reader.load_lora_weights(
+                        str(path.parent),
+                        weight_name=path.name,
+                        local_files_only=True,
+                        adapter_name=adapter,
+                    ),
+                    f"LoRA {of}",
+                )
+            except EngineError as error:
+                if _MISFIT.search(str(error.__cause__)):  # it lists each layer, by the hundred
+                    raise _misfit(of, "its layers are others") from error
+                raise
         if not any(adapter in names for names in self._reader.get_list_adapters().values()):
-            raise EngineError(
-                f"LoRA {of} cannot be loaded (nothing in it fits the model): choose one made "
-                "for this kind of model"
-            )
+            raise _misfit(of, "nothing in it fits the model")
 
     def use(self, scales: Mapping[str, float]) -> None:
         """Compute under these scales from now on; a LoRA that is not named is off."""
@@ -170,6 +175,12 @@ class Loras:
             layer.unmerge()
             layer.get_base_layer().weight.data.copy_(weight)
         self._kept = []
+
+
+def _misfit(of: str, why: str) -> EngineError:
+    return EngineError(
+        f"LoRA {of} cannot be loaded ({why}): choose one made for this kind of model"
+    )
 
 
 # Which, and where they are -----------------------------------------------------------------------

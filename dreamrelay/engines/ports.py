@@ -392,7 +392,8 @@ class Engine(ABC):
     def schema(self) -> dict[str, Any]:
         """The parameters as JSON Schema; the values in force stand as defaults.
 
-        ``x-vocabulary``, where a model knows only certain words, lists them by kind.
+        ``x-vocabulary``, where a model knows only certain words, lists them by kind; ``x-absent``
+        says of parameters that the loaded engine cannot use what they would need.
         """
         schema = self.parameters_type.model_json_schema()
         for name, value in self.parameters.items():

@@ -7,11 +7,12 @@ into one picture. ``processor_engine.py`` makes engines of them.
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import (
@@ -19,10 +20,6 @@ from diffusers import (
     AutoencoderTiny,
     ControlNetModel,
     EulerDiscreteScheduler,
-    StableDiffusionControlNetImg2ImgPipeline,
-    StableDiffusionImg2ImgPipeline,
-    StableDiffusionXLControlNetImg2ImgPipeline,
-    StableDiffusionXLImg2ImgPipeline,
     UNet2DConditionModel,
     schedulers,
 )
@@ -37,10 +34,11 @@ from dreamrelay.engines.components import load_component, quieten, told
 from dreamrelay.engines.depth import DEFAULT_MODEL, DepthEstimator
 from dreamrelay.engines.devices import Device, free_memory, is_out_of_memory
 from dreamrelay.engines.licences import UNKNOWN, both, licence
-from dreamrelay.engines.model_folder import check_safetensors, existing, read_json
+from dreamrelay.engines.model_folder import check_safetensors, existing, read_index, read_json
 from dreamrelay.engines.ports import EngineSettings, Progress, Report
 from dreamrelay.engines.processor_parameters import (
     LIGHTNING_STEPS,
+    PROCESSORS,
     ProcessorName,
     ProcessorParameters,
 )
@@ -81,13 +79,28 @@ class Processor(ABC):
 
     Args:
         settings: ``model`` is a hub id or a folder in diffusers format; ``controlnets`` may name
-            the depth ControlNet (``depth=...``) or say ``none``.
+            the depth ControlNet (``depth=...``; ``standard=...`` or ``lightning=...`` that of one
+            processor) or say ``none``.
+
+    Raises:
+        ConfigError: something is asked for that only stream batches have.
     """
 
     name: ClassVar[ProcessorName]
     usual_controlnet: ClassVar[str]
 
     def __init__(self, settings: EngineSettings, device: Device) -> None:
+        asked = {
+            "lora": settings.loras,
+            "ip_adapter": settings.ip_adapter,
+            "frame_buffer_size": settings.frame_buffer_size > 1,
+            "precision": f"torch.{settings.precision}" not in ("torch.auto", str(device.dtype)),
+        }
+        for flag in (flag for flag, value in asked.items() if value):
+            raise ConfigError(
+                f"{flag}: the processor {self.name} cannot use it: leave it out, or choose the "
+                "engine stream-batch"
+            )
         self._settings = settings
         self._device = device
         self._depth: DepthEstimator | None = None
@@ -120,7 +133,7 @@ class Processor(ABC):
         Raises:
             EngineError: it cannot be loaded; says the next step.
         """
-        quieten()
+        quieten()  # before its pipelines are imported: they miss a package that is not needed
         half = self._device.dtype is not torch.float32
         model = self._settings.model
         folder = Path(model).expanduser()
@@ -260,16 +273,10 @@ class Processor(ABC):
     def _controlnet(self, unet: Any, report: Report) -> Any:
         """The ControlNet for depth and what it sees; None where settings say ``none``."""
         settings = self._settings
-        wanted = settings.controlnets or ("depth",)
-        if "none" in wanted:
+        model = _controlnet_of(self.name, settings.controlnets)
+        if model is None:
             return None
-        kind, _, model = wanted[0].partition("=")
-        if kind.strip() != "depth" or len(wanted) > 1:
-            raise EngineError(
-                "the processors are held by one ControlNet, for depth: expected --controlnet "
-                f"depth, depth=some/model or none, got {', '.join(wanted)}"
-            )
-        model = model.strip() or self.usual_controlnet
+        model = model or self.usual_controlnet
         report(Progress("loading", f"ControlNet {model}", 0.7))
         offline = settings.offline
         folder = find_component(model, "ControlNet", self._device, offline=offline, report=report)
@@ -278,11 +285,33 @@ class Processor(ABC):
             raise EngineError(
                 f"ControlNet {model} is made for another model: it takes prompts of width "
                 f"{net.config.cross_attention_dim}, the model of {unet.config.cross_attention_dim}"
+                f"; name one for this processor: --controlnet {self.name}=some/model"
             )
         depth = settings.depth_model or DEFAULT_MODEL
         report(Progress("loading", f"depth model {depth}", 0.9))
         self._depth = DepthEstimator(depth, self._device, offline=offline, report=report)
         return net
+
+
+def _controlnet_of(name: ProcessorName, controlnets: Sequence[str]) -> str | None:
+    """The ControlNet that settings name for a processor; "": the usual one, None: none.
+
+    Raises:
+        EngineError: they name what a processor cannot be held by.
+    """
+    if list(controlnets) == ["none"]:
+        return None
+    named: dict[str, str] = {}
+    for entry in controlnets:
+        kind, given, model = (part.strip() for part in entry.partition("="))
+        if kind not in ("depth", *PROCESSORS) or kind in named or (kind != "depth" and not model):
+            raise EngineError(
+                "the processors are held by one ControlNet, for depth: expected --controlnet "
+                "depth, depth=some/model, none, or standard=some/model,lightning=some/model, got "
+                f"{', '.join(controlnets)}"
+            )
+        named[kind] = model if given else ""
+    return named.get(name, named.get("depth", ""))
 
 
 def _scheduler(folder: Path) -> Any:
@@ -319,8 +348,8 @@ class StandardProcessor(Processor):
             "requires_safety_checker": False,
         }
         net = self._controlnet(unet, report)
-        held = net and StableDiffusionControlNetImg2ImgPipeline(controlnet=net, **parts)
-        return StableDiffusionImg2ImgPipeline(**parts), held
+        held = net and diffusers.StableDiffusionControlNetImg2ImgPipeline(controlnet=net, **parts)
+        return diffusers.StableDiffusionImg2ImgPipeline(**parts), held
 
     def _plan(self, parameters: ProcessorParameters) -> dict[str, Any]:
         steps = parameters.num_inference_steps
@@ -362,6 +391,8 @@ class LightningProcessor(Processor):
         self._schedulers: dict[int, Any] = {}
 
     def _load(self, folder: Path, report: Report) -> tuple[Any, Any]:
+        if "text_encoder_2" not in read_index(folder):
+            raise EngineError(f"{folder}: expected SDXL, got another model")
         report(Progress("loading", "text encoders", 0.1))
         first = self._text_encoder(folder, "", CLIPTextModel)
         second = self._text_encoder(folder, "_2", CLIPTextModelWithProjection)
@@ -394,8 +425,8 @@ class LightningProcessor(Processor):
             "add_watermarker": False,
         }
         net = self._controlnet(unet, report)
-        held = net and StableDiffusionXLControlNetImg2ImgPipeline(controlnet=net, **parts)
-        return StableDiffusionXLImg2ImgPipeline(**parts), held
+        held = net and diffusers.StableDiffusionXLControlNetImg2ImgPipeline(controlnet=net, **parts)
+        return diffusers.StableDiffusionXLImg2ImgPipeline(**parts), held
 
     def _unet(self, config: Mapping[str, Any], steps: int, report: Report) -> Any:
         name = f"sdxl_lightning_{steps}step_unet{'_x0' if steps == 1 else ''}.safetensors"

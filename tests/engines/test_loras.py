@@ -218,13 +218,19 @@ def test_a_lora_that_cannot_be_read(whole: Path, lora: Path, tmp_path: Path) -> 
     assert "is cut off" in why_not(whole, loras={str(lora): 1})
 
 
-def test_a_lora_of_another_model(whole: Path, sdxl: Path, tmp_path: Path) -> None:
+def test_a_lora_of_another_model(
+    whole: Path, sdxl: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"transformer.blocks.0.attn.lora_A.weight": torch.zeros(2, 8)}, path)
     assert f"LoRA {path} cannot be loaded" in why_not(whole, loras={str(path): 1})
     parts = parts_of(sdxl, "sdxl")
     path = save_kohya_lora(tmp_path / "of_sdxl.safetensors", {"unet": parts["unet"]})
-    assert f"LoRA {path} cannot be loaded" in why_not(whole, loras={str(path): 1})
+    capfd.readouterr()
+    said = why_not(whole, loras={str(path): 1})
+    assert f"LoRA {path} cannot be loaded (its layers are others)" in said
+    assert "made for this kind of model" in said
+    assert "transformer_blocks" not in said + capfd.readouterr().err, "nor by the library"
 
 
 # The LCM-LoRA ------------------------------------------------------------------------------------
