@@ -16,7 +16,7 @@ from dreamrelay import cli
 from dreamrelay.chaos import run, show
 from dreamrelay.chaos.audience import Audience
 from dreamrelay.chaos.cable import Cable
-from dreamrelay.chaos.disasters import DISASTERS, Disaster
+from dreamrelay.chaos.disasters import DISASTERS, Disaster, take_over
 from dreamrelay.child import Child
 from dreamrelay.config import DemoSettings
 from dreamrelay.errors import ConfigError, EngineError
@@ -136,32 +136,92 @@ def test_a_cable_to_nowhere_ends_the_connection() -> None:
 # -- the run --------------------------------------------------------------------------------------
 
 
-def lines_of(settings: DemoSettings, only: tuple[str, ...]) -> tuple[int, list[str]]:
+def lines_of(settings: DemoSettings) -> tuple[int, list[str]]:
     lines: list[str] = []
-    code = run.run_chaos(settings, lines.append, threading.Event(), only)
-    return code, lines
+    return run.run_chaos(settings, lines.append, threading.Event()), lines
 
 
 def test_two_disasters_with_real_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker is killed, another one replaced; the bounds are for whoever runs it by hand."""
+    """A worker is killed, and the other one replaced; for the rest there is the command."""
+
+    def both(playing: show.Show) -> None:
+        playing.kill(playing.workers[1])
+        playing.until(lambda: playing.audience.workers == 1, "one to be gone")
+        playing.until(playing.flows, "results of the other")
+        take_over(playing)
+        playing.until(playing.flows, "results of the new one")
+
     for name in ("BACK_SECONDS", "AFTERWARDS"):
-        monkeypatch.setattr(run, name, 0.5)
+        monkeypatch.setattr(run, name, 0.0)
     monkeypatch.setattr(show, "CALM_SECONDS", 0.5)
-    code, lines = lines_of(DemoSettings(as_json=True), ("kill", "replace"))
+    monkeypatch.setattr(run, "DISASTERS", (Disaster("both", "one after the other", 1.0, both),))
+    code, lines = lines_of(DemoSettings(as_json=True))
     (text,) = lines
     found = json.loads(text)
     assert found["whole"]
-    assert [row["disaster"] for row in found["rows"]] == ["kill", "replace"]
-    for row in found["rows"]:
-        assert row["trouble"] == ""
-        assert row["disordered"] == 0
-        assert row["gap"] > 0
-    assert code == any(row["verdict"] != "held" for row in found["rows"])
+    (row,) = found["rows"]
+    assert row["trouble"] == ""
+    assert row["disordered"] == 0
+    assert row["gap"] > 0
+    assert row["bound"] == pytest.approx(1.0 + row["start"], abs=0.02)
+    assert code == (row["verdict"] != "held")
 
 
 def test_a_disaster_that_cannot_be_had_is_refused_before_anything_starts() -> None:
-    with pytest.raises(ConfigError, match=r"kill-all.*got fire"):
-        lines_of(DemoSettings(), ("fire",))
+    with pytest.raises(ConfigError, match=r"--only: .*kill-all.*got fire"):
+        lines_of(DemoSettings.load({"only": "kill,fire"}))
+
+
+def test_bounds_know_how_slow_a_machine_is() -> None:
+    bounds = {disaster.name: disaster.bound(4.0) for disaster in DISASTERS}
+    assert bounds["kill"] == 4.5
+    assert bounds["relay"] == 10.5, "its start, and that of those who come back"
+
+
+def asleep(name: str, _: list[str], alone: str) -> Child:
+    return Child(name, [sys.executable, "-c", "import time; time.sleep(600)"], alone=alone)
+
+
+def test_who_is_missing_is_started_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "Child", asleep)
+    monkeypatch.setattr(show, "_listens", lambda _: True)
+    monkeypatch.setattr(show.Show, "flows", lambda _: True)
+    monkeypatch.setattr(show, "CALM_SECONDS", 0.0)
+    counted: list[int] = []
+
+    class Counting(Audience):
+        @property
+        def workers(self) -> int:
+            alive = sum(worker.code is None for worker in getattr(playing, "workers", ()))
+            counted.append(alive)
+            return alive if playing.relay.code is None else 0
+
+    monkeypatch.setattr(show, "Audience", Counting)
+    playing = show.Show("light", threading.Event())
+    with playing:
+        before = [playing.relay, playing.camera, *playing.workers]
+        playing.complete()
+        assert [playing.relay, playing.camera, *playing.workers] == before
+        for child in (playing.relay, playing.camera, playing.workers[1]):
+            playing.kill(child)
+        playing.complete()
+        after = [playing.relay, playing.camera, *playing.workers]
+        assert [one is other for one, other in zip(before, after, strict=True)] == [
+            False,
+            False,
+            True,
+            False,
+        ]
+        assert all(child.code is None for child in after)
+        assert 1 in counted, "it is seen that one has left before another one comes"
+        assert playing.start_seconds > 0
+        after[3].kill()  # by somebody else
+        with pytest.raises(EngineError, match=r"the second worker .*ended"):
+            playing.wait(0)
+        playing.complete()
+        playing.wait(0)
+        last = playing.workers[1]
+    assert all(child.code is not None for child in [*before, *after, last])
 
 
 class Calm(show.Show):
@@ -197,12 +257,26 @@ def test_what_is_broken_or_left_out_is_said(
 ) -> None:
     monkeypatch.setattr(run, "DISASTERS", (disaster,))
     monkeypatch.setattr(run, "Show", Calm)
-    got, lines = lines_of(DemoSettings(), ())
+    got, lines = lines_of(DemoSettings())
     assert got == code
     table = lines[-1]
     assert verdict in table
     assert "a flood: " + (disaster.why_not or "nobody came") in table
     assert "processors" in table
+
+
+def test_settings_that_are_not_used_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "DISASTERS", ())
+    monkeypatch.setattr(run, "Show", Calm)
+    _, lines = lines_of(DemoSettings.load({"duration": "5", "model": "pocket", "fps": "10"}))
+    assert "  not used with --chaos: --duration, --fps" in lines
+
+
+@pytest.mark.parametrize("flags", [{"duration": "-1"}, {"model": ""}, {"only": "[kill"}])
+def test_flags_that_make_no_sense(flags: dict[str, str]) -> None:
+    (name,) = flags
+    with pytest.raises(ConfigError, match=f"--{name}"):
+        DemoSettings.load({"chaos": "True", **flags})
 
 
 class Named:
@@ -238,7 +312,7 @@ def test_the_command_line_knows_it(
 def test_names_are_unlike() -> None:
     names = [disaster.name for disaster in DISASTERS]
     assert len(set(names)) == len(names)
-    assert all(disaster.bound > 0 for disaster in DISASTERS)
+    assert all(disaster.wait > 0 for disaster in DISASTERS)
 
 
 def test_the_programs_take_what_the_command_line_takes() -> None:
@@ -308,6 +382,7 @@ def test_a_program_that_dies_at_its_start_is_told_with_its_reason(
         return begun[-1]
 
     monkeypatch.setattr(show, "Child", start)
+    monkeypatch.setattr(show, "_listens", lambda _: True)
     lines: list[str] = []
     if stopped:
         assert run.run_chaos(DemoSettings(model="x"), lines.append, stop) == 130

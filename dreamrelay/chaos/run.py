@@ -4,7 +4,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,13 @@ from dreamrelay.errors import ClosedError, ConfigError, DreamRelayError
 BACK_SECONDS = 30.0
 """For results to come at their usual rate again."""
 AFTERWARDS = 1.0
+CALM_SECONDS = 2.0
+"""Before a disaster, to see what is usual. Nothing happens then: the one before is over when
+results have come at their rate for a second, and after ``AFTERWARDS``.
+"""
 HEAD = ("disaster", "longest gap", "bound", "full rate after", "disordered", "verdict")
+UNUSED = ("duration", "port", "source", "prompt", "fps", "browser", "viewer")
+"""Settings of the demo that disasters have no use for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,8 @@ class Row:
     """What was seen of a disaster.
 
     Attributes:
-        gap, back: seconds; ``back`` None: the usual rate did not come again.
+        gap, bound, back: seconds; ``back`` None: the usual rate did not come again.
+        start: seconds that a program took to start then; the bound has it in it.
         disordered: pictures that came after a newer one, or twice.
         trouble: what else went wrong, or why it was left out.
         verdict: ``held``, ``broken`` or ``left out``.
@@ -37,31 +44,24 @@ class Row:
     text: str
     gap: float
     bound: float
+    start: float
     back: float | None
     disordered: int
     trouble: str
     verdict: str
 
 
-def run_chaos(
-    settings: DemoSettings,
-    say: Callable[[str], None],
-    stopped: threading.Event,
-    only: Collection[str] = (),
-) -> int:
+def run_chaos(settings: DemoSettings, say: Callable[[str], None], stopped: threading.Event) -> int:
     """Run the show and its disasters; 0 if what is promised was kept, 1 if not, 130 if it was
     stopped before all of them had happened.
-
-    Args:
-        only: names of the disasters, all if empty.
 
     Raises:
         ConfigError: there is no such disaster.
         EngineError: the show did not even begin.
     """
     known = [disaster.name for disaster in DISASTERS]
-    if unknown := set(only) - set(known):
-        raise ConfigError(f"expected disasters out of {', '.join(known)}, got {min(unknown)}")
+    if unknown := set(settings.only) - set(known):
+        raise ConfigError(f"--only: expected names out of {', '.join(known)}, got {min(unknown)}")
     # The model of the demo is for people to look at; here it would only take the time.
     model = settings.model if "model" in settings.model_fields_set else LIGHT
     rows: list[Row] = []
@@ -69,10 +69,12 @@ def run_chaos(
     tell = (lambda _: None) if settings.as_json else say
     try:
         tell(f"dreamrelay {__version__}: relay, two workers ({model}), camera; a viewer measures")
+        if unused := [f"--{name}" for name in UNUSED if name in settings.model_fields_set]:
+            tell(f"  not used with --chaos: {', '.join(unused)}")
         with Show(model, stopped) as show:
             tell(f"  {show.usual:.1f} results a second while nothing happens")
             for disaster in DISASTERS:
-                if not only or disaster.name in only:
+                if not settings.only or disaster.name in settings.only:
                     tell(f"  {disaster.text} ...")
                     rows.append(_strike(show, disaster))
         whole = True
@@ -90,13 +92,15 @@ def run_chaos(
 def _strike(show: Show, disaster: Disaster) -> Row:
     """Have it happen, wait until all is as before, and look back."""
     if disaster.why_not:
-        return _row(disaster, 0.0, 0.0, 0, disaster.why_not, "left out")
+        return Row(disaster.name, disaster.text, 0, 0, 0, None, 0, disaster.why_not, "left out")
     audience, trouble = show.audience, ""
     begin = repaired = time.monotonic()
     back: float | None = None
     try:
         show.complete()  # without those whom the last one left behind
         begin = time.monotonic()
+        # The machine may be busier by now, and busier still afterwards: the least is usual.
+        show.usual = min(show.usual, audience.rate(begin - CALM_SECONDS, begin))
         disaster.strike(show)
         repaired = time.monotonic()
         while back is None and time.monotonic() - repaired < BACK_SECONDS:
@@ -109,28 +113,19 @@ def _strike(show: Show, disaster: Disaster) -> Row:
         trouble = str(error)
     end = time.monotonic()
     gap, disordered = audience.longest_gap(begin, end), audience.out_of_order(begin, end)
-    kept = gap <= disaster.bound and not disordered and not trouble and back is not None
-    after = None if back is None else back - repaired
-    return _row(disaster, gap, after, disordered, trouble, "held" if kept else "broken")
-
-
-def _row(
-    disaster: Disaster,
-    gap: float,
-    back: float | None,
-    disordered: int,
-    trouble: str,
-    verdict: str,
-) -> Row:
+    start = show.start_seconds
+    bound = disaster.bound(start)
+    kept = gap <= bound and not disordered and not trouble and back is not None
     return Row(
         disaster.name,
         disaster.text,
         round(gap, 2),
-        disaster.bound,
-        None if back is None else round(back, 1),
+        round(bound, 2),
+        round(start, 2),
+        None if back is None else round(back - repaired, 1),
         disordered,
         trouble,
-        verdict,
+        "held" if kept else "broken",
     )
 
 
@@ -163,7 +158,9 @@ def as_text(rows: Sequence[Row]) -> str:
         for line in lines
     )
     troubles = [f"{row.text}: {row.trouble}" for row in rows if row.trouble]
-    about = ", ".join(f"{name} {value}" for name, value in machine().items())
+    starts = [row.start for row in rows if row.start]
+    slow = [f"a program took {min(starts):.1f} to {max(starts):.1f} s to start"] if starts else []
+    about = ", ".join([*slow, *(f"{name} {value}" for name, value in machine().items())])
     return "\n".join((text, *troubles, about))
 
 

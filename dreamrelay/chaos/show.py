@@ -45,6 +45,9 @@ class Show:
         self.audience = Audience()
         self.usual = 0.0
         """Results a second while nothing happens."""
+        self.start_seconds = 0.0
+        """What the program that was started last took until the relay counted it, or listened: the
+        measure of how busy, or how slow, this machine is."""
         self._stopped = stopped
         self._stack = ExitStack()
         self._started: list[Child] = []
@@ -57,7 +60,7 @@ class Show:
             self.cables = [self._stack.enter_context(Cable(self.port)) for _ in range(3)]
             """Of the first worker, the second one, the camera."""
             self._stack.callback(self._end_all)
-            self.relay = self.start_relay()
+            self.start_relay()
             link = self.audience.watch(f"ws://127.0.0.1:{self.port}", STREAM)
             self._stack.callback(link.close)
             self.workers = [self.start_worker(0), self.start_worker(1)]
@@ -80,11 +83,15 @@ class Show:
 
     # -- who plays --------------------------------------------------------------------------------
 
-    def start_relay(self) -> Child:
+    def start_relay(self) -> None:
+        """Start it, and wait until it listens."""
         clock = f"--clock={self.folder / 'clock'}"
         fallback = ["--when_lost=pass", f"--hold_seconds={HOLD_SECONDS:g}"]
         options = [f"--port={self.port}", "--speech=off", "--verbose=0", *fallback]
-        return self._start("the relay", "", clock, "relay", *options)
+        began = time.monotonic()
+        self.relay = self._start("the relay", "", clock, "relay", *options)
+        self.until(lambda: _listens(self.port), "the relay")
+        self.start_seconds = time.monotonic() - began
 
     def start_worker(self, place: int, *flags: str, limit: int | None = None) -> Child:
         """Start a worker at the end of a cable.
@@ -130,19 +137,20 @@ class Show:
             EngineError: one of them ended, or results do not come.
             ClosedError: somebody has stopped us.
         """
+        self.may_end(*(child for child in self._needed if child.code is not None))
         if self.relay.code is not None:
-            self.may_end(self.relay)
-            self.relay = self.start_relay()
+            self.start_relay()
         if self.camera.code is not None:
-            self.may_end(self.camera)
             self.camera = self.start_camera()
         alive = sum(worker.code is None for worker in self.workers)
         self.until(lambda: self.audience.workers == alive, "those who have left to be gone")
+        began = time.monotonic()
         for place, worker in enumerate(self.workers):
             if worker.code is not None:
-                self.may_end(worker)
                 self.workers[place] = self.start_worker(place)
         self.until(lambda: self.audience.workers == 2, "two workers")
+        if alive < 2:
+            self.start_seconds = time.monotonic() - began
         self.until(self.flows, "results")
 
     def _end_all(self) -> None:
@@ -217,3 +225,11 @@ def thaw(child: Child) -> None:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), LOOK_SECONDS).close()
+    except OSError:
+        return False
+    return True

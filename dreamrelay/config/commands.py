@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from dreamrelay.config.settings import Settings
-from dreamrelay.config.values import DEFAULT_PORT, OptionalText, Port, Seconds
+from dreamrelay.config.values import DEFAULT_PORT, OptionalText, Port, Seconds, Texts
 
 
 class DemoSettings(Settings):
@@ -20,10 +20,15 @@ class DemoSettings(Settings):
     port: Port = Field(DEFAULT_PORT, description="Of the relay; the next free one if it is taken.")
     source: str = Field("pattern://clip", description="What is shown until you send a camera.")
     prompt: str = Field("neon glow, blue and pink", description="First prompt.")
-    model: str = Field("pocket", description="pocket, a hub id, or a folder in diffusers format.")
+    model: str = Field(
+        "pocket", min_length=1, description="pocket, a hub id, or a folder in diffusers format."
+    )
     fps: float = Field(30.0, gt=0, le=240, description="Pictures a second of the source.")
     browser: Literal["auto", "on", "off"] = Field("auto", description="Open the studio.")
     chaos: bool = Field(False, description="Let one disaster after the other happen, and measure.")
+    only: Texts = Field(
+        default_factory=list, description="Of the disasters of --chaos these, as kill,relay."
+    )
     as_json: bool = Field(False, description="The table of --chaos for programs (also --json).")
     viewer: Literal["auto", "on", "off"] = Field("auto", description="Open the window.")
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
@@ -63,7 +68,9 @@ class BenchSettings(Settings):
 
     what: Literal["glass"] = Field("glass", description="What to measure; also as the first word.")
     seconds: float = Field(10.0, ge=1, le=600, description="For each way of seeing.")
-    model: str = Field("pocket", description="pocket, a hub id, or a folder in diffusers format.")
+    model: str = Field(
+        "pocket", min_length=1, description="pocket, a hub id, or a folder in diffusers format."
+    )
     strength: float = Field(
         0.2, ge=0, le=1, description="Of the engine; more, and it paints over the clock."
     )

@@ -33,8 +33,14 @@ LAST_PICTURE_S = 10.0
 
 _TICKS = Fraction(1, 1000)
 _KEYFRAME_EVERY = 60
-_FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
-"""Whole when cut anywhere, and on the disk as soon as a fragment is complete."""
+_FRAGMENTS = {
+    "movflags": "frag_keyframe+empty_moov+default_base_moof",
+    "frag_duration": "1500000",
+    "flush_packets": "1",
+}
+"""Whole when cut anywhere, and on the disk as soon as a fragment is complete: after so many
+microseconds, however few pictures a second there are.
+"""
 
 
 _SUFFIXES = (".mp4", ".mov")

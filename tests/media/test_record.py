@@ -80,6 +80,15 @@ def test_it_plays_at_the_speed_of_the_show(tmp_path: Path, suffix: str) -> None:
     assert np.abs(np.array(times) - expected).max() < 0.002
 
 
+def test_few_pictures_a_second_are_on_the_disk_within_two_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "show.mp4"
+    with RecordSink(path, clock=Clock(step=0.25)) as sink:
+        for _ in range(40):
+            sink.write(noise(1))  # a cut would begin a fragment anyway
+        shutil.copy(path, cut := tmp_path / "cut.mp4")
+    assert len(pictures(cut)[0]) >= 40 - 2 / 0.25
+
+
 def test_pictures_of_one_moment_keep_their_order(tmp_path: Path) -> None:
     path = tmp_path / "show.mp4"
     with RecordSink(path, clock=lambda: 5.0) as sink:
