@@ -1,13 +1,13 @@
 """What every stream-batch engine is beside its arithmetic library: one class, and few hooks.
 
-Here are parameters, plans, gathering of frames, the similar-image filter, counters and what happens
-when a call fails. A backend (:mod:`stream_batch` with torch, :mod:`pocket_engine` with numpy and an
-ONNX runtime) loads a model, moves pixels to latents and back, encodes prompts and calls the U-Net.
+Here are parameters, plans, the way of a frame and what happens when a call fails; what waits before
+and after a call is in :mod:`waiting`. A backend (:mod:`stream_batch` with torch,
+:mod:`pocket_engine` with numpy and an ONNX runtime) loads a model, moves pixels to latents and
+back, encodes prompts and calls the U-Net.
 """
 
 import logging
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -22,7 +22,7 @@ from dreamrelay.engines.coherence import Coherence, remembers
 from dreamrelay.engines.condition import Condition, Flight, Told
 from dreamrelay.engines.denoise import Array, Denoiser, Plan, Rows, StreamBatch
 from dreamrelay.engines.licences import Licence
-from dreamrelay.engines.masks import check_mask, composite
+from dreamrelay.engines.masks import check_mask
 from dreamrelay.engines.model_form import ModelForm as ModelForm  # for those that load one
 from dreamrelay.engines.parameters import MAX_SIDE, StreamBatchParameters, validate_patch
 from dreamrelay.engines.planning import Planner
@@ -39,7 +39,6 @@ from dreamrelay.engines.ports import (
     Turn,
 )
 from dreamrelay.engines.prompts import Embedding, Morph
-from dreamrelay.engines.similar_image import SimilarImageFilter
 from dreamrelay.engines.together import (
     Decoding,
     Encoding,
@@ -50,6 +49,7 @@ from dreamrelay.engines.together import (
     begun,
     make_together,
 )
+from dreamrelay.engines.waiting import Waiting, laid
 from dreamrelay.errors import ConfigError, EngineError, ParameterError
 
 logger = logging.getLogger(__name__)
@@ -94,13 +94,10 @@ class BatchEngine(Engine, Generic[Model]):
         self._stands: Condition | None = None  # what the last call was told
         self._morph: Morph | None = None
         self._coherence: Coherence | None = None  # None while nothing of it is asked for
-        self._filter = SimilarImageFilter()
-        self._gathered: list[tuple[Frame, Flight]] = []
-        self._ready: deque[Result[Any]] = deque()
+        self._waiting = Waiting(settings.frame_buffer_size)
         self._under_way = UnderWay()
-        self._last: Frame | None = None
         self._short_of_memory = False
-        self._counts = {"frames_inferred": 0, "frames_skipped": 0, "frames_failed": 0}
+        self._frames_failed = 0
 
     # What a backend does -------------------------------------------------------------------------
 
@@ -241,12 +238,10 @@ class BatchEngine(Engine, Generic[Model]):
     def forget(self) -> None:
         self._under_way.settle()
         self.stream.clear()
-        self._gathered.clear()
-        self._ready.clear()
-        self._last = self._stands = self._morph = None
+        self._waiting.forget()
+        self._stands = self._morph = None
         if self._coherence is not None:
             self._coherence.clear()
-        self._filter.reset()
 
     # Parameters ----------------------------------------------------------------------------------
 
@@ -303,10 +298,7 @@ class BatchEngine(Engine, Generic[Model]):
 
     def _adopt(self, parameters: StreamBatchParameters) -> None:
         before, self._parameters = self._parameters, parameters
-        self._filter.threshold = parameters.similar_image_filter_threshold
-        self._filter.max_skip = parameters.similar_image_filter_max_skip_frame
-        # The last picture was made under the old values: no frame is alike enough to repeat it.
-        self._filter.reset(parameters.seed)
+        self._waiting.adopt(parameters)
         if self._model is None:
             return
         size = (parameters.width, parameters.height)
@@ -337,7 +329,9 @@ class BatchEngine(Engine, Generic[Model]):
 
     def counters(self) -> dict[str, float]:
         return {
-            **self._counts,
+            "frames_inferred": self._waiting.inferred,
+            "frames_skipped": self._waiting.skipped,
+            "frames_failed": self._frames_failed,
             "prompts_encoded": self._planner.prompts.encoded,
             "prompt_cache_hits": self._planner.prompts.hits,
         }
@@ -358,7 +352,7 @@ class BatchEngine(Engine, Generic[Model]):
     ) -> Coming[Result[Token] | None]:
         looked_at = self._coherence is not None or self._parameters.enable_similar_image_filter
         # The next frame asks for this one's picture, or for those that came of the same call.
-        if looked_at or self._last is None or self._settings.frame_buffer_size > 1:
+        if looked_at or self._waiting.last is None or self._settings.frame_buffer_size > 1:
             return super().begin(frame, token, mask)
         with self.computing():
             picture = begun(self, self._inferring(frame, token, mask))
@@ -378,14 +372,14 @@ class BatchEngine(Engine, Generic[Model]):
         self, frame: Frame, token: Token, mask: Mask | None
     ) -> Making[Result[Token] | None]:
         self._check_frame(frame, mask)
-        if self._is_similar(frame):
-            return self._repeated(token)
-        self._gather(frame, token, mask)
-        parameters = self._parameters  # others may hold when the pictures are down
-        if len(self._gathered) >= self._settings.frame_buffer_size:
-            pictures, flights = yield from self._passing(*self._gathered_now())
+        waiting, parameters = self._waiting, self._parameters  # others may hold when it is down
+        if waiting.skips(frame, parameters, morphing=self.morphing):
+            return waiting.instead(token, self.stream.tokens)
+        waiting.gather(frame, token, mask)
+        if waiting.full:
+            pictures, flights = yield from self._passing(*waiting.gathered())
             self._hand_in(pictures, flights, parameters)
-        return self._next_ready()
+        return waiting.next()
 
     def _inferring_once(
         self, frame: Frame, patch: Mapping[str, Any], mask: Mask | None
@@ -398,7 +392,7 @@ class BatchEngine(Engine, Generic[Model]):
         fresh = yield from self._fresh_latents([frame], parameters)
         states = yield from self.denoiser.passing(self._seated(plan, flights), fresh, flights)
         picture: Frame = (yield Decoding(states[-1].clean))[0]
-        return picture if mask is None else self._laid(picture, frame, mask, parameters)
+        return picture if mask is None else laid(picture, frame, mask, parameters)
 
     def _single(self, patch: Mapping[str, Any]) -> StreamBatchParameters:
         """The parameters of a single picture: it is as large as its frame."""
@@ -450,41 +444,14 @@ class BatchEngine(Engine, Generic[Model]):
         other._take(self.model)
         return other
 
-    def _gather(self, frame: Frame, token: Any, mask: Mask | None) -> None:
-        size = self._settings.frame_buffer_size
-        flight = Flight(token)
-        # What waits for others must not change when its owner reuses the memory.
-        if size > 1 or mask is not None:
-            frame = frame.copy()
-        if mask is not None:
-            flight.frame, flight.mask = frame, mask.copy()
-        self._gathered.append((frame, flight))
-        if self._last is None:
-            # The first frame fills the buffer alone, so that there is a picture at once.
-            self._gathered *= size
-
-    def _gathered_now(self) -> tuple[list[Frame], list[Flight]]:
-        frames = [frame for frame, _ in self._gathered]
-        flights = [flight for _, flight in self._gathered]
-        self._gathered.clear()
-        return frames, flights
-
     def _hand_in(
         self,
         pictures: Sequence[Frame],
         flights: Sequence[Flight],
         parameters: StreamBatchParameters,
     ) -> None:
-        """Pictures are done: lay them over their frames where asked to."""
-        for picture, flight in zip(pictures, flights, strict=True):
-            if flight.mask is not None and flight.frame is not None:
-                picture = self._laid(picture, flight.frame, flight.mask, parameters)
-            self._ready.append(Result(picture, flight.token))
-
-    @staticmethod
-    def _laid(picture: Frame, frame: Frame, mask: Mask, parameters: StreamBatchParameters) -> Frame:
-        feather, strength = parameters.mask_feather, parameters.mask_strength
-        return composite(picture, frame, mask, feather=feather, strength=strength)
+        """Pictures are done."""
+        self._waiting.hand_in(pictures, flights, parameters)
 
     def _passing(
         self, frames: Sequence[Frame], flights: Sequence[Flight]
@@ -602,33 +569,6 @@ class BatchEngine(Engine, Generic[Model]):
         multiple = self.model.multiple
         return -(-self.height // multiple) * multiple, -(-self.width // multiple) * multiple
 
-    def _next_ready(self) -> Result[Any] | None:
-        if not self._ready:
-            return None
-        result = self._ready.popleft()
-        self._last = result.frame
-        self._counts["frames_inferred"] += 1
-        return result
-
-    def _is_similar(self, frame: Frame) -> bool:
-        if not self._parameters.enable_similar_image_filter:
-            return False
-        if self._morph is not None:  # the picture is to change though the frame does not
-            self._filter.reset()
-            return False
-        return self._filter.skips(frame) and self._last is not None
-
-    def _repeated(self, token: Any) -> Result[Any] | None:
-        """What goes out for a skipped frame: a picture that waits, or the last one again."""
-        self._counts["frames_skipped"] += 1
-        if self._ready:
-            return self._next_ready()
-        # Pictures still to come must not go by tokens older than this one.
-        for flight in (*self.stream.tokens, *(waiting for _, waiting in self._gathered)):
-            flight.token = token
-        assert self._last is not None
-        return Result(self._last, token, repeated=True)
-
     # When it goes wrong --------------------------------------------------------------------------
 
     @property
@@ -663,8 +603,8 @@ class BatchEngine(Engine, Generic[Model]):
             self._failed(what or f"computing {frames} of {self.width}x{self.height}", error)
 
     def _failed(self, what: str, error: Exception) -> NoReturn:
-        self._counts["frames_failed"] += 1
-        self._filter.reset()  # no picture came of the frame that the next ones would be compared to
+        self._frames_failed += 1
+        self._waiting.failed()
         if not self._is_out_of_memory(error):
             text = " ".join(str(error).split())[:300]
             raise EngineError(f"{what} failed: {text}") from error
