@@ -244,6 +244,7 @@ class ProcessorEngine(Engine):
 
     def schema(self) -> dict[str, Any]:
         schema = super().schema()
+        schema["x-absent"] = dict(self._absent)
         for name in self._absent:
             schema["properties"].pop(name)
         return schema
