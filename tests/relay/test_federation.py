@@ -702,3 +702,21 @@ def test_a_mirror_that_missed_that_nothing_is_imitated_is_told_so(pair: Cluster)
     pair.cable.loses = lambda _: False
     pair.pass_time(3)
     assert b.stream.reference is None
+
+
+def test_a_word_that_is_lost_on_its_way_to_the_home_is_said_again(pair: Cluster) -> None:
+    a, b = pair["a"], pair["b"]
+    lost: list[bytes] = []
+
+    def loses(data: bytes) -> bool:
+        if b"PatchReceived" in data and not lost:
+            lost.append(data)
+            return True
+        return False
+
+    pair.cable.loses = loses
+    b.stream.update_parameters({"prompt": "x"}, "test")
+    pair.settle()
+    assert lost
+    pair.pass_time(3)
+    assert a.stream.values["prompt"] == b.stream.values["prompt"] == "x"

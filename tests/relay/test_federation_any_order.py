@@ -3,7 +3,7 @@ go. What a viewer sees only goes forward, nobody is given more than they asked f
 all agree on what was said last.
 
 To see whether it finds anything, take a rule of ``relay/mirror.py``, ``outpost.py`` or
-``federation.py`` or of ``hub/mirrored.py`` away: this, or ``test_federation.py``, has to fail.
+``federation.py`` or of ``hub/mirrored.py`` away: this or ``test_federation.py`` should fail.
 """
 
 import random
