@@ -436,9 +436,10 @@ def stop_on_signal() -> Iterator[Callable[[Callable[[], None]], None]]:
             stop()
 
     def on_signal(number: int, _: object) -> None:
-        if seen:
-            os._exit(130)
         seen.append(number)
+        # Without us: a compiler may keep Python from running for as long as it likes.
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
         for stop in stops:
             stop()
 

@@ -26,7 +26,7 @@ from dreamrelay.config import WorkerSettings
 from dreamrelay.dreaming import Dreaming
 from dreamrelay.engines import Engine
 from dreamrelay.engines.ports import Outcome, Result, Turn
-from dreamrelay.errors import ClosedError, DreamRelayError, ProtocolError
+from dreamrelay.errors import ClosedError, DreamRelayError, ParameterError, ProtocolError
 from dreamrelay.human_edit import HumanEdit
 from dreamrelay.jobs import Asked, Batch, Done, Intake, Job, Patch, Reference
 from dreamrelay.link import Link, Listener, whole
@@ -140,6 +140,7 @@ class Lane(Listener):
         """Why no frame comes in."""
         self._stateful = False
         self._noticed = ""
+        self._told_about: Mapping[str, Any] = {}
         self._before_us: Mapping[str, Any] = {}
         """The stream's values in force, as they were told last while we loaded."""
         self._counted: tuple[Mapping[str, float], float] = ({}, 0.0)
@@ -212,12 +213,7 @@ class Lane(Listener):
         hello = {
             "name": "worker",
             "credit": CREDIT,
-            "engine": engine.name,
-            "model": engine.model_name,
-            "licence": asdict(engine.licence),
-            "device": engine.device_name,
-            "width": engine.width,
-            "height": engine.height,
+            **self._about(),
             "schema": engine.schema(),
             "parameters": engine.parameters,
             "reference": engine.imitates,
@@ -227,12 +223,26 @@ class Lane(Listener):
         self._loaded.set()
         self.link.introduce(hello)
 
+    def _about(self) -> dict[str, Any]:
+        """What is at work, for people: it may be another model than a moment ago."""
+        engine = self.engine
+        return {
+            "engine": engine.name,
+            "model": engine.model_name,
+            "licence": asdict(engine.licence),
+            "device": engine.device_name,
+            "width": engine.width,
+            "height": engine.height,
+        }
+
     def look(self) -> None:
         """Four times a second: how we are."""
         if not self._loaded.is_set():
             return
         counted, when = self._counted
-        if (self._stateful, self._noticed) != (self.engine.stateful, self.engine.notice):
+        engine = self.engine
+        now = engine.stateful, engine.notice, self._about()
+        if now != (self._stateful, self._noticed, self._told_about):
             self._tell_status()  # the number of steps was changed, say
         if self.link is not None and time.monotonic() - when >= 1.0:
             self._counted = self.engine.counters(), time.monotonic()
@@ -260,6 +270,7 @@ class Lane(Listener):
             state, text, fraction = self._said
             fps, counters = round(self.statistics.results.rate, 1), self.engine.counters()
             self._stateful, self._noticed = self.engine.stateful, self.engine.notice
+            self._told_about = self._about() if self._loaded.is_set() else {}
             self.link.tell(
                 "status",
                 state=state,
@@ -268,6 +279,7 @@ class Lane(Listener):
                 fps=fps,
                 counters=counters,
                 stateful=self._stateful,
+                about=self._told_about,
             )
 
     def _complain(self, text: str) -> None:
@@ -569,13 +581,20 @@ class Lane(Listener):
         asked = task.job.asked
         if isinstance(outcome, DreamRelayError):
             self.statistics.failed += 1
+            refused = False
+            if isinstance(outcome, ParameterError):
+                # A value in force that turns out not to work; not one of this picture's alone.
+                refused = not outcome.problems.keys() <= (task.patch or {}).keys()
+                if refused:
+                    self._steering.put_back(outcome)
             if asked is not None:
                 logger.warning("request %d: %s", task.job.seq, outcome)
                 self._returning.failed(task.job.seq, task.job.session, str(outcome))
                 return
             if task.dream:
                 self.dreaming.failed()
-            self._complain(str(outcome))
+            if not refused:
+                self._complain(str(outcome))
             return
         self.statistics.infer_seconds += seconds
         if outcome is None:

@@ -5,7 +5,7 @@ values of a fader the engine hears the last.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dreamrelay.engines import Engine
@@ -105,6 +105,18 @@ class Steering:
             except (ProtocolError, EngineError) as error:
                 self._complain(f"{REFUSED}{error}")
 
+    def put_back(self, error: ParameterError) -> None:
+        """Values that were in force turned out not to work: the engine has gone back to others."""
+        self._refuse(error.problems, error)
+
+    def _refuse(self, wrong: Iterable[str], error: ParameterError) -> None:
+        # The relay lets pass what its schema cannot tell. It is told the values that hold, or
+        # these would be in the way of every later patch.
+        self._complain(f"{REFUSED}{error}")
+        current = self.engine.parameters
+        if self._link is not None:
+            self._link.patch({n: current[n] for n in wrong if n in current}, "worker")
+
     def settled(self) -> None:
         """A frame went well: what was wrong is over, unless a value was refused."""
         trouble = self._trouble()
@@ -134,13 +146,8 @@ class Steering:
         try:
             self.engine.apply(changed)
         except ParameterError as error:
-            # The relay lets pass what its schema cannot tell. It is told the values that hold, or
-            # this one would be in the way of every later patch.
-            self._complain(f"{REFUSED}{error}")
-            current = self.engine.parameters
             wrong = [name for name in changed if name in error.problems] or list(changed)
-            if self._link is not None:
-                self._link.patch({n: current[n] for n in wrong if n in current}, "worker")
+            self._refuse(wrong, error)
             rest = {name: value for name, value in changed.items() if name not in wrong}
             if rest:
                 self._taken(rest)

@@ -433,6 +433,26 @@ def test_a_signal_calls_what_it_was_told_and_one_that_came_before_is_not_forgott
     subprocess.run([sys.executable, "-c", SIGNALS], check=True, cwd=ROOT, timeout=60)
 
 
+SECOND = """
+import signal
+from dreamrelay import cli
+
+with cli.stop_on_signal():
+    signal.raise_signal(signal.SIGINT)
+    print("the first", flush=True)
+    signal.raise_signal(signal.SIGINT)
+    print("the second", flush=True)
+"""
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SECOND], cwd=ROOT, timeout=60, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert done.stdout == "the first\n"
+
+
 def test_the_last_report_is_said_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     with cli.status_line(lambda: "so many", 1):
         pass

@@ -24,7 +24,7 @@ from dreamrelay.codec import Frame, decode, encode_bytes
 from dreamrelay.config import RelaySettings, WorkerSettings
 from dreamrelay.engines import Progress, Report, Result
 from dreamrelay.engines.ports import Mask, Token
-from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError, EngineError
+from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError, EngineError, ParameterError
 from dreamrelay.jobs import Batch, encode_within
 from dreamrelay.lane import CREDIT
 from dreamrelay.media import Captured, Sink, Source, open_source, steady
@@ -412,6 +412,49 @@ class NoticingEngine(ScriptedEngine):
     @property
     def notice(self) -> str:
         return self.said
+
+
+def test_another_model_at_work_and_another_size_are_in_the_status(
+    relay: RunningRelay, people: People, work: Work
+) -> None:
+    engine = ScriptedEngine()
+    work(relay.websocket, engine)
+    is_live(people.viewer)
+    assert people.viewer.status["model"] == "a script"
+    engine.model_name, engine.width = "another script", 32
+    until(lambda: people.viewer.status["model"] == "another script")
+    status = people.viewer.status
+    assert (status["engine"], status["width"], status["height"]) == ("scripted", 32, 48)
+
+
+class Regrets(ScriptedEngine):
+    """Takes a number of steps that it cannot do, and goes back with the next frame."""
+
+    def infer(self, frame: Frame, token: Token, mask: Mask | None = None) -> Result[Token] | None:
+        if self.parameters["steps"] == [7]:
+            self.apply({"steps": [1, 2]})
+            raise ParameterError({"steps": "7 cannot be loaded: no such file"})
+        return super().infer(frame, token, mask)
+
+
+def test_a_value_that_turns_out_not_to_work_is_put_back_and_said_until_another_is_taken(
+    relay: RunningRelay, people: People, work: Work
+) -> None:
+    engine = Regrets()
+    work(relay.websocket, engine)
+    viewer = people.viewer
+    is_live(viewer)
+    viewer.link.patch({"steps": [7]}, "test")
+    until(lambda: viewer.values["steps"] == [7])
+    people.producer.send(picture(), 1)
+    until(lambda: viewer.values["steps"] == [1, 2], what="the relay told what holds")
+    refused = "refused: steps: 7 cannot be loaded: no such file"
+    until(lambda: viewer.status["text"] == refused)
+    people.producer.send(picture(), 2)
+    until(lambda: viewer.results, what="the picture of a frame that goes well")
+    assert viewer.status["text"] == refused
+    viewer.link.patch({"prompt": "blue"}, "test")
+    until(lambda: viewer.status["text"] == "")
 
 
 def test_what_the_engine_builds_meanwhile_is_in_the_status(

@@ -204,6 +204,13 @@ class Acceleration:
         self._wanted.clear()
         if self._thread is None:
             return
+        if self._thread.is_alive():
+            logger.warning(
+                "acceleration: %s is still being built, which cannot be stopped: waiting for at "
+                "most %d s; a second Ctrl-C ends at once",
+                self.name,
+                CLOSE_SECONDS,
+            )
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
             logger.warning("acceleration: %s is still being built", self.name)

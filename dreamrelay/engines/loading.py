@@ -25,6 +25,7 @@ from dreamrelay.engines.loras import Loras, find_lora, lcm_lora, short_names
 from dreamrelay.engines.model_folder import (
     Noising,
     known_parameters,
+    own_name,
     pixels,
     read_defaults,
     read_index,
@@ -254,7 +255,7 @@ def _load_loras(
 
 def _usual_parameters(model: str, unet: Any) -> dict[str, Any]:
     """What suits models of this form that say nothing themselves."""
-    if unet.config.cross_attention_dim == 1024 or _TURBO.search(model):
+    if unet.config.cross_attention_dim == 1024 or _TURBO.search(own_name(model)):
         return {"num_inference_steps": 1, "cfg_type": "none", "guidance_scale": 1.0}
     return {}
 

@@ -20,7 +20,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin, StableDiffusionXLL
 from dreamrelay.engines import model_hub
 from dreamrelay.engines.components import PICKLES, pickled, told
 from dreamrelay.engines.licences import licence
-from dreamrelay.engines.model_folder import check_safetensors
+from dreamrelay.engines.model_folder import check_safetensors, own_name
 from dreamrelay.engines.ports import EngineSettings, Report
 from dreamrelay.errors import EngineError
 
@@ -224,7 +224,7 @@ def lcm_lora(
     wanted, lora = settings.use_lcm_lora, LCM_LORAS.get(width)
     if wanted is False or (wanted is None and not can_read_loras()):
         return None
-    names = (settings.model, *settings.loras)
+    names = [own_name(model) for model in (settings.model, *settings.loras)]
     if wanted is None and (lora is None or few_steps or any(map(_FEW_STEPS.search, names))):
         return None
     if lora is None:

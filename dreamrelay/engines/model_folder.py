@@ -66,6 +66,12 @@ def read_defaults(folder: Path) -> dict[str, Any]:
     return defaults
 
 
+def own_name(model: str) -> str:
+    """Its id at the hub, or the name of its folder or file: not of where that lies."""
+    path = Path(model).expanduser()
+    return path.resolve().name if path.exists() else model
+
+
 class Noising(NamedTuple):
     """What a scheduler's configuration says.
 

@@ -33,7 +33,7 @@ from dreamrelay.engines.processors import (
     Step,
 )
 from dreamrelay.engines.profiles import first_parameters
-from dreamrelay.errors import ClosedError, ConfigError, EngineError, ParameterError
+from dreamrelay.errors import ClosedError, ConfigError, DreamRelayError, EngineError, ParameterError
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ class Crew:
 
     Args:
         models: of the processors that may be chosen, the first one first.
+
+    Raises:
+        ConfigError: one of them cannot be as it is asked for.
     """
 
     def __init__(
@@ -59,11 +62,13 @@ class Crew:
         self._loading: threading.Thread | None = None
         self._tried: set[ProcessorName] = set()
         self._closed = threading.Event()
-        self.troubles: dict[ProcessorName, EngineError] = {}
+        self.troubles: dict[ProcessorName, DreamRelayError] = {}
         """Why those that were tried cannot be loaded."""
+        for name in models:
+            self._new(name)  # what is wrong is said at the start, not when it is chosen
 
-    def load(self, report: Report) -> None:
-        """Load the first one.
+    def load(self, report: Report) -> Processor:
+        """Load the first one and return it.
 
         Raises:
             EngineError: it cannot be loaded; says the next step.
@@ -71,6 +76,7 @@ class Crew:
         first = next(iter(self._models))
         if first not in self._loaded:
             self._loaded[first] = self._open(first, report)
+        return self._loaded[first]
 
     def close(self) -> None:
         self._closed.set()
@@ -100,11 +106,6 @@ class Crew:
             self._loading.start()
         return next(iter(self._loaded.values()))
 
-    @property
-    def licence(self) -> Licence:
-        """Of the first one."""
-        return next((one.licence for one in self._loaded.values()), UNKNOWN)
-
     def try_anew(self, name: ProcessorName) -> None:
         """Forget that it could not be loaded."""
         if self.troubles.pop(name, None) is not None:
@@ -118,20 +119,20 @@ class Crew:
         return totals
 
     def _open(self, name: ProcessorName, report: Report) -> Processor:
-        settings = replace(self._settings, model=self._models[name])
-        processor: Processor
-        if name == "standard":
-            processor = StandardProcessor(settings, self._device)
-        else:
-            weights = settings.lightning_weights or LIGHTNING_WEIGHTS
-            steps = lightning_steps(settings)
-            processor = LightningProcessor(settings, self._device, weights, steps)
+        processor = self._new(name)
         try:
             processor.load(report)
         except BaseException:  # Ctrl-C too: half a model is of no use and holds its memory
             processor.close()
             raise
         return processor
+
+    def _new(self, name: ProcessorName) -> Processor:
+        settings = replace(self._settings, model=self._models[name])
+        if name == "standard":
+            return StandardProcessor(settings, self._device)
+        weights = settings.lightning_weights or LIGHTNING_WEIGHTS
+        return LightningProcessor(settings, self._device, weights, lightning_steps(settings))
 
     def _fetch(self, name: ProcessorName) -> None:
         """Load a processor beside the one that works."""
@@ -145,7 +146,7 @@ class Crew:
             self._loaded[name] = self._open(name, report)
         except ClosedError:
             return
-        except EngineError as error:
+        except DreamRelayError as error:
             logger.warning("%s cannot be loaded: %s", name, error)
             self.troubles[name] = error
 
@@ -161,6 +162,7 @@ class ProcessorEngine(Engine):
     first: ClassVar[ProcessorName]
 
     def __init__(self, settings: EngineSettings) -> None:
+        self._at_work: Processor | None = None
         for side in ("width", "height"):
             value = getattr(settings, side)
             if value is not None and (value % 8 or not 64 <= value <= MAX_SIDE):
@@ -176,7 +178,6 @@ class ProcessorEngine(Engine):
         self.device_name = self._device.name
         self._settings = settings
         self._models = _models(settings, self.first)
-        self.model_name = self._models[self.first]
         self.width = settings.width or 512
         self.height = settings.height or 512
         self._absent = _absent(settings, self._models)
@@ -188,7 +189,6 @@ class ProcessorEngine(Engine):
             raise ConfigError(f"parameters: {error}") from error
         self._crew = Crew(settings, self._device, self._models)
         self._is_beside = False
-        self._told: EngineError | None = None
         self._seen: Frame | None = None
         self._closed = threading.Event()
         self._newer: Callable[[], bool] = lambda: False
@@ -196,11 +196,21 @@ class ProcessorEngine(Engine):
         self._counts = {"frames_inferred": 0, "frames_failed": 0, "frames_cancelled": 0}
 
     def load(self, report: Report) -> None:
-        self._crew.load(report)
+        self._at_work = self._crew.load(report)
+
+    # What is at work: not what is wanted while that is loaded.
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # of the class elsewhere
+        return self.first if self._at_work is None else self._at_work.name
+
+    @property
+    def model_name(self) -> str:  # type: ignore[override]  # an attribute elsewhere
+        return self._models[self.first if self._at_work is None else self._at_work.name]
 
     @property
     def licence(self) -> Licence:
-        return self._crew.licence
+        return UNKNOWN if self._at_work is None else self._at_work.licence
 
     def close(self) -> None:
         self._closed.set()
@@ -212,6 +222,7 @@ class ProcessorEngine(Engine):
         parameters = {**self.parameters, **patch}
         other = type(self)(replace(self._settings, parameters=parameters, profile=None))
         other._crew, other._is_beside = self._crew, True
+        other._at_work = self._at_work
         return other
 
     def attend(self, newer: Callable[[], bool], show: Callable[[Frame, Any], None]) -> None:
@@ -268,7 +279,7 @@ class ProcessorEngine(Engine):
                 self._show(look(), token)
 
         try:
-            picture = self._paint(frame, parameters, step, mask)
+            picture = self._paint(frame, parameters, step, mask, of_stream=True)
         except Cancelled:
             self._counts["frames_cancelled"] += 1
             return None
@@ -285,7 +296,13 @@ class ProcessorEngine(Engine):
         return self._paint(frame, parameters, step, mask)
 
     def _paint(
-        self, frame: Frame, parameters: ProcessorParameters, step: Step, mask: Mask | None
+        self,
+        frame: Frame,
+        parameters: ProcessorParameters,
+        step: Step,
+        mask: Mask | None,
+        *,
+        of_stream: bool = False,
     ) -> Frame:
         height, width = frame.shape[:2]
         if frame.shape != (height, width, 3) or height % 8 or width % 8 or frame.dtype != np.uint8:
@@ -299,8 +316,10 @@ class ProcessorEngine(Engine):
             if self._closed.is_set():
                 raise EngineError("the engine was closed")
             processor = self._processor(parameters.processor)
+            if of_stream:
+                self._at_work = processor
             picture = processor.paint(frame, parameters, step)
-        except EngineError:
+        except (EngineError, ParameterError):
             self._counts["frames_failed"] += 1
             raise
         self._seen = processor.seen
@@ -310,25 +329,30 @@ class ProcessorEngine(Engine):
         return composite(picture, frame, mask, feather=feather, strength=strength)
 
     def _processor(self, wanted: ProcessorName) -> Processor:
+        """The processor, or the one that stands in while it is loaded.
+
+        Raises:
+            EngineError: none is loaded.
+            ParameterError: it cannot be loaded; the stream goes on with the one that works.
+        """
         processor = self._crew.call(wanted)
         trouble = self._crew.troubles.get(wanted)
-        if trouble is not None and trouble is not self._told:
-            self._told = trouble  # once; then the one that works goes on
-            raise EngineError(str(trouble)) from trouble
-        return processor
+        if trouble is None:
+            return processor
+        if wanted == self._parameters.processor:
+            self._parameters = self._checked(self._parameters, {"processor": processor.name})
+        raise ParameterError({"processor": f"{wanted} cannot be loaded: {trouble}"}) from trouble
 
 
 class StandardEngine(ProcessorEngine):
     """Stable Diffusion 1.5 with depth, 20 to 30 steps."""
 
-    name: ClassVar[str] = "standard"
     first = "standard"
 
 
 class LightningEngine(ProcessorEngine):
     """SDXL-Lightning with depth, 1 to 8 steps."""
 
-    name: ClassVar[str] = "lightning"
     first = "lightning"
 
 

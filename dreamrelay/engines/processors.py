@@ -137,6 +137,12 @@ class Processor(ABC):
         half = self._device.dtype is not torch.float32
         model = self._settings.model
         folder = Path(model).expanduser()
+        if folder.is_file():
+            raise EngineError(
+                f"{model} is a file: expected a folder in diffusers format or a hub id such as "
+                f"{STANDARD_MODEL}: choose the engine stream-batch, which takes files, or make a "
+                "folder of it (from_single_file and save_pretrained of diffusers)"
+            )
         if not folder.is_dir():
             if not model_hub.is_id(model):
                 raise EngineError(

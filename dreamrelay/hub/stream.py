@@ -541,6 +541,7 @@ class Stream:
         seat = self._workers.seat_of(peer)
         if seat is not None:
             was, seat.status = seat.status.state, status
+            seat.hello = seat.hello.after(status)
             if status.stateful is not None:
                 seat.stateful = status.stateful
             if was == "error" and status.state != "error":

@@ -5,7 +5,7 @@ Dialects translate; the hub never sees a wire format, and a dialect never sees a
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from dreamrelay.errors import DreamRelayError
@@ -69,6 +69,10 @@ class WorkerHello:
         named = ("engine", "model", "licence", "device", "width", "height")
         return {name: getattr(self, name) for name in named}
 
+    def after(self, status: "StatusReceived") -> "WorkerHello":
+        """What holds once it has said that it is another one now (another model, say)."""
+        return replace(self, **status.about) if status.about else self
+
 
 @dataclass(frozen=True, slots=True)
 class Joined:
@@ -121,7 +125,8 @@ class StatusReceived:
     """How a worker is.
 
     ``counters`` are its engine's running totals, for the metrics page; ``stateful`` is that of its
-    hello, None if it has not changed.
+    hello, None if it has not changed. ``about`` is :meth:`WorkerHello.about` as it is now, empty if
+    it has not changed.
     """
 
     state: WorkerState
@@ -130,6 +135,7 @@ class StatusReceived:
     fps: float = 0.0
     counters: Mapping[str, float] = field(default_factory=dict)
     stateful: bool | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

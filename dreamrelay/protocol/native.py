@@ -289,17 +289,12 @@ class NativeDialect(Dialect):
             if not isinstance(parameters, dict):
                 raise ProtocolError("hello: expected an object as parameters")
             worker = WorkerHello(
-                _text(fields, "engine", 200),
-                _text(fields, "model", 200),
-                _text(fields, "device", 200),
-                _number(fields, "width", 0, 1 << 16),
-                _number(fields, "height", 0, 1 << 16),
-                schema,
-                parameters,
-                fields.get("reference") is True,
-                fields.get("stateful") is True,
-                fields.get("replace") is True,
-                _licence(fields.get("licence", {})),
+                schema=schema,
+                parameters=parameters,
+                reference=fields.get("reference") is True,
+                stateful=fields.get("stateful") is True,
+                replace=fields.get("replace") is True,
+                **_about(fields),
             )
         credit = _number(fields, "credit", 0, MAX_CREDIT, default=1)
         joined = Joined(self._role, _text(fields, "name", 200), credit, worker)
@@ -336,7 +331,11 @@ class NativeDialect(Dialect):
         stateful = fields.get("stateful")
         if not isinstance(stateful, bool):
             stateful = None
-        return [StatusReceived(state, text, fraction, fps, _counters(fields), stateful)]
+        about = fields.get("about", {})
+        if not isinstance(about, dict):
+            raise ProtocolError("status: expected an object as about")
+        about = about and _about({"type": "status: about", **about})
+        return [StatusReceived(state, text, fraction, fps, _counters(fields), stateful, about)]
 
     def _failed(self, fields: dict[str, Any]) -> list[Event]:
         if self._role != "worker":
@@ -451,6 +450,15 @@ def _text(fields: Mapping[str, Any], name: str, longest: int) -> str:
             f"{fields['type']}: expected text as {name}, got {type(value).__name__}"
         )
     return value[:longest]
+
+
+def _about(fields: dict[str, Any]) -> dict[str, Any]:
+    """What works there, as people are told of it: fields of a :class:`WorkerHello`."""
+    return {
+        **{name: _text(fields, name, 200) for name in ("engine", "model", "device")},
+        **{side: _number(fields, side, 0, 1 << 16) for side in ("width", "height")},
+        "licence": _licence(fields.get("licence", {})),
+    }
 
 
 def _licence(said: Any) -> dict[str, str]:

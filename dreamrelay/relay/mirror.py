@@ -268,7 +268,8 @@ class Mirror(Upstream):
             case StatusReceived() if peer is not None:
                 place = self._places.get(peer.id)
                 if place is not None:
-                    place.seated.status = event
+                    place.seated.status, hello = event, place.seated.hello
+                    place.seated.hello = hello and hello.after(event)
                     self._write_said(peer, event)
             case SourceReported() | FailureReceived():
                 self._write_said(peer, event)

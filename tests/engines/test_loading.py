@@ -270,6 +270,14 @@ def test_a_turbo_model_takes_one_step_without_guidance(folder: Path) -> None:
     assert engine.parameters["cfg_type"] == "none"
 
 
+def test_the_folder_above_a_model_says_nothing_of_it(folder: Path) -> None:
+    above = folder.with_name("turbo-shelf")
+    above.mkdir()
+    engine = load(folder.rename(above / "plain"))
+    assert engine.parameters["num_inference_steps"] != 1
+    assert engine.parameters["cfg_type"] != "none"
+
+
 def test_a_variant_in_half_precision_is_taken_where_there_is_no_other(folder: Path) -> None:
     for part in ("unet", "vae", "text_encoder"):
         path = next((folder / part).glob("*.safetensors"))

@@ -266,6 +266,7 @@ def test_the_other_processor_takes_over_when_it_is_loaded(
     assert engine.schema()["properties"]["processor"]["enum"] == ["standard", "lightning"]
     engine.apply({"processor": "lightning"})
     meanwhile = engine.infer(frame, 2)
+    assert (engine.name, engine.model_name) == ("standard", str(sd15))
     assert first is not None
     assert meanwhile is not None
     assert np.array_equal(first.frame, meanwhile.frame), "the one before goes on"
@@ -276,13 +277,16 @@ def test_the_other_processor_takes_over_when_it_is_loaded(
         return result is not None and not np.array_equal(result.frame, first.frame)
 
     until(taken_over)
+    assert (engine.name, engine.model_name) == ("lightning", str(sdxl))
+    assert engine.beside({}).name == "lightning"
     engine.apply({"processor": "standard"})
     back = engine.infer(frame, 4)
+    assert (engine.name, engine.model_name) == ("standard", str(sd15))
     assert back is not None
     assert np.array_equal(first.frame, back.frame)
 
 
-def test_a_processor_that_cannot_be_loaded_is_told_once_and_the_other_goes_on(
+def test_a_processor_that_cannot_be_loaded_is_refused_and_the_other_goes_on(
     opened: Opened, sd15: Path, tmp_path: Path
 ) -> None:
     engine = opened(engine="standard", model=str(sd15), processors=(f"lightning={tmp_path}",))
@@ -293,18 +297,21 @@ def test_a_processor_that_cannot_be_loaded_is_told_once_and_the_other_goes_on(
     def trouble() -> bool:
         try:
             engine.infer(frame, 1)
-        except EngineError as error:
-            told.append(str(error))
+        except ParameterError as error:
+            told.append(error.problems["processor"])
         return bool(told)
 
     until(trouble)
+    assert told[0].startswith("lightning cannot be loaded")
     assert "tokenizer" in told[0]
+    assert engine.parameters["processor"] == "standard"
     assert engine.infer(frame, 2) is not None
     assert engine.infer(frame, 3) is not None
     beside = engine.beside({})
-    with pytest.raises(EngineError, match="tokenizer"):
-        beside.infer(frame, 1)
     assert beside.infer(frame, 2) is not None
+    with pytest.raises(ParameterError, match="tokenizer"):
+        engine.infer_once(frame, {"processor": "lightning"})
+    assert engine.name == "standard"
 
 
 def test_only_what_the_operator_named_may_be_chosen(standard: Engine) -> None:
@@ -320,6 +327,7 @@ def test_only_what_the_operator_named_may_be_chosen(standard: Engine) -> None:
         ({"width": 100}, "width"),
         ({"acceleration": "tensorrt"}, "acceleration"),
         ({"parameters": {"strength": 2}}, "strength"),
+        ({"processors": ("standard", "lightning"), "lightning_steps": (3,)}, "lightning_steps"),
     ],
 )
 def test_settings_that_cannot_be(wrong: Mapping[str, Any], says: str) -> None:
@@ -342,6 +350,13 @@ def test_models_that_cannot_be(
 ) -> None:
     with pytest.raises((EngineError, ConfigError), match=says):
         opened(**{"engine": "lightning", "model": str(sdxl), **wrong})
+
+
+def test_a_file_is_refused_with_what_to_do(opened: Opened, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    with pytest.raises(EngineError, match=r"is a file: expected a folder .* stream-batch"):
+        opened(engine="standard", model=str(file))
 
 
 def test_a_model_of_another_form_is_refused(opened: Opened, sdxl: Path) -> None:

@@ -504,6 +504,33 @@ class TestReceiving:
         assert isinstance(status, StatusReceived)
         assert status.stateful is heard
 
+    def test_a_worker_says_that_another_model_is_at_work(self) -> None:
+        worker = dialect("worker")
+        about = {"model": "m", "engine": "e", "device": "d", "width": 8, "height": 9}
+        licence = {"name": "MIT"}
+        (joined,) = worker.receive(encode_text("hello", version=1, parameters={"a": 1}))
+        said = encode_text("status", state="live", about={**about, "licence": licence})
+        (status,) = worker.receive(said)
+        assert isinstance(joined, Joined)
+        assert isinstance(status, StatusReceived)
+        assert joined.worker is not None
+        now = joined.worker.after(status)
+        assert now.about() == {**about, "licence": licence}
+        assert now.parameters == {"a": 1}
+        (plain,) = worker.receive(encode_text("status", state="live"))
+        assert isinstance(plain, StatusReceived)
+        assert now.after(plain) == now
+
+    @pytest.mark.parametrize(
+        "about", [[], "m", {"model": 3}, {"width": -1}, {"licence": {"link": "http://x"}}]
+    )
+    def test_what_a_worker_may_not_say_of_its_model(self, about: object) -> None:
+        worker = dialect("worker")
+        worker.receive(encode_text("hello", version=1))
+        (fault,) = worker.receive(encode_text("status", state="live", about=about))
+        assert isinstance(fault, Fault)
+        assert not fault.close
+
     def test_failed_of_a_worker(self) -> None:
         (event,) = dialect("worker").receive('{"type":"failed","seq":4,"message":"no"}')
         assert event == FailureReceived(4, "no")
