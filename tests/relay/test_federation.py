@@ -18,6 +18,7 @@ from dreamrelay.protocol.messages import (
     Retired,
     SchemaChanged,
     Seen,
+    StatusReceived,
     Unanswered,
 )
 from dreamrelay.relay.lending import Lender
@@ -321,6 +322,28 @@ class TestWorkers:
         pair.settle()
         assert (a.stream.status()["workers"], a.stream.state) == (0, "lost")
         assert b.stream.status()["state"] == "lost"
+
+    def test_another_model_at_a_mirror_is_known_everywhere_and_stays_so(
+        self, pair: Cluster
+    ) -> None:
+        a, b = pair["a"], pair["b"]
+        worker, producer = b.worker(), a.producer()
+        pair.settle()
+        about = {**HELLO.about(), "model": "another", "width": 24}
+        b.stream.report(worker, StatusReceived("live", about=about))
+        b.stream.report(worker, StatusReceived("live"))
+        pair.settle()
+        for node in (a, b):
+            status = node.stream.status()
+            assert (status["model"], status["width"]) == ("another", 24)
+        for _ in range(3):
+            a.send(producer)
+        pair.settle()
+        assert len(worker.given) == 1, "its credit is what it was"
+        pair.remove(a)
+        pair.pass_time(5)
+        assert b.home == "b"
+        assert b.stream.status()["model"] == "another"
 
     def test_a_worker_at_a_mirror_takes_over_once(self, pair: Cluster) -> None:
         a, b = pair["a"], pair["b"]
