@@ -26,6 +26,9 @@ module.
 PROGRAM = (*MODULE, "dreamrelay")
 """Begins the command line of a program: ``[*PROGRAM, "relay", "--port=0"]``."""
 
+SETTINGS = re.compile(r"DREAMRELAY_(RELAY|WORKER|PRODUCER|BRIDGE)_", re.IGNORECASE)
+"""Begins variables that are settings of a program."""
+
 FATAL = "dreamrelay: "
 """Begins the line with which a program of ours says what it ends of."""
 
@@ -34,6 +37,12 @@ START_SECONDS = 60.0
 END_SECONDS = 10.0
 LISTEN_SECONDS = 2.0
 """Its last words may be on their way when a program has ended; another may hold its output open."""
+
+
+def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which a program of ours has the settings of its flags alone."""
+    kept = {name: value for name, value in environ.items() if not SETTINGS.match(name)}
+    return {**kept, "DREAMRELAY_CONFIG": os.devnull}
 
 
 def start_child(
@@ -77,6 +86,9 @@ def there(pipe: IO[bytes] | None) -> IO[bytes]:
 class Child:
     """A program in a process of its own, until :meth:`end`; any thread may ask it anything.
 
+    If it is one of ours, its flags say all: it reads no ``dreamrelay.toml`` and no settings of the
+    environment, so it is the same in every folder.
+
     Args:
         name: for people, ``the relay``.
         command: what to run.
@@ -106,7 +118,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_python_path()},
+            env={**_without_settings(os.environ), **_python_path()},
             creationflags=_apart(),
         )
         self._reader = threading.Thread(target=self._read, name=name, daemon=True)

@@ -102,10 +102,13 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None], stopped: thread
     """Run the demo until its time is over or ``stopped``; 0 if transformed pictures were delivered.
 
     Raises:
-        ConfigError: no port is free.
+        ConfigError: no port is free, or something is asked of the disasters, which do not happen.
         EngineError: the worker has ended.
         DreamRelayError: the source cannot be opened.
     """
+    for flag, given in (("--only", settings.only), ("--json", settings.as_json)):
+        if given:
+            raise ConfigError(f"{flag}: only the disasters have it: expected --chaos beside it")
     with ExitStack() as stack:
         relay = _relay(settings.port)
         url = stack.enter_context(relay.running())

@@ -128,6 +128,23 @@ def test_this_package_is_found_from_anywhere(
     assert "-P" in MODULE
 
 
+def test_its_settings_are_its_flags_alone(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has a relay with a token and TLS sees the same demo as anybody."""
+    settings = '[relay]\ntls = "auto"\ntoken = "in the file"\n'
+    (tmp_path / "dreamrelay.toml").write_text(settings, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DREAMRELAY_RELAY_TOKEN", "in the environment")
+    monkeypatch.setenv("DREAMRELAY_CACHE", "here")
+    code = """
+import os
+from dreamrelay.config import RelaySettings
+print(os.environ["DREAMRELAY_CACHE"], RelaySettings.load() == RelaySettings())
+"""
+    assert make(code).find("(here .+)") == "here True"
+
+
 def test_a_program_that_is_not_there() -> None:
     with pytest.raises(OSError, match="no-such-program"):
         Child("the child", ["/no-such-program"])

@@ -156,6 +156,12 @@ def test_a_model_that_never_comes_is_not_waited_for_for_ever(
     assert make().run() == 1
 
 
+@pytest.mark.parametrize("asked", [{"only": ["kill"]}, {"as_json": True}])
+def test_what_the_disasters_alone_have_is_refused(make: Make, asked: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="expected --chaos beside it"):
+        make(**asked).run()
+
+
 def test_no_free_port_is_said(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
     class Taken:
         def __init__(self, settings: Any) -> None:
