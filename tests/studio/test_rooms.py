@@ -125,6 +125,7 @@ def test_input_and_output_change_places(live: Page) -> None:
 
 
 def test_words_are_weighted_by_keys(page: Page, worker: FakeWorker) -> None:
+    expect(page.locator("#prompt")).to_have_value("watercolor")
     page.fill("#prompt", "a red fox")
     page.evaluate("document.getElementById('prompt').setSelectionRange(2, 5)")
     for _ in range(3):
@@ -310,6 +311,7 @@ def test_presets_go_to_a_file_and_come_back(
 def test_a_link_carries_what_was_changed_and_asks_before_it_acts(
     page: Page, worker: FakeWorker, browser: Browser, relay: RunningRelay
 ) -> None:
+    expect(page.locator("#prompt")).to_have_value("watercolor")
     page.fill("#prompt", "a fox & an owl")
     page.press("#prompt", "Enter")
     until(lambda: worker.patches, 15, "the prompt")
@@ -647,6 +649,7 @@ def test_who_may_only_look_is_told_what_is_missing(browser: Browser) -> None:
         port = relay.url.rstrip("/").rpartition(":")[2]
         page.goto(f"http://studio.test:{port}/?token=sesame-for-the-eyes")
         expect(page.locator("#chip-text")).to_have_text("no source")
+        expect(page.locator("#prompt")).to_have_value("watercolor")
         page.fill("#prompt", "a gold fox")
         page.press("#prompt", "Enter")
         expect(page.locator("#prompt-problem")).to_contain_text("permission 'control'")

@@ -310,6 +310,7 @@ def test_a_prompt_from_elsewhere_is_shown_unless_one_is_being_typed(
 
 
 def test_a_draft_outlives_a_reload(page: Page, worker: FakeWorker) -> None:
+    expect(page.locator("#prompt")).to_have_value("watercolor")
     page.fill("#prompt", "not applied yet")
     page.reload()
     says(page, "no source")
