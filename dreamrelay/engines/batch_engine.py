@@ -282,14 +282,7 @@ class BatchEngine(Engine, Generic[Model]):
         self, current: StreamBatchParameters, patch: Mapping[str, Any]
     ) -> StreamBatchParameters:
         """``current`` with the whole patch in it; ParameterError where something of it is wrong."""
-        absent = self._unusable()
-        refused = {name: f"not in this engine: {absent[name]}" for name in patch if name in absent}
-        try:
-            changed = validate_patch(current, patch)
-        except ParameterError as error:
-            raise ParameterError({**error.problems, **refused}) from None
-        if refused:
-            raise ParameterError(refused)
+        changed = validate_patch(current, patch, self._unusable())
         if self._model is not None and not _fits(self._model, changed):
             multiple = f"expected a multiple of {self._model.scale}"
             wrong = {name: multiple for name in ("width", "height") if name in patch}

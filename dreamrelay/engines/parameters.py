@@ -339,11 +339,17 @@ class StreamBatchParameters(Live):
         return value
 
 
-def validate_patch(current: Parameters, patch: Mapping[str, Any]) -> Parameters:
+def validate_patch(
+    current: Parameters, patch: Mapping[str, Any], absent: Mapping[str, str] | None = None
+) -> Parameters:
     """Return ``current`` with the whole ``patch`` in it; ``current`` itself stays as it is.
 
+    Args:
+        absent: names that cannot be used here, and why.
+
     Raises:
-        ParameterError: a name is unknown or a value is out of its bounds; says so for each of them.
+        ParameterError: a name is unknown or absent, or a value is out of its bounds; says so for
+            each of them.
     """
     kind = type(current)
     problems = {
@@ -358,6 +364,9 @@ def validate_patch(current: Parameters, patch: Mapping[str, Any]) -> Parameters:
         properties = kind.model_json_schema()["properties"]
         for name in {str(detail["loc"][0]) for detail in error.errors(include_input=False)}:
             problems[name] = f"expected {_expected(properties[name])}, got {_shown(patch[name])}"
+    for name, reason in (absent or {}).items():
+        if name in patch:
+            problems[name] = f"not in this engine: {reason}"
     if problems:
         raise ParameterError(dict(sorted(problems.items())))
     return changed

@@ -243,15 +243,7 @@ class ProcessorEngine(Engine):
     def _checked(
         self, current: ProcessorParameters, patch: Mapping[str, Any]
     ) -> ProcessorParameters:
-        absent = self._absent
-        refused = {name: f"not in this engine: {absent[name]}" for name in patch if name in absent}
-        try:
-            changed = validate_patch(current, patch)
-        except ParameterError as error:
-            raise ParameterError({**error.problems, **refused}) from None
-        if refused:
-            raise ParameterError(refused)
-        return changed
+        return validate_patch(current, patch, self._absent)
 
     def schema(self) -> dict[str, Any]:
         schema = super().schema()
