@@ -25,8 +25,9 @@ from dreamrelay.protocol.messages import (
     WorkerHello,
 )
 from dreamrelay.protocol.native import NativeDialect, decode_packet, encode_packet
+from tests.fakes.clock import SECOND, Clock
+from tests.fakes.hub import HELLO, SCHEMA, FakePeer, picture
 from tests.support import picture as encoded
-from tests.test_hub import HELLO, SCHEMA, SECOND, Clock, FakePeer, picture
 
 SLATE = Packet(b"slate", Codec.JPEG, 4, 4)
 STEP = 0.1

@@ -9,7 +9,8 @@ import pytest
 
 from dreamrelay.hub.timing import ON_WIRE
 from dreamrelay.protocol.messages import AudienceChanged, ClockReported, Delivery, StatusReceived
-from tests.test_hub import SECOND, FakePeer, picture
+from tests.fakes.clock import SECOND
+from tests.fakes.hub import FakePeer, picture
 from tests.test_lost import STEP, Show
 
 

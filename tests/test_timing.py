@@ -18,10 +18,10 @@ from dreamrelay.protocol.messages import (
     WorkerHello,
 )
 from dreamrelay.relay.metrics import render
-from tests.test_hub import Clock, FakePeer
+from tests.fakes.clock import SECOND, Clock
+from tests.fakes.hub import FakePeer
 
 MS = 1_000_000
-SECOND = 1000 * MS
 
 
 class House:

@@ -19,8 +19,8 @@ from dreamrelay.protocol.messages import (
 from dreamrelay.protocol.relays import read
 from dreamrelay.relay.backplane import MemoryBackplane, MemoryBus
 from dreamrelay.relay.federation import Federation
+from tests.fakes.clock import Clock
 
-SECOND = 1_000_000_000
 GIF = b"GIF89a" + (8).to_bytes(2, "little") * 2
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -35,29 +35,6 @@ HELLO = WorkerHello("engine", "pocket", "cpu", 8, 8, SCHEMA, {"prompt": "", "str
 def picture(seq: int = 0, *, note: bytes = b"", private: bool = False) -> Packet:
     """A picture that says what it is."""
     return Packet.of(GIF + note, seq=seq, captured_ns=seq).but(private=private)
-
-
-class Clock:
-    """Every clock of every relay; time passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.ns = 100 * SECOND
-        self._calls: list[tuple[int, Callable[[], None]]] = []
-
-    def __call__(self) -> int:
-        return self.ns
-
-    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        self._calls.append((self.ns + int(seconds * SECOND), call))
-
-    def advance(self, seconds: float) -> None:
-        end = self.ns + int(seconds * SECOND)
-        while due := [entry for entry in self._calls if entry[0] <= end]:
-            first = min(due, key=lambda entry: entry[0])
-            self._calls.remove(first)
-            self.ns = max(self.ns, first[0])
-            first[1]()
-        self.ns = end
 
 
 class Cable(MemoryBus):

@@ -22,7 +22,8 @@ from dreamrelay.protocol.messages import (
     Unanswered,
 )
 from dreamrelay.relay.lending import Lender
-from tests.fakes.federations import HELLO, SCHEMA, SECOND, Cluster, Node, Somebody, picture
+from tests.fakes.clock import SECOND
+from tests.fakes.federations import HELLO, SCHEMA, Cluster, Node, Somebody, picture
 
 MS = 1_000_000
 
