@@ -36,7 +36,8 @@ needs_oscsend = pytest.mark.skipif(
 @contextmanager
 def working(engine: ScriptedEngine, **settings: Any) -> Iterator[Wire]:
     """A worker that listens; yields a socket that speaks to it."""
-    worker = Worker(WorkerSettings(osc_port=0, viewer="off", **settings), engine=engine)
+    given = {"text_to_picture": "off", "viewer": "off", **settings}
+    worker = Worker(WorkerSettings(osc_port=0, **given), engine=engine)
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()
     assert worker.osc_port is not None
