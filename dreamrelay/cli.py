@@ -128,7 +128,7 @@ def _work(settings: WorkerSettings) -> int:
         calls(program.stop)
         if settings.verbose:
             where = settings.source or settings.spout_in or settings.websocket_uri
-            say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
+            say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {_shown(where)}")
             if program.osc_port:
                 say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
                 if not program.started:
@@ -159,7 +159,8 @@ def producer(settings: ProducerSettings, *positional: str, binary: bool = False)
         return _one_picture(settings, positional, binary=binary)
     program = _made("producer", settings)
     if settings.verbose:
-        say(f"dreamrelay {__version__} producer: {program.url} to {settings.websocket_uri}")
+        there = _shown(settings.websocket_uri)
+        say(f"dreamrelay {__version__} producer: {_shown(program.url)} to {there}")
 
     def report() -> str:
         s = program.statistics
@@ -212,6 +213,13 @@ def _one_picture(settings: ProducerSettings, positional: Sequence[str], *, binar
     return 0
 
 
+def _shown(url: str) -> str:
+    """An address without the password, or the token, that may be in it."""
+    from dreamrelay.media.address import parse
+
+    return str(parse(url))
+
+
 def _with_stream(uri: str, settings: ProducerSettings) -> str:
     if settings.stream == "default":
         return uri
@@ -222,7 +230,7 @@ def bridge(settings: BridgeSettings) -> int:
     """Bridge until Ctrl-C."""
     program = _made("bridge", settings)
     if settings.verbose:
-        say(f"dreamrelay {__version__} bridge: {settings.websocket_uri}")
+        say(f"dreamrelay {__version__} bridge: {_shown(settings.websocket_uri)}")
     with stop_on_signal() as calls, status_line(program.report, settings.verbose):
         calls(program.stop)
         program.run()

@@ -485,6 +485,23 @@ def test_a_producer_says_what_it_did_or_nothing(
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("producer", ["--source=http://me:s3cret@127.0.0.1:9/live?pwd=s3cret", "--nowait"]),
+        ("bridge", ["--from=http://me:s3cret@127.0.0.1:9/live?pwd=s3cret", "--nowait"]),
+    ],
+)
+def test_no_password_is_printed(
+    name: str, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(name, *flags, "--websocket_uri=ws://127.0.0.1:9/?token=s3cret")
+    out, err = capsys.readouterr()
+    assert f"{name}" in out
+    assert "http://me:***@127.0.0.1:9/live?***" in err
+    assert "s3cret" not in out + err
+
+
 def test_a_terminal_gets_one_line_that_is_written_over(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
