@@ -417,9 +417,14 @@ def _summary(thing: object) -> str:
 # -- what people see ------------------------------------------------------------------------------
 
 
-def say(text: str) -> None:
-    """Print a line now, also into a pipe."""
-    print(text, flush=True)
+def say(text: str, end: str = "\n") -> None:
+    """Print a line now, also into a pipe; one that was closed (``| head``) ends no show."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or Python complains at its end
+        os.close(nowhere)
 
 
 def set_up_logging(verbose: int) -> None:
@@ -475,7 +480,7 @@ def status_line(report: Callable[[], str], verbose: int) -> Iterator[None]:
         last = time.monotonic()
         while not done.wait(REPORT_SECONDS):
             if terminal:
-                print(f"\r\x1b[K{report()}", end="", flush=True)
+                say(f"\r\x1b[K{report()}", end="")
             elif time.monotonic() - last >= PLAIN_REPORT_SECONDS:
                 last = time.monotonic()
                 say(report())
@@ -489,4 +494,4 @@ def status_line(report: Callable[[], str], verbose: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        print("\r\x1b[K" if terminal else "", last_words, sep="", end="", flush=True)
+        say(("\r\x1b[K" if terminal else "") + last_words, end="")

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import re
 import subprocess
 import sys
@@ -521,6 +522,17 @@ def test_a_terminal_gets_one_line_that_is_written_over(
     out = capsys.readouterr().out
     assert out.startswith("\r\x1b[Kreport 1\r\x1b[Kreport 2")
     assert out.count("\n") == 1
+
+
+def test_whoever_reads_our_lines_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        cli.say("first")
+        os.close(reader)
+        with cli.status_line(lambda: "so many", 1):
+            cli.say("second")
+        cli.say("third")
 
 
 def test_demo_settings_know_no_end() -> None:
