@@ -18,11 +18,14 @@ What libndi 6.3 and cyndilib 0.1.3 do, and this file lives with:
 """
 
 import logging
+import os
+import platform
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -43,6 +46,7 @@ from dreamrelay.media.ports import Captured, Sink, Source
 
 log = logging.getLogger(__name__)
 
+_AVAHI = Path("/run/avahi-daemon/socket")
 _POLL_S = 0.003
 _SEARCH_S = 0.1
 
@@ -149,7 +153,10 @@ class NdiSource(Source):
             return f"the NDI sender {self._sender!r} sent no new picture for {self._timeout:g} s"
         wanted = f"NDI sender with {self._name!r} in its name" if self._name else "NDI sender"
         there = ", ".join(self._finder.get_source_names()) or "none"
-        return f"expected an {wanted}, found none for {self._timeout:g} s; senders: {there}"
+        unseen = why_unseen() if there == "none" else ""
+        return f"expected an {wanted}, found none for {self._timeout:g} s; senders: {there}" + (
+            unseen and f" ({unseen})"
+        )
 
 
 class NdiSink(Sink):
@@ -220,6 +227,17 @@ def matching(names: Sequence[str], wanted: str) -> list[str]:
     ranked = sorted((place, name) for name in names if (place := rank(name)) is not None)
     best = ranked[0][0] if ranked else 0
     return [name for place, name in ranked if place == best]
+
+
+def why_unseen() -> str:
+    """Why no sender can be found on this machine, if that is known; else nothing."""
+    configured = "NDI_CONFIG_DIR" in os.environ or (Path.home() / ".ndi").is_dir()
+    if platform.system() != "Linux" or configured or _AVAHI.exists():
+        return ""
+    return (
+        "NDI finds senders through avahi, which does not run here: apt install avahi-daemon, or "
+        "name the machines to ask in the folder NDI_CONFIG_DIR, see docs/sources-and-sinks.md"
+    )
 
 
 def senders(seconds: float = 1.5) -> list[str]:
