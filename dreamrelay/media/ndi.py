@@ -56,11 +56,15 @@ class NdiSourceOptions(Options):
     """Seconds to wait for a picture before ``read`` says that there is none."""
     bandwidth: Literal["highest", "lowest"] = "highest"
     """``lowest`` asks the sender for its small preview."""
+    flip: bool = False
+    """For senders that send upside down."""
 
 
 class NdiSinkOptions(Options):
     fps: float = Field(30.0, gt=0, le=1000)
     """What is told to receivers; frames leave when they are written."""
+    flip: bool = False
+    """Send upside down."""
 
 
 class NdiSource(Source):
@@ -69,10 +73,16 @@ class NdiSource(Source):
     live = True
 
     def __init__(
-        self, name: str, *, timeout: float = 5.0, bandwidth: RecvBandwidth = RecvBandwidth.highest
+        self,
+        name: str,
+        *,
+        timeout: float = 5.0,
+        bandwidth: RecvBandwidth = RecvBandwidth.highest,
+        flip: bool = False,
     ) -> None:
         self._name = name
         self._timeout = timeout
+        self._flip = flip
         self._clock = CaptureClock()
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -128,7 +138,7 @@ class NdiSource(Source):
         pixels = rows[:, : width * 4].reshape(height, width, 4)
         # The view is gone at the end of this function; the next capture needs that.
         frame: Frame = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
-        return frame
+        return cv2.flip(frame, 0) if self._flip else frame
 
     def _search(self) -> None:
         """Connect to the sender that is meant, if it is there and is not the one we have."""
@@ -162,9 +172,10 @@ class NdiSource(Source):
 class NdiSink(Sink):
     """Sends under a name, to whoever on the network wants it."""
 
-    def __init__(self, name: str, *, fps: float = 30.0) -> None:
+    def __init__(self, name: str, *, fps: float = 30.0, flip: bool = False) -> None:
         super().__init__()
         self._name = name
+        self._flip = flip
         self._fps = Fraction(fps).limit_denominator(1001)
         self._sender: Any = None
         self._pixels = np.empty((0, 0, 4), np.uint8)
@@ -178,7 +189,7 @@ class NdiSink(Sink):
             if self._sender is None or self._pixels.shape[:2] != (even_height, even_width):
                 self._open(even_width, even_height)
             pixels = self._pixels
-            pixels[:height, :width, :3] = frame
+            pixels[:height, :width, :3] = frame[::-1] if self._flip else frame
             pixels[height:, :width] = pixels[height - 1 : height, :width]
             pixels[:, width:] = pixels[:, width - 1 : width]
             if not self._sender.write_video(pixels.ravel()):
@@ -261,9 +272,11 @@ def open_ndi_source(address: Address) -> NdiSource:
         address.target.strip("/"),
         timeout=options.timeout,
         bandwidth=RecvBandwidth[options.bandwidth],
+        flip=options.flip,
     )
 
 
 def open_ndi_sink(address: Address) -> NdiSink:
     options = address.options(NdiSinkOptions)
-    return NdiSink(address.target.strip("/") or "dreamrelay", fps=options.fps)
+    name = address.target.strip("/") or "dreamrelay"
+    return NdiSink(name, fps=options.fps, flip=options.flip)

@@ -99,9 +99,7 @@ def _cameras() -> list[Found]:
         return list(_video4linux(Path("/sys/class/video4linux")))
     found = list(_probed())
     if not found:
-        raise DeviceError(
-            "none can be opened: is one plugged in, allowed for this program, free?"
-        )
+        raise DeviceError("none can be opened: is one plugged in, allowed for this program, free?")
     return found
 
 
