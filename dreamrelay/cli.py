@@ -128,7 +128,7 @@ def _work(settings: WorkerSettings) -> int:
         calls(program.stop)
         if settings.verbose:
             where = settings.source or settings.spout_in or settings.websocket_uri
-            say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
+            say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {_shown(where)}")
             if program.osc_port:
                 say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
                 if not program.started:
@@ -159,7 +159,8 @@ def producer(settings: ProducerSettings, *positional: str, binary: bool = False)
         return _one_picture(settings, positional, binary=binary)
     program = _made("producer", settings)
     if settings.verbose:
-        say(f"dreamrelay {__version__} producer: {program.url} to {settings.websocket_uri}")
+        there = _shown(settings.websocket_uri)
+        say(f"dreamrelay {__version__} producer: {_shown(program.url)} to {there}")
 
     def report() -> str:
         s = program.statistics
@@ -212,6 +213,13 @@ def _one_picture(settings: ProducerSettings, positional: Sequence[str], *, binar
     return 0
 
 
+def _shown(url: str) -> str:
+    """An address without the password, or the token, that may be in it."""
+    from dreamrelay.media.address import parse
+
+    return str(parse(url))
+
+
 def _with_stream(uri: str, settings: ProducerSettings) -> str:
     if settings.stream == "default":
         return uri
@@ -222,7 +230,7 @@ def bridge(settings: BridgeSettings) -> int:
     """Bridge until Ctrl-C."""
     program = _made("bridge", settings)
     if settings.verbose:
-        say(f"dreamrelay {__version__} bridge: {settings.websocket_uri}")
+        say(f"dreamrelay {__version__} bridge: {_shown(settings.websocket_uri)}")
     with stop_on_signal() as calls, status_line(program.report, settings.verbose):
         calls(program.stop)
         program.run()
@@ -409,9 +417,14 @@ def _summary(thing: object) -> str:
 # -- what people see ------------------------------------------------------------------------------
 
 
-def say(text: str) -> None:
-    """Print a line now, also into a pipe."""
-    print(text, flush=True)
+def say(text: str, end: str = "\n") -> None:
+    """Print a line now, also into a pipe; one that was closed (``| head``) ends no show."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or Python complains at its end
+        os.close(nowhere)
 
 
 def set_up_logging(verbose: int) -> None:
@@ -467,7 +480,7 @@ def status_line(report: Callable[[], str], verbose: int) -> Iterator[None]:
         last = time.monotonic()
         while not done.wait(REPORT_SECONDS):
             if terminal:
-                print(f"\r\x1b[K{report()}", end="", flush=True)
+                say(f"\r\x1b[K{report()}", end="")
             elif time.monotonic() - last >= PLAIN_REPORT_SECONDS:
                 last = time.monotonic()
                 say(report())
@@ -481,4 +494,4 @@ def status_line(report: Callable[[], str], verbose: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        print("\r\x1b[K" if terminal else "", last_words, sep="", end="", flush=True)
+        say(("\r\x1b[K" if terminal else "") + last_words, end="")

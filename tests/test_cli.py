@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import re
 import subprocess
 import sys
@@ -485,6 +486,23 @@ def test_a_producer_says_what_it_did_or_nothing(
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("producer", ["--source=http://me:s3cret@127.0.0.1:9/live?pwd=s3cret", "--nowait"]),
+        ("bridge", ["--from=http://me:s3cret@127.0.0.1:9/live?pwd=s3cret", "--nowait"]),
+    ],
+)
+def test_no_password_is_printed(
+    name: str, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(name, *flags, "--websocket_uri=ws://127.0.0.1:9/?token=s3cret")
+    out, err = capsys.readouterr()
+    assert f"{name}" in out
+    assert "http://me:***@127.0.0.1:9/live?***" in err
+    assert "s3cret" not in out + err
+
+
 def test_a_terminal_gets_one_line_that_is_written_over(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -504,6 +522,17 @@ def test_a_terminal_gets_one_line_that_is_written_over(
     out = capsys.readouterr().out
     assert out.startswith("\r\x1b[Kreport 1\r\x1b[Kreport 2")
     assert out.count("\n") == 1
+
+
+def test_whoever_reads_our_lines_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        cli.say("first")
+        os.close(reader)
+        with cli.status_line(lambda: "so many", 1):
+            cli.say("second")
+        cli.say("third")
 
 
 def test_demo_settings_know_no_end() -> None:

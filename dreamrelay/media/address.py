@@ -24,9 +24,13 @@ VIDEO_SUFFIXES = frozenset(
 PATH = "path"
 """The scheme of an address that is a plain path."""
 
+_SECRETIVE = frozenset({"http", "https", "rtsp", "ws", "wss"})
+"""Schemes whose addresses people write passwords into."""
+
 # One letter before the colon is a Windows drive.
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://(.*)", re.DOTALL)
-_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):[^/?#@]*@")
+# An unescaped slash in a password is none of a path, unless a port stands before it.
+_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):(?:[^/?#]*|(?!\d+/)[^?#]*?)@")
 # `%06d` and `%d` number the pictures of a sink; decoded, they would be a control character and a
 # letter.
 _COUNTER = re.compile(r"%(?=0[1-9]d|d(?![0-9a-fA-F]))")
@@ -58,8 +62,13 @@ class Address:
     query: str = ""
 
     def __str__(self) -> str:
-        """The address for people: a password in it is hidden."""
-        return _PASSWORD.sub(r"\1:***@", self.text)
+        """The address for people and logs: what may be a password, or a token, is hidden."""
+        if self.scheme in _SECRETIVE:
+            return _without_secrets(self.text)
+        if "://" in self.target:  # of a stream that stands in for a camera
+            query = f"?{self.query}" if self.query else ""
+            return f"{self.scheme}://{_without_secrets(self.target)}{query}"
+        return self.text
 
     @property
     def path(self) -> Path:
@@ -120,6 +129,12 @@ def parse(text: str) -> Address:
     target, _, query = match[2].partition("?")
     target = unquote(_COUNTER.sub("%25", target))
     return Address(text, match[1].lower(), target, query)
+
+
+def _without_secrets(url: str) -> str:
+    """A network address without its password, and without its query: cameras want theirs there."""
+    place, asked, _ = _PASSWORD.sub(r"\1:***@", url).partition("?")
+    return f"{place}?***" if asked else place
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

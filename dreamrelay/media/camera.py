@@ -3,11 +3,13 @@
 In the index's place, a path or a URL stands in for a camera.
 """
 
+import re
 from typing import Literal
 
 import cv2
 from pydantic import Field
 
+from dreamrelay.errors import ConfigError
 from dreamrelay.media.address import Address, Options
 from dreamrelay.media.live import LiveSource
 from dreamrelay.media.opencv import Capture
@@ -19,6 +21,10 @@ _BACKENDS = {
     "msmf": cv2.CAP_MSMF,
     "v4l2": cv2.CAP_V4L2,
 }
+
+
+# From 100 on cv2 takes a number for that of a backend.
+_INDEX = re.compile(r"\d{1,2}", re.ASCII)
 
 
 class CameraOptions(Options):
@@ -33,11 +39,9 @@ class CameraOptions(Options):
 def open_camera(address: Address) -> LiveSource:
     options = address.options(CameraOptions)
     target = address.target or "0"
-    index = int(target) if target.isascii() and target.isdigit() else None
-    if index is None:
-        place = target if "://" in target else str(address.path)
-        hint = "is there a video that OpenCV can read?"
-        return LiveSource(str(address), lambda: Capture(place, str(address), hint))
+    if _INDEX.fullmatch(target) is None:
+        return _stand_in(address)
+    index = int(target)
     wishes = {
         cv2.CAP_PROP_FRAME_WIDTH: options.width,
         cv2.CAP_PROP_FRAME_HEIGHT: options.height,
@@ -49,9 +53,37 @@ def open_camera(address: Address) -> LiveSource:
     name = f"camera {index}"
     hint = (
         "is it plugged in, allowed for this program and free (close other programs that use it)? "
-        f"Try camera://{index + 1 if index == 0 else 0}"
+        f"Try camera://{index + 1 if index == 0 else 0}, or see `dreamrelay list`"
     )
-    backend = _BACKENDS[options.backend]
+    backend = _backend(options.backend)
     return LiveSource(
         name, lambda: Capture(index, name, hint, backend=backend, properties=properties)
     )
+
+
+def _stand_in(address: Address) -> LiveSource:
+    """A video, or a device by its path, in a camera's place."""
+    place = address.target
+    if "://" not in place:
+        path = address.path
+        # A device's path may be there later; a word, or a number that is none, never will.
+        if not path.suffix and path.name == place and not path.exists():
+            raise ConfigError(
+                f"expected the number of a camera (camera://0 to camera://99), or the path or URL"
+                f" of a video, got {address}: `dreamrelay list` names the cameras there are"
+            )
+        place = str(path.absolute())
+    hint = "is there a video that OpenCV can read?"
+    return LiveSource(str(address), lambda: Capture(place, str(address), hint))
+
+
+def _backend(name: str) -> int:
+    """The number that cv2 has for a backend, if it is there."""
+    wanted = _BACKENDS[name]
+    there = cv2.videoio_registry.getCameraBackends()
+    if wanted != cv2.CAP_ANY and wanted not in there:
+        found = [known for known, number in _BACKENDS.items() if number in there]
+        raise ConfigError(
+            f"expected a backend of this system ({', '.join(['any', *found])}), got {name!r}"
+        )
+    return wanted

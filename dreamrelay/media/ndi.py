@@ -18,11 +18,14 @@ What libndi 6.3 and cyndilib 0.1.3 do, and this file lives with:
 """
 
 import logging
+import os
+import platform
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -43,6 +46,7 @@ from dreamrelay.media.ports import Captured, Sink, Source
 
 log = logging.getLogger(__name__)
 
+_AVAHI = Path("/run/avahi-daemon/socket")
 _POLL_S = 0.003
 _SEARCH_S = 0.1
 
@@ -52,11 +56,15 @@ class NdiSourceOptions(Options):
     """Seconds to wait for a picture before ``read`` says that there is none."""
     bandwidth: Literal["highest", "lowest"] = "highest"
     """``lowest`` asks the sender for its small preview."""
+    flip: bool = False
+    """For senders that send upside down."""
 
 
 class NdiSinkOptions(Options):
     fps: float = Field(30.0, gt=0, le=1000)
     """What is told to receivers; frames leave when they are written."""
+    flip: bool = False
+    """Send upside down."""
 
 
 class NdiSource(Source):
@@ -65,10 +73,16 @@ class NdiSource(Source):
     live = True
 
     def __init__(
-        self, name: str, *, timeout: float = 5.0, bandwidth: RecvBandwidth = RecvBandwidth.highest
+        self,
+        name: str,
+        *,
+        timeout: float = 5.0,
+        bandwidth: RecvBandwidth = RecvBandwidth.highest,
+        flip: bool = False,
     ) -> None:
         self._name = name
         self._timeout = timeout
+        self._flip = flip
         self._clock = CaptureClock()
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -124,7 +138,7 @@ class NdiSource(Source):
         pixels = rows[:, : width * 4].reshape(height, width, 4)
         # The view is gone at the end of this function; the next capture needs that.
         frame: Frame = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
-        return frame
+        return cv2.flip(frame, 0) if self._flip else frame
 
     def _search(self) -> None:
         """Connect to the sender that is meant, if it is there and is not the one we have."""
@@ -149,15 +163,19 @@ class NdiSource(Source):
             return f"the NDI sender {self._sender!r} sent no new picture for {self._timeout:g} s"
         wanted = f"NDI sender with {self._name!r} in its name" if self._name else "NDI sender"
         there = ", ".join(self._finder.get_source_names()) or "none"
-        return f"expected an {wanted}, found none for {self._timeout:g} s; senders: {there}"
+        unseen = why_unseen() if there == "none" else ""
+        return f"expected an {wanted}, found none for {self._timeout:g} s; senders: {there}" + (
+            unseen and f" ({unseen})"
+        )
 
 
 class NdiSink(Sink):
     """Sends under a name, to whoever on the network wants it."""
 
-    def __init__(self, name: str, *, fps: float = 30.0) -> None:
+    def __init__(self, name: str, *, fps: float = 30.0, flip: bool = False) -> None:
         super().__init__()
         self._name = name
+        self._flip = flip
         self._fps = Fraction(fps).limit_denominator(1001)
         self._sender: Any = None
         self._pixels = np.empty((0, 0, 4), np.uint8)
@@ -171,7 +189,7 @@ class NdiSink(Sink):
             if self._sender is None or self._pixels.shape[:2] != (even_height, even_width):
                 self._open(even_width, even_height)
             pixels = self._pixels
-            pixels[:height, :width, :3] = frame
+            pixels[:height, :width, :3] = frame[::-1] if self._flip else frame
             pixels[height:, :width] = pixels[height - 1 : height, :width]
             pixels[:, width:] = pixels[:, width - 1 : width]
             if not self._sender.write_video(pixels.ravel()):
@@ -222,6 +240,17 @@ def matching(names: Sequence[str], wanted: str) -> list[str]:
     return [name for place, name in ranked if place == best]
 
 
+def why_unseen() -> str:
+    """Why no sender can be found on this machine, if that is known; else nothing."""
+    configured = "NDI_CONFIG_DIR" in os.environ or (Path.home() / ".ndi").is_dir()
+    if platform.system() != "Linux" or configured or _AVAHI.exists():
+        return ""
+    return (
+        "NDI finds senders through avahi, which does not run here: apt install avahi-daemon, or "
+        "name the machines to ask in the folder NDI_CONFIG_DIR, see docs/sources-and-sinks.md"
+    )
+
+
 def senders(seconds: float = 1.5) -> list[str]:
     """The senders that answer within some seconds."""
     finder = Finder()
@@ -243,9 +272,11 @@ def open_ndi_source(address: Address) -> NdiSource:
         address.target.strip("/"),
         timeout=options.timeout,
         bandwidth=RecvBandwidth[options.bandwidth],
+        flip=options.flip,
     )
 
 
 def open_ndi_sink(address: Address) -> NdiSink:
     options = address.options(NdiSinkOptions)
-    return NdiSink(address.target.strip("/") or "dreamrelay", fps=options.fps)
+    name = address.target.strip("/") or "dreamrelay"
+    return NdiSink(name, fps=options.fps, flip=options.flip)

@@ -47,6 +47,7 @@ def look(seconds: float = 1.5) -> list[Kind]:
         "Syphon servers": _syphon,
         "NDI senders": lambda: _ndi(seconds),
         "virtual cameras": _virtual_cameras,
+        "recordings": _recordings,
     }
     # Syphon's news come to the main thread's run loop, so that one is looked for here.
     with ThreadPoolExecutor(len(looks)) as pool:
@@ -96,7 +97,10 @@ def _url(scheme: str, name: str) -> str:
 def _cameras() -> list[Found]:
     if sys.platform == "linux":
         return list(_video4linux(Path("/sys/class/video4linux")))
-    return list(_probed())
+    found = list(_probed())
+    if not found:
+        raise DeviceError("none can be opened: is one plugged in, allowed for this program, free?")
+    return found
 
 
 def _video4linux(folder: Path) -> Iterator[Found]:
@@ -111,19 +115,24 @@ def _video4linux(folder: Path) -> Iterator[Found]:
 
 
 def _probed() -> Iterator[Found]:
-    """Open one after the other: these systems have no list that has cv2's numbers."""
+    """Open one after the other: these systems have no list that has cv2's numbers.
+
+    One that another program has cannot be opened, and the next one perhaps can.
+    """
     capture = Entry(f"{_ROOM}.opencv:Capture", "a camera", "producer").load()
     for number in range(_PROBED_CAMERAS):
         try:
             opened = capture(number, f"camera {number}", "")
         except DeviceError:
-            return
+            continue
         try:
             picture = opened.read()
-            size = "" if picture is None else f"{picture.shape[1]}x{picture.shape[0]}"
+            known = "" if picture is None else f"{picture.shape[1]}x{picture.shape[0]}"
+        except DeviceError as error:
+            known = str(error)
         finally:
             opened.release()
-        yield Found(f"camera://{number}", size)
+        yield Found(f"camera://{number}", known)
 
 
 def _screens() -> list[Found]:
@@ -150,6 +159,9 @@ def _syphon() -> list[Found]:
 
 def _ndi(seconds: float) -> list[Found]:
     there = Entry(f"{_ROOM}.ndi:senders", "NDI", "ndi").load()(seconds)
+    unseen = Entry(f"{_ROOM}.ndi:why_unseen", "NDI", "ndi").load()()
+    if unseen and not there:
+        raise DeviceError(unseen)
     return [Found(_url("ndi", name)) for name in there]
 
 
@@ -158,3 +170,9 @@ def _virtual_cameras() -> list[Found]:
     if importlib.util.find_spec("pyvirtualcam") is None:
         raise MissingExtra("a virtual camera", "virtualcam")
     return [Found("virtualcam://", "as a sink, if a driver (OBS, v4l2loopback) is installed")]
+
+
+def _recordings() -> list[Found]:
+    if importlib.util.find_spec("av") is None:
+        raise MissingExtra("recording", "record")
+    return [Found("record://show.mp4", "as a sink; also .mov")]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.video.reformatter import ColorRange, Colorspace
 from pydantic import Field
 
 from dreamrelay.codec import Frame, resize
@@ -42,6 +43,16 @@ _FRAGMENTS = {
 microseconds, however few pictures a second there are.
 """
 
+
+_FAILURES = (OSError, av.FFmpegError)
+"""A full disk is of the first kind, an encoder that refuses only of the second."""
+
+_BT709 = 1
+"""Primaries and transfer function, as H.264 numbers them."""
+_SD = (1024, 576)
+"""Players that ignore what a video says of its colours take larger ones for BT.709, others for
+BT.601: so that is what they are.
+"""
 
 _SUFFIXES = (".mp4", ".mov")
 _ENCODER = {"preset": "veryfast", "tune": "zerolatency"}
@@ -87,6 +98,7 @@ class RecordSink(Sink):
         self._file: Any = None
         self._stream: Any = None
         self._size = (0, 0)
+        self._matrix = Colorspace.ITU601
         self._began = 0.0
         self._last = -1
         self._not_before = float("-inf")
@@ -105,7 +117,7 @@ class RecordSink(Sink):
             if self._file is None:
                 self._begin(frame, now)
             self._encode(frame, now)
-        except OSError as error:  # libav's errors are, too
+        except _FAILURES as error:
             self._give_up(error, now)
             raise DeviceError(self._trouble) from error
 
@@ -117,7 +129,7 @@ class RecordSink(Sink):
             for packet in self._stream.encode(None):
                 self._file.mux(packet)
             self._file.close()
-        except OSError as error:
+        except _FAILURES as error:
             # What came before is in the file.
             log.warning("%s: its last pictures are lost: %s", self.path, _reason(error))
         else:
@@ -130,13 +142,20 @@ class RecordSink(Sink):
         self._size = (width + width % 2, height + height % 2)
         self.path = self._wanted if self._overwrite else _free(self._wanted)
         self.written, self._last, self._began = 0, -1, now
-        self._file = av.open(str(self.path), "w", options=_FRAGMENTS)
+        # Of a relative `12:30.mp4` FFmpeg would ask for the protocol 12.
+        self._file = av.open(str(self.path.absolute()), "w", options=_FRAGMENTS)
         options = {**_ENCODER, "crf": str(self._quality)}
         stream = self._file.add_stream("libx264", rate=30, options=options)
         stream.width, stream.height = self._size
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = _TICKS
         stream.codec_context.gop_size = _KEYFRAME_EVERY
+        small = self._size[0] <= _SD[0] and self._size[1] <= _SD[1]
+        stream.codec_context.colorspace = self._matrix = (
+            Colorspace.ITU601 if small else Colorspace.ITU709
+        )
+        stream.codec_context.color_primaries = stream.codec_context.color_trc = _BT709
+        stream.codec_context.color_range = ColorRange.MPEG
         self._stream = stream
         log.info("recording to %s", self.path)
 
@@ -147,13 +166,14 @@ class RecordSink(Sink):
         elif (width, height) != self._size:
             frame = resize(frame, *self._size, "stretch")
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+        picture = picture.reformat(format="yuv420p", dst_colorspace=self._matrix)
         self._last = picture.pts = max(self._last + 1, round((now - self._began) / _TICKS))
         picture.time_base = _TICKS
         for packet in self._stream.encode(picture):
             self._file.mux(packet)
         self.written += 1
 
-    def _give_up(self, error: OSError, now: float) -> None:
+    def _give_up(self, error: OSError | av.FFmpegError, now: float) -> None:
         self._trouble = (
             f"recording to {str(self.path)!r} stopped after {self.written} pictures:"
             f" {_reason(error)}; the show goes on, trying again every {RETRY_S:g} s"
@@ -164,7 +184,7 @@ class RecordSink(Sink):
             return
         try:
             file.close()
-        except OSError as closing:  # it has no room for its end either
+        except _FAILURES as closing:  # it has no room for its end either
             log.debug("closing %s: %s", self.path, closing)
         if not self.written and self.path.is_file():
             self.path.unlink(missing_ok=True)
@@ -262,7 +282,7 @@ def _free(path: Path) -> Path:
     return free
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | av.FFmpegError) -> str:
     return error.strerror or str(error)
 
 

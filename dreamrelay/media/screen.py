@@ -1,6 +1,8 @@
 """The screen: ``screen://0?region=100,100,512,512``."""
 
+import re
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,6 +21,9 @@ Region = tuple[int, int, int, int]
 """x, y, width, height."""
 
 
+LOOK_EVERY_S = 1.0
+"""A monitor that was unplugged, or turned, is noticed so soon: grabbing where one was works on."""
+
 # When the X server has gone, mss 10.2 trips over its own assertion; under `python -O` over a NULL.
 _FAILURES = (mss.ScreenShotError, AssertionError, ValueError, OSError)
 
@@ -31,7 +36,12 @@ class ScreenOptions(Options):
     @field_validator("region", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return value.strip("[]() ").split(",") if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        parts = value.strip("[]() ").split(",")
+        if not all(re.fullmatch(r"\s*[+-]?\d+\s*", part) for part in parts) or len(parts) != 4:
+            raise ValueError("expected x,y,width,height in whole pixels")
+        return parts
 
     @field_validator("region")
     @classmethod
@@ -57,7 +67,8 @@ class ScreenSource(Source):
         self._wanted = region
         self._cursor = cursor
         self._clock = CaptureClock()
-        self._grabber: mss.MSS | None = None
+        self._grabber: _Grabber | None = None
+        self._look_at = 0.0
         self._thread = 0
         self._closed = False
         # Asked now, so that a missing display or monitor is told when the source is opened.
@@ -76,13 +87,18 @@ class ScreenSource(Source):
             self._disconnect()
             self._connect()
         assert self._grabber is not None
-        left, top, width, height = self._region
         try:
+            if time.monotonic() >= self._look_at:
+                self._look()
+            left, top, width, height = self._region
             shot = self._grabber.grab((left, top, left + width, top + height))
         except _FAILURES as error:
             self._disconnect()
             why = str(error) or "the display has gone"
             raise DeviceError(f"cannot capture monitor {self._monitor}: {why}") from error
+        except DeviceError:
+            self._disconnect()
+            raise
         pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
         return Captured(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), self._clock())
 
@@ -92,9 +108,8 @@ class ScreenSource(Source):
 
     def _connect(self) -> None:
         try:
-            self._grabber = mss.MSS(with_cursor=self._cursor)
-            # The first entry is all monitors together.
-            self._region = self._choose(self._grabber.monitors[1:])
+            self._grabber = _Grabber(with_cursor=self._cursor)
+            self._look()
         except _FAILURES as error:
             self._disconnect()
             raise DeviceError(
@@ -106,7 +121,15 @@ class ScreenSource(Source):
             raise
         self._thread = threading.get_ident()
 
+    def _look(self) -> None:
+        """Find the monitor, where it is now."""
+        assert self._grabber is not None
+        self._region = self._choose(self._grabber.monitors_now())
+        self._look_at = time.monotonic() + LOOK_EVERY_S
+
     def _choose(self, monitors: Sequence[Mapping[str, int]]) -> Region:
+        if not monitors:
+            raise DeviceError("no monitor is connected")
         if self._monitor >= len(monitors):
             raise DeviceError(
                 f"expected a monitor from 0 to {len(monitors) - 1}, got {self._monitor}"
@@ -119,6 +142,14 @@ class ScreenSource(Source):
             grabber, self._grabber = self._grabber, None
             with suppress(*_FAILURES):  # of a display that has gone, nothing is left to close
                 grabber.close()
+
+
+class _Grabber(mss.MSS):  # type: ignore[misc]
+    def monitors_now(self) -> Sequence[Mapping[str, int]]:
+        """The monitors; mss itself asks once. The first entry is all of them together."""
+        self._monitors = None
+        there: Sequence[Mapping[str, int]] = self.monitors
+        return there[1:]
 
 
 def monitors() -> list[Region]:

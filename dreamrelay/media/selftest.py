@@ -4,13 +4,15 @@ Nobody of us has a machine that Spout runs on, so this is how we hear of it. It 
 thread is another program's sender, this one receives.
 """
 
+import importlib
 import importlib.metadata
 import platform
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,8 @@ from dreamrelay.media.pattern import read_counter
 from dreamrelay.media.ports import Source
 
 NAME = "dreamrelay selftest"
+_ADAPTERS = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
+"""Where the registry of Windows has its display adapters."""
 FPS = 60.0
 WAIT_S = 4.0
 
@@ -222,11 +226,12 @@ def spout(say: Callable[[str], None], *, seconds: float = 3.0) -> bool:
     """
     from dreamrelay.media.spout import Spout, senders  # noqa: PLC0415 - only where it is asked for
 
-    Spout.load()
+    library = Spout.load()
     say("Testing Spout for about ten seconds.")
     with _fenced(say):
         say(f"dreamrelay {__version__}, Python {platform.python_version()}, {sys.platform}")
         say(f"{platform.platform()}, SpoutGL {_version('SpoutGL')}, numpy {np.__version__}")
+        say(f"graphics: {', '.join(_graphics_cards()) or 'unknown'}; {_sharing(library.sender)}")
         others = [f"{name} {size}".strip() for name, size in senders()]
         say(f"senders before: {', '.join(others) or 'none'}")
         check = Check("spout", say, seconds)
@@ -234,6 +239,36 @@ def spout(say: Callable[[str], None], *, seconds: float = 3.0) -> bool:
         say(f"{check.failures} failed" if check.failures else "all is well")
     say("Please send us these lines in an issue, also when all is well.")
     return check.failures == 0
+
+
+def _sharing(make_sender: Callable[[], Any]) -> str:
+    """How Spout means to share textures: without the GPU it goes through memory, and is slow."""
+    try:
+        sender = make_sender()
+        if not sender.createOpenGL():
+            return "no OpenGL context"
+        asked = ("isGLDXReady", "getAutoShare", "getCPUshare")
+        answers = [f"{name} {getattr(sender, name)()}" for name in asked]
+        sender.closeOpenGL()
+    except Exception as error:  # noqa: BLE001 - the report of what nobody foresaw is what this is for
+        return f"{type(error).__name__}: {error}"
+    return ", ".join(answers)
+
+
+def _graphics_cards() -> Iterator[str]:
+    """Each display adapter that Windows has a driver for: a texture of one is none of another's."""
+    try:
+        registry: Any = importlib.import_module("winreg")
+        adapters = registry.OpenKey(registry.HKEY_LOCAL_MACHINE, _ADAPTERS)
+    except (ImportError, OSError):
+        return
+    for number in range(registry.QueryInfoKey(adapters)[0]):
+        with suppress(OSError):  # beside the adapters are keys that nobody may read
+            adapter = registry.OpenKey(adapters, registry.EnumKey(adapters, number))
+            name, version = (
+                registry.QueryValueEx(adapter, what)[0] for what in ("DriverDesc", "DriverVersion")
+            )
+            yield f"{name} {version}"
 
 
 def _version(package: str) -> str:

@@ -14,8 +14,10 @@ What SpoutGL 0.1.1 does, and this file lives with:
 - The first image may be all zeros.
 - ``setReceiverName`` and ``setSenderName`` return None, and ``getSenderName`` a number: nobody asks
   them.
+- A sender's name that is taken gets a number, and nobody is told. So the number is given here.
 """
 
+import logging
 import platform
 import threading
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ from dreamrelay.media.texture import (
     TextureSourceOptions,
     to_rgb,
 )
+
+log = logging.getLogger(__name__)
 
 DXGI_BGRA8 = 87
 """What ``getSenderFormat`` says of a texture with blue first."""
@@ -161,12 +165,13 @@ class SpoutSource(TextureSource):
 
 
 class SpoutSink(TextureSink):
-    """Sends as a name. If another program has that name, Spout adds a number to ours."""
+    """Sends as a name; if another program has that one, with a number behind it."""
 
     def __init__(self, name: str, spout: Spout, *, flip: bool = False) -> None:
         super().__init__(name, flip=flip)
         self._spout = spout
         self._sender: Any = None
+        self._seen_as = name
         self._thread = 0
 
     def _send(self, pixels: Frame) -> None:
@@ -176,7 +181,7 @@ class SpoutSink(TextureSink):
         if not self._sender.sendImage(pixels, width, height, self._spout.rgba, self._flip, 0):
             raise DeviceError(f"Spout did not take a picture of {width}x{height} as {self._name!r}")
         # Receivers that wait for us, and do not poll, are woken by this.
-        self._sender.setFrameSync(self._name)
+        self._sender.setFrameSync(self._seen_as)
 
     def _let_go(self) -> None:
         sender, self._sender = self._sender, None
@@ -190,8 +195,22 @@ class SpoutSink(TextureSink):
             self._sender.releaseSender()
         sender = self._spout.sender()
         _create_context(sender)
-        sender.setSenderName(self._name)
+        self._seen_as = self._free_name()
+        sender.setSenderName(self._seen_as)
         self._sender, self._thread = sender, threading.get_ident()
+
+    def _free_name(self) -> str:
+        """The name, or the one that Spout would make of it because it is taken."""
+        taken = self._spout.receiver().getSenderList()
+        name, number = self._name, 0
+        while name in taken:
+            number += 1
+            name = f"{self._name}_{number}"
+        if number:
+            log.warning(
+                "another program sends as %r by Spout: this one is seen as %r", self._name, name
+            )
+        return name
 
 
 def _create_context(end: Any) -> None:

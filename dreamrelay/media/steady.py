@@ -16,6 +16,7 @@ import numpy as np
 
 from dreamrelay.codec import Fit, Frame, resize
 from dreamrelay.errors import DeviceError
+from dreamrelay.media.address import parse
 from dreamrelay.media.catalog import comes_and_goes, open_source
 from dreamrelay.media.pacing import CaptureClock
 from dreamrelay.media.ports import Captured, Source
@@ -134,7 +135,7 @@ class SteadySource(Source):
             if captured is None:
                 return None
             if self.trouble:
-                log.warning("%s: pictures come again", self._url)
+                log.warning("%s: pictures come again", parse(self._url))
                 self.trouble, self._wait = "", 0.0
                 self._hear("")
             self._given = True

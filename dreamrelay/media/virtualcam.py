@@ -16,7 +16,7 @@ import pyvirtualcam
 from pydantic import Field
 
 from dreamrelay.codec import Frame, resize
-from dreamrelay.errors import DeviceError
+from dreamrelay.errors import ConfigError, DeviceError
 from dreamrelay.media.address import Address, Options
 from dreamrelay.media.ports import Sink
 
@@ -36,6 +36,11 @@ class VirtualCameraOptions(Options):
     fps: float = Field(30.0, gt=0, le=240)
     """What is told to the driver; pictures are shown when they come."""
     backend: Literal["any", "obs", "unitycapture", "v4l2loopback"] = "any"
+
+
+class _Camera(pyvirtualcam.Camera):  # type: ignore[misc]
+    # Where its beginning failed, its end looks for this in vain, and says so on standard error.
+    _backend = None
 
 
 class VirtualCameraSink(Sink):
@@ -92,14 +97,16 @@ class VirtualCameraSink(Sink):
         wide, high = self._size or (width, height)
         self._size = (wide + wide % 2, high + high % 2)
         try:
-            self._camera = pyvirtualcam.Camera(
+            self._camera = _Camera(
                 *self._size,
                 self._fps,
                 fmt=pyvirtualcam.PixelFormat.RGB,
                 device=self._device,
                 backend=self._backend,
             )
-        except (RuntimeError, KeyError) as error:  # KeyError: a backend of another system
+        except KeyError as error:
+            self._fail(f"expected a backend of this system, got {self._backend!r}", error)
+        except RuntimeError as error:
             hint = _HINTS.get(platform.system(), "is there a driver for this system?")
             self._fail(f"no virtual camera can be opened: {hint} ({_line(error)})", error)
 
@@ -120,10 +127,12 @@ def _line(error: Exception) -> str:
 
 def open_virtual_camera(address: Address) -> VirtualCameraSink:
     options = address.options(VirtualCameraOptions)
-    size = (options.width, options.height)
+    width, height = options.width, options.height
+    if (width is None) != (height is None):
+        raise ConfigError(f"{address}: expected width and height together")
     return VirtualCameraSink(
         address.target or None,
-        size=(size[0], size[1]) if size[0] is not None and size[1] is not None else None,
+        size=None if width is None or height is None else (width, height),
         fps=options.fps,
         backend=None if options.backend == "any" else options.backend,
     )

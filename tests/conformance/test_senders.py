@@ -30,8 +30,8 @@ def sender(
         yield sender
 
 
-def opened(sender: OtherSender) -> Source:
-    return open_source(f"{sender.url}?timeout={sender.timeout}")
+def opened(sender: OtherSender, more: str = "") -> Source:
+    return open_source(f"{sender.url}?timeout={sender.timeout}{more}")
 
 
 def frames(source: Source) -> Iterator[Frame]:
@@ -85,6 +85,16 @@ def test_the_size_may_change_while_it_runs(sender: OtherSender) -> None:
         for width, height in [(128, 192), (320, 240), (192, 128)]:
             sender.show(width, height)
             sees_bars(source, width, height)
+
+
+def test_one_that_is_upside_down_can_be_turned(sender: OtherSender) -> None:
+    sender.show(192, 128)
+    with opened(sender, "&flip=true") as source:
+        for frame in frames(source):
+            if is_size(frame, 192, 128):
+                assert frame.flags.c_contiguous
+                assert has_bars(frame[::-1], 192, 128)
+                return
 
 
 def test_odd_sizes(sender: OtherSender) -> None:

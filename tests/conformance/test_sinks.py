@@ -4,15 +4,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from dreamrelay.codec import Frame, decode, resize
 from dreamrelay.errors import ClosedError, ConfigError
-from dreamrelay.media import Sink, open_sink, sink_schemes
+from dreamrelay.media import Sink, open_sink, open_source, sink_schemes
 from tests.fakes.devices import bars
 from tests.fakes.ndi import Watcher, unique_name
 from tests.fakes.network import ONE_PROCESS, own_network
@@ -33,6 +34,9 @@ class Case:
     """The other end sees it a moment later, and only nearly as it was."""
     one_size: bool = False
     """The other end cannot follow another size: frames are fitted into the first."""
+    kept: Path | None = None
+    """A video that the frames are looked up in when it is closed."""
+    shown: list[Frame] = field(default_factory=list)
 
     def arrived(self, frame: Frame) -> bool:
         """Is this what the other end sees? True where nobody can look."""
@@ -52,9 +56,22 @@ class Case:
     def shows(self, sink: Sink, frame: Frame) -> None:
         """Write a frame; it arrives, at once or (lossy) soon."""
         sink.write(frame)
+        self.shown.append(frame.copy())
         if self.lossy:
             until(lambda: sink.write(frame) or self.arrived(frame), 60, "the frame to arrive")
         assert self.arrived(frame)
+
+    def are_kept(self, path: Path) -> None:
+        """What was shown is in the video, in order, fitted into its size."""
+        with av.open(str(path)) as video:
+            found = [one.to_ndarray(format="rgb24") for one in video.decode(video=0)]
+        height, width = found[0].shape[:2]
+        for frame in self.shown:
+            near = abs(frame.shape[0] - height) <= 1 and abs(frame.shape[1] - width) <= 1
+            fitted = resize(frame, width, height, "stretch" if near else "contain")
+            while found and np.abs(found[0].astype(int) - fitted).mean() > 4:
+                found.pop(0)
+            assert found, "a picture is not in the video, or too early"
 
 
 class Stage:
@@ -107,8 +124,9 @@ def ndi(stage: Stage) -> Case:
 
 
 def record(stage: Stage) -> Case:
-    # Looked into by its own tests: its last pictures are in the file when it is closed.
-    return Case(f"record://{stage.folder}/show.mp4", lambda: None)
+    # Its last pictures are in the file when it is closed.
+    path = stage.folder / "show.mp4"
+    return Case(f"record://{path}", lambda: None, kept=path)
 
 
 def virtual_camera(stage: Stage) -> Case:
@@ -148,7 +166,11 @@ def case(
 @pytest.fixture
 def sink(case: Case) -> Iterator[Sink]:
     with open_sink(case.url) as opened:
+        if case.kept is not None:
+            opened.keep_every()
         yield opened
+    if case.kept is not None and case.shown:
+        case.are_kept(case.kept)
 
 
 # The viewer opens a window; its own tests hold it to this.
@@ -160,6 +182,43 @@ def test_every_scheme_is_tested(scheme: str) -> None:
 def test_what_is_written_arrives_upright_in_its_colours(case: Case, sink: Sink) -> None:
     for frame in bars(3):
         case.shows(sink, frame)
+
+
+TEXTURES = [spout, syphon, pytest.param(ndi, marks=[ONE_PROCESS])]
+
+
+@pytest.mark.parametrize("case", TEXTURES, indirect=True)
+def test_it_can_be_sent_upside_down(case: Case) -> None:
+    frame = bars(1)[0]
+    with open_sink(f"{case.url}?flip=true") as sink:
+        if case.lossy:
+            until(lambda: sink.write(frame) or case.arrived(frame[::-1]), 60)
+        sink.write(frame)
+        assert case.arrived(frame[::-1])
+
+
+@pytest.mark.parametrize("case", TEXTURES, indirect=True)
+def test_several_may_look(case: Case, sink: Sink) -> None:
+    frame = bars(1)[0]
+    done = threading.Event()
+
+    def send() -> None:
+        with sink:
+            while not done.wait(0.005):
+                sink.write(frame)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        with ExitStack() as stack:
+            url = f"{case.url}?timeout=60"
+            for source in [stack.enter_context(open_source(url)) for _ in range(3)]:
+                captured = source.read()
+                assert captured is not None
+                assert np.abs(captured.frame.astype(int) - frame).mean() < 8
+    finally:
+        done.set()
+        thread.join(30)
 
 
 def test_a_change_of_size_is_followed(case: Case, sink: Sink) -> None:

@@ -115,6 +115,15 @@ class _End:
         self.gpu.open_contexts -= 1
         return True
 
+    def isGLDXReady(self) -> bool:
+        return self.gpu.has_driver
+
+    def getAutoShare(self) -> bool:
+        return False
+
+    def getCPUshare(self) -> bool:
+        return False
+
     def transfer(self) -> bool:
         self.transfers += 1
         if self.context == threading.get_ident():

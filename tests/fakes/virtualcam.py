@@ -72,7 +72,7 @@ def camera_of(driver: Driver) -> type:
             if width % 2 or height % 2:
                 raise RuntimeError("'obs' backend: width and height must be even")
             self._shape = (height, width, 3)
-            self._open = True
+            self._backend: Driver | None = driver
             driver.opened.append((width, height, fps, device or driver.devices[0]))
 
         def send(self, frame: Pixels) -> None:
@@ -80,14 +80,17 @@ def camera_of(driver: Driver) -> type:
                 raise TypeError(f"unexpected frame dtype: {frame.dtype} != uint8")
             if frame.shape != self._shape:
                 raise ValueError(f"unexpected frame shape: {frame.shape} != {self._shape}")
-            assert self._open, "sent to a camera that was closed"
+            assert self._backend is not None, "sent to a camera that was closed"
             if driver.unplugged:
                 raise RuntimeError("error writing frame")
             driver.seen = frame.copy()
 
         def close(self) -> None:
-            if self._open:
-                self._open = False
+            if self._backend is not None:  # which it has none where its beginning failed
+                self._backend = None
                 driver.closed += 1
+
+        def __del__(self) -> None:
+            self.close()
 
     return Camera

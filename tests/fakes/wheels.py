@@ -1,7 +1,9 @@
 """Signatures out of published wheels that cannot be installed here.
 
-``python -m tests.fakes.wheels`` downloads the wheels for Windows and macOS and writes the contracts
-that the fakes check every call against: ``spoutgl_contract.json`` and ``syphon_contract.json``.
+The fakes check every call against ``spoutgl_contract.json`` and ``syphon_contract.json``; a test
+takes the published wheels apart and compares. ``python -m tests.fakes.wheels`` writes Syphon's
+anew, out of its source; Spout's is kept by hand, because a machine's code does not say to which
+class a method belongs.
 """
 
 import ast
@@ -92,7 +94,11 @@ class Extension:
         return found
 
     def signatures(self) -> set[str]:
-        return {what for _, what in self._events if isinstance(what, str) and what[:2] == "({"}
+        return {text for text in self.texts() if text.startswith("({")}
+
+    def texts(self) -> set[str]:
+        """All that the code loads: names and signatures among them."""
+        return {what for _, what in self._events if isinstance(what, str)}
 
     def _read(self, code: bytes, start: int) -> Iterator[tuple[int, str | int]]:
         """Addresses of texts that are loaded (the text) and of calls (the function's address)."""

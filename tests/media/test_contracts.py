@@ -46,6 +46,7 @@ def test_spout_is_as_published(tmp_path: Path) -> None:
         if not name.startswith("_") and name not in ARGUMENT_NAMES and signature not in NOT_OURS
     }
     assert theirs <= ours
+    assert set(contract("SpoutGL")["enums"]) <= published.texts()
     receiver = contract("SpoutGL")["SpoutReceiver"]
     overloaded = {name for name, given in receiver.items() if isinstance(given, list)}
     unpaired = {name for name, _ in ours - theirs if not name.startswith("__")}

@@ -32,6 +32,7 @@ def test_each_kind_has_a_place_and_says_why_it_is_empty() -> None:
         "Syphon servers",
         "NDI senders",
         "virtual cameras",
+        "recordings",
     ]
     if sys.platform == "linux":
         assert "technology of Windows" in found[2].note
@@ -103,19 +104,50 @@ def test_cameras_elsewhere_are_tried_one_after_the_other(monkeypatch: pytest.Mon
 
     class Capture:
         def __init__(self, number: int, name: str, hint: str) -> None:
-            if number > 1:
-                raise DeviceError("no more")
+            if number == 1:
+                raise DeviceError("another program has it")
             self._number = number
 
         def read(self) -> np.ndarray | None:
+            if self._number == 3:
+                raise DeviceError("cannot read camera 3: smoke")
             return None if self._number else np.zeros((480, 640, 3), np.uint8)
 
         def release(self) -> None:
             released.append(self._number)
 
     monkeypatch.setattr("dreamrelay.media.opencv.Capture", Capture)
-    assert list(present._probed()) == [Found("camera://0", "640x480"), Found("camera://1")]
-    assert released == [0, 1]
+    assert list(present._probed()) == [
+        Found("camera://0", "640x480"),
+        Found("camera://2"),
+        Found("camera://3", "cannot read camera 3: smoke"),
+    ]
+    assert released == [0, 2, 3]
+
+
+def test_without_a_camera_elsewhere_it_is_said_what_to_look_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(*_: object) -> None:
+        raise DeviceError("no")
+
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("dreamrelay.media.opencv.Capture", nothing)
+    assert "allowed for this program" in present._kind("cameras", present._cameras).note
+
+
+def test_where_ndi_can_find_nobody_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("dreamrelay.media.ndi._AVAHI", tmp_path / "socket")
+    monkeypatch.setattr("dreamrelay.media.ndi.senders", lambda _: [])
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+    assert present._kind("NDI", lambda: present._ndi(0)).note == ""  # NDI_CONFIG_DIR is set
+    monkeypatch.delenv("NDI_CONFIG_DIR")
+    assert "avahi, which does not run here" in present._kind("NDI", lambda: present._ndi(0)).note
+    (tmp_path / "socket").touch()
+    assert present._kind("NDI", lambda: present._ndi(0)).note == ""
 
 
 def test_a_missing_extra_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +159,7 @@ def test_a_missing_extra_is_named_with_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert 'pip install "dreamrelay[ndi]"' in kind("NDI senders").note
     assert 'pip install "dreamrelay[virtualcam]"' in kind("virtual cameras").note
+    assert 'pip install "dreamrelay[record]"' in kind("recordings").note
 
 
 def test_a_package_that_does_not_load_is_named() -> None:

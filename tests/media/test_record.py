@@ -110,6 +110,55 @@ def test_another_size_is_fitted_into_the_first(tmp_path: Path) -> None:
     assert np.abs(found[0].astype(int) - found[3]).mean() < 3
 
 
+@pytest.mark.parametrize(
+    ("size", "matrix", "luma"),
+    [((192, 128), 5, [81, 145, 41]), ((1280, 720), 1, [63, 173, 32])],
+    ids=["601", "709"],
+)
+def test_a_video_says_which_colours_it_has(
+    tmp_path: Path, size: tuple[int, int], matrix: int, luma: list[int]
+) -> None:
+    """Or players guess by its size, and larger ones come out with other greens."""
+    path = tmp_path / "show.mp4"
+    card = bars(1, *size)[0]
+    with RecordSink(path) as sink:
+        sink.write(card)
+    with av.open(str(path)) as file:
+        picture = next(file.decode(video=0))
+        assert (picture.colorspace, picture.color_range) == (matrix, 1)
+        assert (picture.color_primaries, picture.color_trc) == (1, 1)
+    places = [(size[1] // 20, size[0] // 12 + part * size[0] // 3) for part in range(3)]
+    levels = picture.to_ndarray()  # of YUV: the luma comes first
+    assert np.abs(np.array([int(levels[place]) for place in places]) - luma).max() <= 2
+    with open_source(str(path)) as source:
+        captured = source.read()
+        assert captured is not None
+        assert np.abs(captured.frame.astype(int) - card).mean() < 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+@pytest.mark.parametrize("name", ["12:30.mp4", "concat:a.mp4", "a?b#c%03d.mp4", "-ö ü.mp4"])
+def test_a_name_is_no_address_to_ffmpeg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with RecordSink(Path(name)) as sink:
+        sink.write(bars(1)[0])
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_the_encoder_refuses_stops_the_recording_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "show.mp4"
+    clock = Clock(step=0.1)
+    with RecordSink(path, clock=clock) as sink:
+        for _ in range(2):
+            with pytest.raises(DeviceError, match=r"after 0 pictures.*the show goes on"):
+                sink.write(np.zeros((16, 20_000, 3), np.uint8))
+        clock.now += RETRY_S
+        sink.write(bars(1)[0])
+    assert len(pictures(path)[0]) == 1
+
+
 def test_a_take_that_is_there_is_kept(tmp_path: Path) -> None:
     for _ in range(3):
         with open_sink(f"record://{tmp_path}/show.mp4") as sink:

@@ -4,13 +4,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import mss
 import numpy as np
 import pytest
 
 from dreamrelay.codec import Frame
 from dreamrelay.errors import ConfigError, DeviceError
-from dreamrelay.media import Source, open_source
+from dreamrelay.media import Source, open_source, screen
 from dreamrelay.media.screen import ScreenSource
 from tests.fakes.devices import NO_XVFB, Display, has_xvfb, running_xvfb
 
@@ -91,7 +90,7 @@ def test_a_region_beside_the_screen_is_named(display: Display, region: str) -> N
 
 @pytest.mark.parametrize("region", ["1,2,3", "a,b,c,d", "0,0,0,5", "0,0,5,-5", "", "1,2,3,4,5"])
 def test_a_region_that_is_none_is_refused(region: str) -> None:
-    with pytest.raises(ConfigError, match="region: "):
+    with pytest.raises(ConfigError, match="region: expected x,y,width,height"):
         open_source(f"screen://0?region={region}")
 
 
@@ -116,13 +115,37 @@ def test_several_monitors_each_with_its_own_corner(display: Display) -> None:
         display.run("xrandr", "--delmonitor", "R")
 
 
+def test_a_monitor_that_is_unplugged_is_noticed_and_found_again(
+    display: Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The X server stays, and would show what is where the monitor was."""
+    monkeypatch.setattr(screen, "LOOK_EVERY_S", 0)
+    display.run("xrandr", "--setmonitor", "L", "400/100x480/100+0+0", "screen")
+    display.run("xrandr", "--setmonitor", "R", "240/100x480/100+400+0", "none")
+    try:
+        with open_source("screen://1") as source:
+            assert np.array_equal(read(source), coordinates()[:, 400:])
+            display.run("xrandr", "--delmonitor", "R")
+            for _ in range(2):
+                with pytest.raises(DeviceError, match="expected a monitor from 0 to 0, got 1"):
+                    source.read()
+            display.run("xrandr", "--setmonitor", "R", "200/100x300/100+410+20", "none")
+            assert np.array_equal(read(source), coordinates()[20:320, 410:610])
+            display.run("xrandr", "--delmonitor", "R")
+            display.run("xrandr", "--setmonitor", "R", "240/100x480/100+400+0", "none")
+            assert np.array_equal(read(source), coordinates()[:, 400:])
+    finally:
+        display.run("xrandr", "--delmonitor", "L")
+        display.run("xrandr", "--delmonitor", "R")
+
+
 def test_the_thread_that_reads_may_change(
     display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And it is always the thread that connected, as other systems than X insist."""
     frames: list[Frame] = []
 
-    class Strict(mss.MSS):  # type: ignore[misc]
+    class Strict(screen._Grabber):
         def __init__(self, **options: Any) -> None:
             self.made_by = threading.get_ident()
             super().__init__(**options)
@@ -131,7 +154,7 @@ def test_the_thread_that_reads_may_change(
             assert self.made_by == threading.get_ident()
             return super().grab(monitor)
 
-    monkeypatch.setattr(mss, "MSS", Strict)
+    monkeypatch.setattr(screen, "_Grabber", Strict)
     with open_source("screen://0?region=0,0,8,8") as source:
         frames.append(read(source))
         thread = threading.Thread(target=lambda: frames.append(read(source)))

@@ -1,7 +1,8 @@
 """The self-test of Spout, against the fake: it must see what is wrong, and say so."""
 
 import sys
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -40,10 +41,53 @@ def test_where_spout_works_all_is_well(gpu: Gpu) -> None:
     assert list(gpu.senders) == ["Resolume"]
 
 
+class Registry:
+    """What ``winreg`` has of two display adapters, and a key that nobody may read."""
+
+    HKEY_LOCAL_MACHINE = object()
+    KEYS: ClassVar = {
+        "0000": {"DriverDesc": "NVIDIA GeForce RTX 4090", "DriverVersion": "32.0.15.6094"},
+        "0001": {"DriverDesc": "Intel(R) UHD Graphics 770", "DriverVersion": "31.0.101.4575"},
+        "Properties": None,
+    }
+
+    def OpenKey(self, parent: Any, name: str) -> Any:
+        if parent is self.HKEY_LOCAL_MACHINE:
+            return self.KEYS
+        if parent[name] is None:
+            raise PermissionError("access is denied")
+        return parent[name]
+
+    def QueryInfoKey(self, key: Any) -> tuple[int, int, int]:
+        return len(key), 0, 0
+
+    def EnumKey(self, key: dict[str, Any], number: int) -> str:
+        return sorted(key)[number]
+
+    def QueryValueEx(self, key: dict[str, str], name: str) -> tuple[str, int]:
+        return key[name], 1
+
+
+def test_the_report_names_the_graphics_cards_and_how_textures_are_shared(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "winreg", cast("ModuleType", Registry()))
+    assert list(selftest._graphics_cards()) == [
+        "NVIDIA GeForce RTX 4090 32.0.15.6094",
+        "Intel(R) UHD Graphics 770 31.0.101.4575",
+    ]
+    sender = gpu.modules()["SpoutGL"].SpoutSender
+    assert selftest._sharing(sender) == "isGLDXReady True, getAutoShare False, getCPUshare False"
+    assert gpu.open_contexts == 0
+
+
 def test_without_a_graphics_driver_it_says_so(gpu: Gpu) -> None:
     gpu.has_driver = False
     good, report = run()
     assert not good
+    assert "no OpenGL context" in next(
+        line for line in report.splitlines() if line.startswith("graphics: ")
+    )
     assert "FAIL  sending: Spout got no OpenGL context" in report
 
 

@@ -258,11 +258,17 @@ def test_the_fake_refuses_what_the_real_one_refuses(gpu: Gpu) -> None:
     assert sender.sendImage(pixels, 2, 2, RGBA, False, 0) is True
 
 
-def test_a_name_that_is_taken_gets_a_number(gpu: Gpu) -> None:
+def test_a_name_that_is_taken_gets_a_number_and_that_is_said(
+    gpu: Gpu, caplog: pytest.LogCaptureFixture
+) -> None:
     gpu.show("Dream", colour(1))
+    gpu.show("Dream_1", colour(1))
     with open_sink("spout://Dream") as sink:
         sink.write(colour(2))
-        assert sorted(gpu.senders) == ["Dream", "Dream_1"]
+        assert sorted(gpu.senders) == ["Dream", "Dream_1", "Dream_2"]
+        assert gpu.synchronised == ["Dream_2"], "who waits for another program is not woken by us"
+    assert "this one is seen as 'Dream_2'" in caplog.text
+    assert sorted(gpu.senders) == ["Dream", "Dream_1"]
 
 
 def test_the_contract_is_that_of_the_version_we_pin() -> None:

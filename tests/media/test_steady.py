@@ -113,6 +113,16 @@ def test_an_error_is_said_once_and_is_over_with_the_next_picture(
     assert "pictures come again" in caplog.text
 
 
+def test_no_password_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    source = Flaky(frame(), DeviceError("gone"), frame())
+    url = "http://me:s3cret@cam/live?pwd=s3cret"
+    with SteadySource(url, opener=lambda: source) as going:
+        assert going.read() is not None
+        assert going.read() is not None
+    assert "http://me:***@cam/live?***: pictures come again" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
 def test_what_is_missing_can_be_seen_while_it_is(steady: Opened) -> None:
     source = Flaky(frame(64, 48), DeviceError("the webcam was pulled out"))
     seen: list[str] = []

@@ -5,11 +5,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from dreamrelay.codec import Frame
-from dreamrelay.errors import DeviceError
+from dreamrelay.errors import ConfigError, DeviceError
 from dreamrelay.media import Source, open_source
 from dreamrelay.media.live import LiveSource
 from dreamrelay.media.opencv import to_rgb
@@ -280,7 +281,8 @@ def test_a_file_stands_in_for_a_camera_and_never_ends(clip: Path, tmp_path: Path
     ("url", "words"),
     [
         ("camera://0", r"cannot open camera 0: is it plugged in.*Try camera://1"),
-        ("webcam://63?width=640&height=480&fps=30&backend=v4l2", r"camera 63.*Try camera://0"),
+        ("webcam://63?width=640&height=480&fps=30", r"camera 63.*Try camera://0"),
+        ("camera:///dev/video63", r"cannot open camera:///dev/video63"),
         ("camera:///no/such/clip.avi", r"cannot open camera:///no/such/clip.avi"),
     ],
 )
@@ -294,6 +296,26 @@ def test_a_camera_that_is_not_there_is_named(
         open_source(url)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("target", ["-1", "abc", "100", "9" * 30, "0.5/../x y"])
+def test_what_can_be_no_camera_is_not_waited_for(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "/" in target:  # a path may be there later
+        with pytest.raises(DeviceError, match="cannot open"):
+            open_source(f"camera://{target}")
+        return
+    with pytest.raises(ConfigError, match=r"number of a camera .*got camera://.*dreamrelay list"):
+        open_source(f"camera://{target}")
+
+
+def test_a_backend_of_another_system_is_named() -> None:
+    there = cv2.videoio_registry.getCameraBackends()
+    foreign = "avfoundation" if cv2.CAP_AVFOUNDATION not in there else "dshow"
+    with pytest.raises(ConfigError, match=rf"backend of this system \(any.*\), got '{foreign}'"):
+        open_source(f"camera://0?backend={foreign}")
 
 
 def test_a_stream_shows_the_newest_and_its_query_is_its_own() -> None:

@@ -1,5 +1,6 @@
 """The virtual camera against a fake with the real signatures. It was never run with a driver."""
 
+import gc
 import inspect
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from dreamrelay.codec import Frame
-from dreamrelay.errors import DeviceError, MissingExtra
+from dreamrelay.errors import ConfigError, DeviceError, MissingExtra
 from dreamrelay.media import open_sink
 from tests.fakes.devices import bars
 from tests.fakes.virtualcam import Driver, PixelFormat, camera_of
@@ -72,9 +73,30 @@ def test_without_a_driver_it_says_what_to_install(
 def test_a_backend_of_another_system_is_named(driver: Driver) -> None:
     with (
         open_sink("virtualcam://?backend=v4l2loopback") as sink,
-        pytest.raises(DeviceError, match="v4l2loopback"),
+        pytest.raises(DeviceError, match="backend of this system, got 'v4l2loopback'"),
     ):
         sink.write(bars(1)[0])
+
+
+@pytest.mark.parametrize("option", ["width=640", "height=360"])
+def test_half_a_size_is_refused(driver: Driver, option: str) -> None:
+    with pytest.raises(ConfigError, match="expected width and height together"):
+        open_sink(f"virtualcam://?{option}")
+    assert driver.opened == []
+
+
+def test_a_camera_that_was_never_opened_ends_without_a_word(driver: Driver) -> None:
+    """The package's own would say on standard error that it has no backend, at each attempt."""
+    driver.installed = False
+    with open_sink("virtualcam://") as sink, pytest.raises(DeviceError):
+        sink.write(bars(1)[0])
+    heard: list[object] = []
+    before, sys.unraisablehook = sys.unraisablehook, heard.append
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+    assert heard == []
 
 
 def test_a_camera_that_goes_is_opened_again_but_not_for_every_picture(
