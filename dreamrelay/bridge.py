@@ -49,9 +49,6 @@ class _Results(Listener):
         except ClosedError:
             return  # stopping
 
-    def lost(self, reason: str, retry_in: float) -> None:
-        logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
-
     def refused(self, error: DreamRelayError) -> None:
         self._fail(error)
 
@@ -106,6 +103,7 @@ class Bridge:
             token=settings.token,
             name="bridge",
             trust=Trust(settings.tls_fingerprint, settings.tls_ca),
+            complains=self.producer is None,  # else that one does
         )
         self._shown = Shown(self._link, "bridge")
         self._stopped = threading.Event()

@@ -149,7 +149,9 @@ class Lane(Listener):
         if stream is not None:
             trust = Trust(settings.tls_fingerprint, settings.tls_ca)
             uri, token = settings.websocket_uri, settings.token
-            self.link = Link(uri, stream, "worker", self, token=token, name="worker", trust=trust)
+            self.link = Link(
+                uri, stream, "worker", self, token=token, name="worker", trust=trust, complains=True
+            )
         self.dreaming = Dreaming(
             "off" if self.link is None else settings.text_to_picture,
             in_use=lambda: self._gate.open,
@@ -329,7 +331,6 @@ class Lane(Listener):
     def lost(self, reason: str, retry_in: float) -> None:
         self.dreaming.relay_lost()
         self._show_stand_in("")  # nobody tells us any more
-        logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
 
     def refused(self, error: DreamRelayError) -> None:
         self._tell_over(self, error)

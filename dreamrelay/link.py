@@ -96,6 +96,7 @@ def relay_uri(uri: str) -> str:
         host = parts.hostname or ""
         host.encode("idna")  # what a look-up would do, and complain of much later
         usable = scheme in ("ws", "wss") and host and (parts.port is None or parts.port > 0)
+        usable = usable and not parts.netloc.endswith(":")  # http:/relay is none
     except ValueError:
         raise ConfigError(expected) from None
     if not usable or re.search(r"[\s\x00-\x1f]", uri):
@@ -151,6 +152,7 @@ class Link:
         token: what the relay asks strangers for; it may also stand in the address.
         query: more of the address (``{"track": "both"}``).
         trust: what the relay's certificate must be.
+        complains: have the log say why there is no relay: each reason once, not at every try.
 
     Raises:
         ConfigError: the address, the token or the certificates cannot be used.
@@ -167,6 +169,7 @@ class Link:
         name: str = "",
         query: Mapping[str, str] | None = None,
         trust: Trust | None = None,
+        complains: bool = False,
     ) -> None:
         uri, in_address = without_token(relay_uri(uri))
         self.uri = native_uri(uri, stream, role, name=name, **(query or {}))
@@ -192,6 +195,8 @@ class Link:
         self._outbox: deque[tuple[str | bytes, int]] = deque()
         self._patches = _Patches()
         self._connected = self._speaks = False
+        self._complains = complains
+        self._complaints: set[str] = set()
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._something: asyncio.Event | None = None
@@ -318,10 +323,17 @@ class Link:
                     wait = FIRST_WAIT
                 pause = wait * random.uniform(0.5, 1.0)  # not all of them at once
                 wait = min(LONGEST_WAIT, wait * 2)
+                self._complain(reason, pause)
                 self._listener.lost(reason, pause)
                 await self._pause(pause)
         except asyncio.CancelledError:
             return
+
+    def _complain(self, reason: str, pause: float) -> None:
+        told = reason in self._complaints or not self._complains
+        self._complaints.add(reason)
+        level = logging.DEBUG if told else logging.WARNING
+        logger.log(level, "no relay: %s; next try in %.1f s, and so on", reason, pause)
 
     async def _pause(self, seconds: float) -> None:
         assert self._something is not None
@@ -370,6 +382,7 @@ class Link:
             if self.hello is not None:
                 self._outbox.append((encode_text("hello", version=1, **self.hello), self.session))
             self._connected = True
+            self._complaints.clear()
             await self._converse(websocket)
             await websocket.close()
         finally:

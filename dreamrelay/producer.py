@@ -101,6 +101,7 @@ class Producer(Listener):
             token=settings.token,
             name="producer",
             trust=Trust(settings.tls_fingerprint, settings.tls_ca),
+            complains=True,
         )
 
     @property
@@ -242,7 +243,6 @@ class Producer(Listener):
 
     def lost(self, reason: str, retry_in: float) -> None:
         self.statistics.connected = False
-        logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
 
     def _notice_air(self, on_air: bool) -> None:
         if self.statistics.on_air and not on_air:
