@@ -149,9 +149,8 @@ class Lane(Listener):
         if stream is not None:
             trust = Trust(settings.tls_fingerprint, settings.tls_ca)
             uri, token = settings.websocket_uri, settings.token
-            self.link = Link(
-                uri, stream, "worker", self, token=token, name="worker", trust=trust, complains=True
-            )
+            self.link = Link(uri, stream, "worker", self, token=token, name="worker", trust=trust)
+            self.link.complains = True
         self.dreaming = Dreaming(
             "off" if self.link is None else settings.text_to_picture,
             in_use=lambda: self._gate.open,

@@ -152,7 +152,6 @@ class Link:
         token: what the relay asks strangers for; it may also stand in the address.
         query: more of the address (``{"track": "both"}``).
         trust: what the relay's certificate must be.
-        complains: have the log say why there is no relay: each reason once, not at every try.
 
     Raises:
         ConfigError: the address, the token or the certificates cannot be used.
@@ -169,7 +168,6 @@ class Link:
         name: str = "",
         query: Mapping[str, str] | None = None,
         trust: Trust | None = None,
-        complains: bool = False,
     ) -> None:
         uri, in_address = without_token(relay_uri(uri))
         self.uri = native_uri(uri, stream, role, name=name, **(query or {}))
@@ -181,6 +179,8 @@ class Link:
         """Number of the connection; what belongs to an earlier one must not be sent on this."""
         self.hello: Mapping[str, Any] | None = None
         """Fields of the ``hello`` that opens each connection; None: none is sent."""
+        self.complains = False
+        """Have the log say why there is no relay: each reason once, not at every try."""
         self.sent = 0
         """Pictures that were sent, on all connections."""
         self.clock = RelayClock()
@@ -195,7 +195,6 @@ class Link:
         self._outbox: deque[tuple[str | bytes, int]] = deque()
         self._patches = _Patches()
         self._connected = self._speaks = False
-        self._complains = complains
         self._complaints: set[str] = set()
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -330,10 +329,10 @@ class Link:
             return
 
     def _complain(self, reason: str, pause: float) -> None:
-        told = reason in self._complaints or not self._complains
-        self._complaints.add(reason)
-        level = logging.DEBUG if told else logging.WARNING
-        logger.log(level, "no relay: %s; next try in %.1f s, and so on", reason, pause)
+        if self.complains:
+            level = logging.DEBUG if reason in self._complaints else logging.WARNING
+            logger.log(level, "no relay: %s; next try in %.1f s, and so on", reason, pause)
+            self._complaints.add(reason)
 
     async def _pause(self, seconds: float) -> None:
         assert self._something is not None

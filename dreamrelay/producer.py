@@ -101,8 +101,8 @@ class Producer(Listener):
             token=settings.token,
             name="producer",
             trust=Trust(settings.tls_fingerprint, settings.tls_ca),
-            complains=True,
         )
+        self._link.complains = True
 
     @property
     def trouble(self) -> str:

@@ -193,7 +193,8 @@ def test_why_there_is_no_relay_is_said_once_and_again_after_it_was_there(
 
     port = closed_port()
     with caplog.at_level(logging.WARNING):
-        _, heard = connect(f"ws://127.0.0.1:{port}", complains=True)
+        link, heard = connect(f"ws://127.0.0.1:{port}")
+        link.complains = True
         connect(f"ws://127.0.0.1:{closed_port()}")  # this one keeps silent
         until(lambda: len(heard.losses) >= 10)
         assert named() == 1

@@ -16,6 +16,7 @@ What SpoutGL 0.1.1 does, and this file lives with:
   them.
 """
 
+import logging
 import platform
 import threading
 from dataclasses import dataclass
@@ -33,8 +34,11 @@ from dreamrelay.media.texture import (
     TextureSinkOptions,
     TextureSource,
     TextureSourceOptions,
+    elsewhere,
     to_rgb,
 )
+
+log = logging.getLogger(__name__)
 
 DXGI_BGRA8 = 87
 """What ``getSenderFormat`` says of a texture with blue first."""
@@ -71,12 +75,8 @@ class Spout:
             DeviceError: this is not Windows.
             MissingExtra: it is not installed.
         """
-        system = platform.system()
-        if system != "Windows":
-            raise DeviceError(
-                f"Spout is a technology of Windows, this is {system}: use another source or sink",
-                final=True,
-            )
+        if platform.system() != "Windows":
+            raise elsewhere("Spout", "Windows")
         return cls(*(Entry(f"SpoutGL{name}", "Spout", "spout").load() for name in _USED))
 
 
@@ -190,6 +190,11 @@ class SpoutSink(TextureSink):
             self._sender.releaseSender()
         sender = self._spout.sender()
         _create_context(sender)
+        if sender.getSenderInfo(self._name) is not None:
+            log.warning(
+                "there is a Spout sender %r already: Spout adds a number to the name of ours",
+                self._name,
+            )
         sender.setSenderName(self._name)
         self._sender, self._thread = sender, threading.get_ident()
 
