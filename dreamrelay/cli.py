@@ -140,6 +140,8 @@ def _work(settings: WorkerSettings) -> int:
                     say("  it waits for OSC /start or /trigger (--start=on begins at once)")
             if settings.streamdiffusion_path:
                 say("  --streamdiffusion-path is not needed: the engines are in the package")
+                if not (settings.source or settings.spout_in):
+                    say("  for Spout add --spout-in=SourceImage --spout-out=StreamDiffusion")
         with status_line(lambda: _work_report(program), settings.verbose):
             program.run()
         if program.replaced_by:

@@ -302,7 +302,11 @@ class Lane(Listener):
         statistics = self.statistics
         rate, age = statistics.results.rate, statistics.age_ms
         trouble, latency = self._wrong or self.absent, self._returning.latency
-        return Standing(self.state, self._said[1], rate, age, trouble, latency)
+        counters = self.engine.counters()
+        prompts = [int(counters.get(n, 0)) for n in ("prompts_encoded", "prompt_cache_hits")]
+        return Standing(
+            self.state, self._said[1], rate, age, trouble, (prompts[0], prompts[1]), latency
+        )
 
     def known_values(self) -> dict[str, Any]:
         """The parameters that the engine has, with their values; none before it is loaded."""
