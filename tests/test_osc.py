@@ -362,7 +362,8 @@ def test_at_a_relay_a_stop_is_told_and_a_trigger_answers(relay: RunningRelay) ->
     engine = ScriptedEngine()
     with (
         People(relay.websocket) as people,
-        working(engine, websocket_uri=relay.websocket) as wire,
+        # Before it is stopped it would dream: somebody looks, and nothing comes in.
+        working(engine, websocket_uri=relay.websocket, text_to_picture="off") as wire,
     ):
         until(lambda: people.viewer.status.get("state") == "live")
         wire.send(encode("/stop"))
