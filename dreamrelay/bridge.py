@@ -16,7 +16,7 @@ from dreamrelay.config import BridgeSettings, ProducerSettings, spout_url
 from dreamrelay.errors import ClosedError, ConfigError, DeviceError, DreamRelayError, ProtocolError
 from dreamrelay.link import Link, Listener
 from dreamrelay.mailbox import Mailbox
-from dreamrelay.media import Sink, open_sink
+from dreamrelay.media import Sink, keep_apart, open_sink
 from dreamrelay.media.steady import Fitting
 from dreamrelay.packet import Packet, Track
 from dreamrelay.producer import Producer
@@ -49,9 +49,6 @@ class _Results(Listener):
         except ClosedError:
             return  # stopping
 
-    def lost(self, reason: str, retry_in: float) -> None:
-        logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
-
     def refused(self, error: DreamRelayError) -> None:
         self._fail(error)
 
@@ -68,10 +65,16 @@ class Bridge:
     """
 
     def __init__(self, settings: BridgeSettings) -> None:
+        if settings.source and settings.spout_in:
+            raise ConfigError("choose one: --from or --spout-in")
+        if settings.sink and settings.spout_out:
+            raise ConfigError("choose one: --to or --spout-out")
         source = settings.source or (settings.spout_in and spout_url(settings.spout_in))
         sink = settings.sink or (settings.spout_out and spout_url(settings.spout_out))
         if not source and not sink:
             raise ConfigError("give --from=URL, --to=URL or both (--spout-in, --spout-out)")
+        if source and sink:
+            keep_apart(source, [sink])
         self.statistics = BridgeStatistics()
         self.producer: Producer | None = None
         flip_in, flip_out = (settings.flip in (way, "both") for way in ("in", "out"))
@@ -107,6 +110,7 @@ class Bridge:
             name="bridge",
             trust=Trust(settings.tls_fingerprint, settings.tls_ca),
         )
+        self._link.complains = self.producer is None  # else that one does
         self._shown = Shown(self._link, "bridge")
         self._stopped = threading.Event()
         self._sink_trouble = ""

@@ -10,13 +10,16 @@ import gc
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlencode
 
@@ -57,6 +60,8 @@ PROGRAMS = {
     "bench": Entry("dreamrelay.glass:run_glass", "the measurement", "relay,pocket,producer"),
 }
 """What each command runs, imported when it is asked for."""
+
+CLEAR_LINE = "\r\x1b[K"
 
 SWITCHES = ("--binary", "--quiet", "--json")
 
@@ -135,6 +140,8 @@ def _work(settings: WorkerSettings) -> int:
                     say("  it waits for OSC /start or /trigger (--start=on begins at once)")
             if settings.streamdiffusion_path:
                 say("  --streamdiffusion-path is not needed: the engines are in the package")
+                if not (settings.source or settings.spout_in):
+                    say("  for Spout add --spout-in=SourceImage --spout-out=StreamDiffusion")
         with status_line(lambda: _work_report(program), settings.verbose):
             program.run()
         if program.replaced_by:
@@ -329,16 +336,13 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     def command(*positional: str, **flags: str) -> None:
         parsed.append((positional, flags))
 
-    words = _spelled_out(arguments)
     try:
+        words = _spelled_out(settings_type, arguments)
         # Text stays text: fire's own reading makes numbers, lists and tuples of prompts.
         fire.Fire(SetParseFn(str)(command), command=words, name=settings_type.usage)
-    except FireExit as stopped:
-        sys.exit(stopped.code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    try:
         code = _start(settings_type, program, *parsed[0])
+    except FireExit as stopped:
+        code = stopped.code
     except DreamRelayError as error:
         print(f"dreamrelay: {error}", file=sys.stderr)
         code = error.exit_code
@@ -347,19 +351,46 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _spelled_out(arguments: Sequence[str]) -> list[str]:
-    """``--flag`` alone is ``--flag=True``.
+def _spelled_out(settings_type: type[Settings], arguments: Sequence[str]) -> list[str]:
+    """``--flag`` alone is ``--flag=True``, and of a list ``--flag=a --flag=b`` is ``--flag=a,b``.
 
     Switches never take the next word for their value; of others, fire would read ``--nonsense`` as
-    ``--nsense=False``.
+    ``--nsense=False``, and of a flag that is given twice it keeps the last.
+
+    Raises:
+        ConfigError: a flag that needs a value has none.
     """
-    words = []
-    for at, word in enumerate(arguments):
-        follower = arguments[at + 1] if at + 1 < len(arguments) else "--"
-        alone = word in SWITCHES or re.match(r"--|-[a-zA-Z]", follower)
-        bare = word.startswith("--") and len(word) > 2 and "=" not in word
-        words.append(f"{word}=True" if bare and alone else word)
+    words: list[str] = []
+    places: dict[str, int] = {}
+    left = deque(arguments)
+    while left:
+        word = left.popleft()
+        if not word.startswith("--") or word == "--":
+            words.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        name = settings_type.flag_name(flag.removeprefix("--"))
+        kinds = _kinds(settings_type, name)
+        if not equals:
+            alone = word in SWITCHES or not left or re.match(r"--|-[a-zA-Z]", left[0])
+            if alone and kinds and bool not in kinds:
+                raise ConfigError(f"{flag}: expected a value behind it, as in {flag}=...")
+            value = "True" if alone else left.popleft()
+        if kinds & {list, dict} and name in places:
+            words[places[name]] += f",{value}"
+        else:
+            places[name] = len(words)
+            words.append(f"{flag}={value}")
     return words
+
+
+def _kinds(settings_type: type[Settings], name: str) -> set[Any]:
+    """What a setting may be, None aside; nothing, where there is no such setting."""
+    field = settings_type.model_fields.get(name)
+    if field is None:
+        return set()
+    parts = get_args(field.annotation) if isinstance(field.annotation, UnionType) else ()
+    return {get_origin(part) or part for part in parts or (field.annotation,)} - {type(None)}
 
 
 def _start(
@@ -429,7 +460,10 @@ def say(text: str, end: str = "\n") -> None:
 
 def set_up_logging(verbose: int) -> None:
     """Log to standard error: 0 errors, 1 warnings, 2 what happens, 3 everything."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", force=True)
+    # On a terminal the line begins where the status line stands, which is drawn again soon.
+    clear = CLEAR_LINE if sys.stderr.isatty() else ""
+    form = f"{clear}%(levelname)s %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form, force=True)
     logging.getLogger("dreamrelay").setLevel(LOG_LEVELS[verbose])
 
 
@@ -480,7 +514,9 @@ def status_line(report: Callable[[], str], verbose: int) -> Iterator[None]:
         last = time.monotonic()
         while not done.wait(REPORT_SECONDS):
             if terminal:
-                say(f"\r\x1b[K{report()}", end="")
+                # One that is wrapped could not be written over.
+                width = shutil.get_terminal_size().columns - 1
+                say(f"{CLEAR_LINE}{report():.{width}}", end="")
             elif time.monotonic() - last >= PLAIN_REPORT_SECONDS:
                 last = time.monotonic()
                 say(report())
@@ -494,4 +530,4 @@ def status_line(report: Callable[[], str], verbose: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        say(("\r\x1b[K" if terminal else "") + last_words, end="")
+        say((CLEAR_LINE if terminal else "") + last_words, end="")

@@ -150,6 +150,7 @@ class Lane(Listener):
             trust = Trust(settings.tls_fingerprint, settings.tls_ca)
             uri, token = settings.websocket_uri, settings.token
             self.link = Link(uri, stream, "worker", self, token=token, name="worker", trust=trust)
+            self.link.complains = True
         self.dreaming = Dreaming(
             "off" if self.link is None else settings.text_to_picture,
             in_use=lambda: self._gate.open,
@@ -301,7 +302,11 @@ class Lane(Listener):
         statistics = self.statistics
         rate, age = statistics.results.rate, statistics.age_ms
         trouble, latency = self._wrong or self.absent, self._returning.latency
-        return Standing(self.state, self._said[1], rate, age, trouble, latency)
+        counters = self.engine.counters()
+        prompts = [int(counters.get(n, 0)) for n in ("prompts_encoded", "prompt_cache_hits")]
+        return Standing(
+            self.state, self._said[1], rate, age, trouble, (prompts[0], prompts[1]), latency
+        )
 
     def known_values(self) -> dict[str, Any]:
         """The parameters that the engine has, with their values; none before it is loaded."""
@@ -329,7 +334,6 @@ class Lane(Listener):
     def lost(self, reason: str, retry_in: float) -> None:
         self.dreaming.relay_lost()
         self._show_stand_in("")  # nobody tells us any more
-        logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
 
     def refused(self, error: DreamRelayError) -> None:
         self._tell_over(self, error)

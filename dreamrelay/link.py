@@ -96,6 +96,7 @@ def relay_uri(uri: str) -> str:
         host = parts.hostname or ""
         host.encode("idna")  # what a look-up would do, and complain of much later
         usable = scheme in ("ws", "wss") and host and (parts.port is None or parts.port > 0)
+        usable = usable and not parts.netloc.endswith(":")  # http:/relay is none
     except ValueError:
         raise ConfigError(expected) from None
     if not usable or re.search(r"[\s\x00-\x1f]", uri):
@@ -178,6 +179,8 @@ class Link:
         """Number of the connection; what belongs to an earlier one must not be sent on this."""
         self.hello: Mapping[str, Any] | None = None
         """Fields of the ``hello`` that opens each connection; None: none is sent."""
+        self.complains = False
+        """Have the log say why there is no relay: each reason once, not at every try."""
         self.sent = 0
         """Pictures that were sent, on all connections."""
         self.clock = RelayClock()
@@ -192,6 +195,7 @@ class Link:
         self._outbox: deque[tuple[str | bytes, int]] = deque()
         self._patches = _Patches()
         self._connected = self._speaks = False
+        self._complaints: set[str] = set()
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._something: asyncio.Event | None = None
@@ -318,10 +322,17 @@ class Link:
                     wait = FIRST_WAIT
                 pause = wait * random.uniform(0.5, 1.0)  # not all of them at once
                 wait = min(LONGEST_WAIT, wait * 2)
+                self._complain(reason, pause)
                 self._listener.lost(reason, pause)
                 await self._pause(pause)
         except asyncio.CancelledError:
             return
+
+    def _complain(self, reason: str, pause: float) -> None:
+        if self.complains:
+            level = logging.DEBUG if reason in self._complaints else logging.WARNING
+            logger.log(level, "no relay: %s; next try in %.1f s, and so on", reason, pause)
+            self._complaints.add(reason)
 
     async def _pause(self, seconds: float) -> None:
         assert self._something is not None
@@ -370,6 +381,7 @@ class Link:
             if self.hello is not None:
                 self._outbox.append((encode_text("hello", version=1, **self.hello), self.session))
             self._connected = True
+            self._complaints.clear()
             await self._converse(websocket)
             await websocket.close()
         finally:

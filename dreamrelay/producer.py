@@ -102,6 +102,7 @@ class Producer(Listener):
             name="producer",
             trust=Trust(settings.tls_fingerprint, settings.tls_ca),
         )
+        self._link.complains = True
 
     @property
     def trouble(self) -> str:
@@ -242,7 +243,6 @@ class Producer(Listener):
 
     def lost(self, reason: str, retry_in: float) -> None:
         self.statistics.connected = False
-        logger.warning("no relay: %s; next try in %.1f s", reason, retry_in)
 
     def _notice_air(self, on_air: bool) -> None:
         if self.statistics.on_air and not on_air:

@@ -30,7 +30,7 @@ from dreamrelay.lane import Lane, Task, WorkerStatistics
 from dreamrelay.link import Link
 from dreamrelay.local_source import LocalSource
 from dreamrelay.mailbox import Mailbox
-from dreamrelay.media import open_sink
+from dreamrelay.media import keep_apart, open_sink
 from dreamrelay.preprocess import check_matting, open_matting
 from dreamrelay.projection import Projection
 from dreamrelay.stage import Outlet, Stage
@@ -102,17 +102,20 @@ class Worker:
     def _open(self) -> None:
         """Open everything that may be refused, before anything runs."""
         settings = self.settings
+        if settings.source and settings.spout_in:
+            raise ConfigError("choose one: --source or --spout-in")
         local = settings.source or (spout_url(settings.spout_in) if settings.spout_in else None)
+        urls = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]
         if local is not None:
             if settings.websocket_port is not None:
                 raise ConfigError("choose one: --websocket_port (a relay) or a local source")
             if len(settings.stream) > 1:
                 raise ConfigError("choose one: several streams of a relay, or a local source")
+            keep_apart(local, urls)
             self._source = LocalSource(local, self._hear_source)
             self._open_things.callback(self._source.close)
         self._open_things.callback(self._on_stage.close)
         sinks: list[Outlet] = []
-        urls = [*settings.sink, *([spout_url(settings.spout_out)] if settings.spout_out else [])]
         for url in urls:
             sink = open_sink(url)
             if self._source is not None and not self._source.live:

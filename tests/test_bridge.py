@@ -317,9 +317,18 @@ def test_an_error_in_the_address_ends_it_before_anything_is_sent(
     assert relay.hub.find("default") is None
 
 
-def test_nothing_to_bridge_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--from=URL"):
-        Bridge(BridgeSettings())
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ({}, "--from=URL"),
+        ({"source": "pattern://bars", "spout_in": "A"}, "choose one: --from or --spout-in"),
+        ({"sink": "null://", "spout_out": "A"}, "choose one: --to or --spout-out"),
+        ({"spout_in": "A", "spout_out": "A"}, "would find our own spout://A"),
+    ],
+)
+def test_what_cannot_be_bridged_is_refused(flags: dict[str, str], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        Bridge(BridgeSettings(**flags))
 
 
 def test_as_a_program_with_the_flags_from_and_to(

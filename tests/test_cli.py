@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import re
 import subprocess
@@ -234,6 +235,11 @@ def test_it_runs_as_a_module_and_as_a_script(program: list[str]) -> None:
         ("bridge", "--from=spout://a", "source", "spout://a"),
         ("bridge", "--to spout://a", "sink", "spout://a"),
         ("bridge", "--spout-in=SourceImage", "spout_in", "SourceImage"),
+        ("worker", "--sink=null:// --sink=a.png", "sink", ["null://", "a.png"]),
+        ("worker", "--sink=null:// --sink a.png,b.png", "sink", ["null://", "a.png", "b.png"]),
+        ("worker", "--lora=a:0.5 --lora b:0.7", "lora_dict", {"a": 0.5, "b": 0.7}),
+        ("worker", "--osc-out=a:1 --osc_out=b:2", "osc_out", ["a:1", "b:2"]),
+        ("worker", "--delta=0.5 --delta=0.7", "delta", 0.7),
         ("demo", "--duration=20", "duration", 20.0),
         ("demo", "--browser off", "browser", "off"),
     ],
@@ -241,7 +247,9 @@ def test_it_runs_as_a_module_and_as_a_script(program: list[str]) -> None:
 def test_a_flag_in_each_spelling(
     name: str, words: str, field: str, value: object, started: Started
 ) -> None:
-    arguments = [words] if "=" in words.split()[0] else words.split(" ", 1)
+    arguments = words.split() if " --" in words else [words]
+    if "=" not in words.split()[0]:
+        arguments = words.split(" ", 1)
     assert run(name, *arguments) == 0
     ((settings, _),) = started
     assert getattr(settings, field) == value
@@ -283,7 +291,11 @@ def test_a_prompt_stays_as_it_was_typed(text: str, started: Started) -> None:
         ("relay", ["9000"], "expected flags like --name=value, got '9000'"),
         ("worker", ["--cfg_type=half"], "--cfg_type: "),
         ("worker", ["--width=10"], "--width: "),
-        ("worker", ["--lora=a:much"], "--lora_dict: "),
+        ("worker", ["--lora=a:much"], "--lora: "),
+        ("worker", ["--lora"], "--lora: expected a value behind it"),
+        ("worker", ["--spout-in", "--spout-out=B"], "--spout-in: expected a value behind it"),
+        ("worker", ["--sink=null://", "--sink"], "--sink: expected a value behind it"),
+        ("bridge", ["--from"], "--from: expected a value behind it"),
         ("worker", ["--t_index_list=[1,"], "not a list"),
         ("worker", ["--use_denoising_batch=perhaps"], "--use_denoising_batch: "),
         ("worker", ["--stream=a b"], "expected a stream's name"),
@@ -533,6 +545,33 @@ def test_whoever_reads_our_lines_may_go(monkeypatch: pytest.MonkeyPatch) -> None
         with cli.status_line(lambda: "so many", 1):
             cli.say("second")
         cli.say("third")
+
+
+def test_a_long_report_is_cut_and_a_warning_begins_a_line_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "REPORT_SECONDS", 0.01)
+    monkeypatch.setenv("COLUMNS", "40")
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    asked = threading.Event()
+
+    def report() -> str:
+        asked.set()
+        return "nothing comes" * 10
+
+    cli.set_up_logging(1)
+    try:
+        with cli.status_line(report, 1):
+            assert asked.wait(30)
+        logging.getLogger("dreamrelay").warning("no relay")
+    finally:
+        logging.basicConfig(force=True)
+    out, err = capsys.readouterr()
+    first = out.split("\r\x1b[K")[1]
+    assert first == ("nothing comes" * 10)[:39]
+    assert out.endswith(f"{'nothing comes' * 10}\n"), "the last one is said in full"
+    assert err == "\r\x1b[KWARNING no relay\n"
 
 
 def test_demo_settings_know_no_end() -> None:

@@ -90,6 +90,9 @@ def test_an_address_is_completed(uri: str, expected: str) -> None:
         "ws://host:port",
         "ws://host:99999",
         "ws://host:0",
+        "htp:/host",
+        "http:/host",
+        "ws://host:",
         "ws://[::1",
         "ws://a..b",
         "ws://two words:80",
@@ -176,6 +179,30 @@ def test_the_relay_may_be_started_last(connect: Starter) -> None:
     assert 0 < retry_in <= link_module.FIRST_WAIT
     with start_relay(RelaySettings(port=port)):
         until(lambda: heard.welcomes)
+
+
+def test_why_there_is_no_relay_is_said_once_and_again_after_it_was_there(
+    connect: Starter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(link_module, "EAGER_SECONDS", 0.0)
+    monkeypatch.setattr(link_module, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(link_module, "LONGEST_WAIT", 0.02)
+
+    def named() -> int:
+        return sum("nothing listens there" in line.getMessage() for line in caplog.records)
+
+    port = closed_port()
+    with caplog.at_level(logging.WARNING):
+        link, heard = connect(f"ws://127.0.0.1:{port}")
+        link.complains = True
+        connect(f"ws://127.0.0.1:{closed_port()}")  # this one keeps silent
+        until(lambda: len(heard.losses) >= 10)
+        assert named() == 1
+        with start_relay(RelaySettings(port=port)):
+            until(lambda: heard.welcomes)
+        before = len(heard.losses)
+        until(lambda: len(heard.losses) >= before + 20)
+        until(lambda: named() == 2)
 
 
 # -- reconnection ---------------------------------------------------------------------------------

@@ -363,7 +363,8 @@ def test_at_a_relay_a_stop_is_told_and_a_trigger_answers(relay: RunningRelay) ->
     engine = ScriptedEngine()
     with (
         People(relay.websocket) as people,
-        working(engine, websocket_uri=relay.websocket) as wire,
+        # Before it is stopped it would dream: somebody looks, and nothing comes in.
+        working(engine, websocket_uri=relay.websocket, text_to_picture="off") as wire,
     ):
         until(lambda: people.viewer.status.get("state") == "live")
         wire.send(encode("/stop"))
@@ -499,6 +500,21 @@ def test_one_process_without_a_relay(programs: Callable[..., Program], tmp_path:
     oscsend(port, "/prompt", "s", "blue neon")
     oscsend(port, "/t")
     until(lambda: (tmp_path / "latest.png").exists())
+    asking = Wire(port)
+
+    def cache() -> tuple[Any, ...]:
+        asking.send(encode("/prompt_cache", "?"))
+        return asking.until("/prompt_cache").arguments
+
+    encoded, hits = cache()
+    oscsend(port, "/prompt", "s", "gold")
+    oscsend(port, "/t")
+    until(lambda: cache()[0] == encoded + 1)
+    oscsend(port, "/prompt", "s", "blue neon")
+    oscsend(port, "/t")
+    until(lambda: cache()[1] == hits + 1)
+    assert cache()[0] == encoded + 1, "turning back to a prompt encodes nothing"
+    asking.socket.close()
     oscsend(port, "/seed", "i", "7")
     program.line("applied seed=7")
     oscsend(port, "/preset/save", "s", "blue")

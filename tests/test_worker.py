@@ -930,12 +930,19 @@ def test_spout_in_and_out(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     assert running.stop() is None
 
 
-def test_a_local_source_and_a_relay_inside_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match="choose one"):
-        Worker(
-            WorkerSettings(source="pattern://bars", websocket_port=0, osc_port=None),
-            engine=ScriptedEngine(),
-        )
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ({"source": "pattern://bars", "websocket_port": 0}, "choose one: --websocket_port"),
+        ({"source": "pattern://bars", "stream": ["a", "b"]}, "choose one: several streams"),
+        ({"source": "pattern://bars", "spout_in": "A"}, "choose one: --source or --spout-in"),
+        ({"spout_in": "A", "spout_out": "A"}, "would find our own spout://A"),
+        ({"source": "ndi://", "sink": ["null://", "ndi://A"]}, "would find our own ndi://A"),
+    ],
+)
+def test_sources_that_exclude_something_else(flags: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        Worker(WorkerSettings(osc_port=None, **flags), engine=ScriptedEngine())
 
 
 def test_what_was_opened_is_closed_when_something_else_cannot_be(

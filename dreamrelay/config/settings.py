@@ -87,9 +87,11 @@ class Settings(BaseModel):
             ConfigError: naming where the value came from and what was expected.
         """
         environ = os.environ if environ is None else environ
-        given = dict(cls._flag(name, value) for name, value in (flags or {}).items())
-        for name in given:
+        given, typed = {}, {}
+        for flag, text in (flags or {}).items():
+            name, value = cls._flag(flag, text)
             cls._known(name, f"--{name}")
+            given[name], typed[name] = value, f"--{flag}"
         table, file = cls._table(environ, path)
         table = {cls.aliases.get(name, name): value for name, value in table.items()}
         for name in table:
@@ -108,7 +110,7 @@ class Settings(BaseModel):
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"][:1])) or cls.section
             origin = (
-                f"--{name}"
+                typed[name]
                 if name in given
                 else prefix + name.upper()
                 if name in variables

@@ -42,6 +42,7 @@ class Planner:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._plans: list[tuple[StreamBatchParameters, Plan]] = []
+        self._last: StreamBatchParameters | None = None
         self.prompts: Encoded[tuple[str, Hashable], Embedding] = Encoded(
             lambda key: backend.encode_prompt(key[0])
         )
@@ -70,10 +71,21 @@ class Planner:
         """
         for of, plan in self._plans:
             if plan.frames == frames and (of is parameters or of == parameters):
+                self._turn_to(parameters)
                 return plan
         plan = self._new(parameters, frames, model, size)
+        self._last = parameters
         self._plans = [(parameters, plan), *self._plans[: _KEPT - 1]]
         return plan
+
+    def _turn_to(self, parameters: StreamBatchParameters) -> None:
+        """Count a prompt that is turned back to while its plan is kept: its text was found, too."""
+        last, self._last = self._last, parameters
+        if last is not parameters and any(
+            getattr(last, name) != getattr(parameters, name)
+            for name in ("prompt", "prompts", "negative_prompt")
+        ):
+            self.prompts.hits += 1
 
     def _new(
         self,

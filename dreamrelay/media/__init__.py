@@ -5,6 +5,7 @@ strings, so that a technology is imported when somebody asks for it and not befo
 technology holds both its directions.
 """
 
+from dreamrelay.media.apart import keep_apart
 from dreamrelay.media.catalog import open_sink, open_source, sink_schemes, source_schemes
 from dreamrelay.media.ports import Captured, Sink, Source
 
@@ -12,6 +13,7 @@ __all__ = [
     "Captured",
     "Sink",
     "Source",
+    "keep_apart",
     "open_sink",
     "open_source",
     "sink_schemes",

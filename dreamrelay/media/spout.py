@@ -35,6 +35,7 @@ from dreamrelay.media.texture import (
     TextureSinkOptions,
     TextureSource,
     TextureSourceOptions,
+    elsewhere,
     to_rgb,
 )
 
@@ -75,12 +76,8 @@ class Spout:
             DeviceError: this is not Windows.
             MissingExtra: it is not installed.
         """
-        system = platform.system()
-        if system != "Windows":
-            raise DeviceError(
-                f"Spout is a technology of Windows, this is {system}: use another source or sink",
-                final=True,
-            )
+        if platform.system() != "Windows":
+            raise elsewhere("Spout", "Windows")
         return cls(*(Entry(f"SpoutGL{name}", "Spout", "spout").load() for name in _USED))
 
 

@@ -31,6 +31,7 @@ from dreamrelay.media.texture import (
     TextureSinkOptions,
     TextureSource,
     TextureSourceOptions,
+    elsewhere,
     to_rgb,
 )
 
@@ -69,12 +70,8 @@ class Syphon:
             DeviceError: this is not macOS.
             MissingExtra: it is not installed.
         """
-        system = platform.system()
-        if system != "Darwin":
-            raise DeviceError(
-                f"Syphon is a technology of macOS, this is {system}: use another source or sink",
-                final=True,
-            )
+        if platform.system() != "Darwin":
+            raise elsewhere("Syphon", "macOS")
         return cls(*(Entry(f"syphon{name}", "Syphon", "syphon").load() for name in _USED))
 
 

@@ -4,6 +4,7 @@ A technology says how the newest picture is got, or a picture is sent, and how a
 waiting, giving up, colours and sizes are here.
 """
 
+import platform
 import threading
 import time
 from abc import abstractmethod
@@ -130,3 +131,14 @@ def to_rgb(pixels: Frame, *, blue_first: bool) -> Frame:
     code = cv2.COLOR_BGRA2RGB if blue_first else cv2.COLOR_RGBA2RGB
     frame: Frame = cv2.cvtColor(pixels, code)
     return frame
+
+
+def elsewhere(technology: str, home: str) -> DeviceError:
+    """What to say of a technology of another system: what there is on this one."""
+    system = platform.system()
+    here = {"Windows": "spout", "Darwin": "syphon"}.get(system, "ndi")
+    return DeviceError(
+        f"{technology} is a technology of {home}, this is {system}: here use {here}://NAME "
+        "(--source, --sink; of the bridge: --from, --to)",
+        final=True,
+    )

@@ -56,8 +56,9 @@ _UNKNOWN_YET: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How the steered one is: what ``/state``, ``/fps``, ``/age`` and ``/error`` tell.
+    """How the steered one is: what ``/state``, ``/fps``, ``/age``, ... and ``/error`` tell.
 
+    ``prompts``: texts that were encoded, and that needed not be; what ``/prompt_cache`` tells.
     ``latency``: by the name of a part of the way, the numbers that ``/latency/NAME`` tells.
     """
 
@@ -66,6 +67,7 @@ class Standing:
     fps: float = 0.0
     age_ms: float = 0.0
     trouble: str = ""
+    prompts: tuple[int, int] = (0, 0)
     latency: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
@@ -356,13 +358,15 @@ class Dialect:
         return before is None or now - before > HELD_SECONDS
 
 
-_ANSWERED = ("/state", "/fps", "/age")
+_ANSWERED = ("/state", "/fps", "/age", "/prompt_cache")
 
 
 def figure_arguments(name: str, standing: Standing) -> list[Any]:
     """What a figure's message says."""
     if name == "/state":
         return [standing.state, standing.text]
+    if name == "/prompt_cache":
+        return [*standing.prompts]
     return [float(standing.fps if name == "/fps" else standing.age_ms)]
 
 

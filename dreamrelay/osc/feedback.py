@@ -137,7 +137,7 @@ class Feedback:
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_SECONDS
             self._told.clear()
-        told = {"/state": figure_arguments("/state", standing)}
+        told = {name: figure_arguments(name, standing) for name in ("/state", "/prompt_cache")}
         values = self._steered.values()
         for name, rule in self._rules().items():
             if name in values:

@@ -5,6 +5,7 @@ where an event loop's server loses half of it. Bundles hold at once: a time stam
 not stop the show.
 """
 
+import errno
 import logging
 import socket
 import threading
@@ -222,8 +223,10 @@ def _bound(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
+        hint = "7000 is Resolume's own port too; try --osc-port=7001, or --osc-port=none"
+        if error.errno == errno.EADDRNOTAVAIL:
+            hint = "--osc-ip=127.0.0.1 is this machine, 0.0.0.0 all of its addresses"
         raise ConfigError(
-            f"cannot listen for OSC on {host}:{port}: {error.strerror or error}"
-            " (7000 is Resolume's own port too; try --osc-port=7001, or --osc-port=none)"
+            f"cannot listen for OSC on {host}:{port}: {error.strerror or error} ({hint})"
         ) from None
     return bound

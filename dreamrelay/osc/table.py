@@ -125,6 +125,13 @@ FIGURES: tuple[Address, ...] = (
         "s s",
         "`loading`, `warming`, `live`, `paused` or `error`, and a text; at each change.",
     ),
+    Address(
+        "/prompt_cache",
+        (),
+        "figure",
+        "i i",
+        "Texts encoded so far, and texts that were found encoded already; at each change.",
+    ),
     Address("/error", (), "figure", "s s", "An address (or nothing) and what is wrong."),
     Address("/heartbeat", (), "figure", "i", "Counts up once a second for as long as we live."),
 )

@@ -190,6 +190,21 @@ def test_prompts_are_encoded_once(folder: Path) -> None:
     assert counters["prompt_cache_hits"] >= 3
 
 
+def test_turning_back_to_a_prompt_is_counted_while_its_plan_is_kept_and_frames_are_not(
+    folder: Path,
+) -> None:
+    engine = load(folder, {"prompt": "a cat", "num_inference_steps": 1})
+    frame = noise_frame(0)
+    for prompt in ("a dog", "a cat", "a dog"):
+        before = engine.counters()["prompt_cache_hits"]
+        engine.apply({"prompt": prompt})
+        for _ in range(3):
+            engine.infer(frame, 0)
+    counters = engine.counters()
+    assert counters["prompts_encoded"] == 2
+    assert counters["prompt_cache_hits"] == before + 1
+
+
 def test_a_prompt_of_any_length_and_letters(folder: Path) -> None:
     engine = load(folder, {"num_inference_steps": 1})
     frame = noise_frame(0)

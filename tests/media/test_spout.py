@@ -221,10 +221,13 @@ def test_no_graphics_driver_is_named(gpu: Gpu) -> None:
         sink.write(colour(1))
 
 
-def test_elsewhere_than_on_windows_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.system", lambda: "Linux")
+@pytest.mark.parametrize(("system", "instead"), [("Linux", "ndi://"), ("Darwin", "syphon://")])
+def test_elsewhere_than_on_windows_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, system: str, instead: str
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
     for act in (open_source, open_sink):
-        with pytest.raises(DeviceError, match="technology of Windows, this is Linux"):
+        with pytest.raises(DeviceError, match=f"Windows, this is {system}: here use {instead}"):
             act("spout://A")
 
 
@@ -269,6 +272,14 @@ def test_a_name_that_is_taken_gets_a_number_and_that_is_said(
         assert gpu.synchronised == ["Dream_2"], "who waits for another program is not woken by us"
     assert "this one is seen as 'Dream_2'" in caplog.text
     assert sorted(gpu.senders) == ["Dream", "Dream_1"]
+
+
+def test_a_free_name_is_no_news(gpu: Gpu, caplog: pytest.LogCaptureFixture) -> None:
+    with open_sink("spout://Free") as sink:
+        sink.write(colour(1))
+        sink.write(colour(1, 32))
+        assert set(gpu.senders) == {"Free"}
+    assert not caplog.text
 
 
 def test_the_contract_is_that_of_the_version_we_pin() -> None:

@@ -64,7 +64,14 @@ VALUES: Mapping[str, Any] = {
 }
 
 
-TOLD = {"/state", "/fps", "/age", "/parameters/fps", *(f"/{name}" for name in VALUES)}
+TOLD = {
+    "/state",
+    "/fps",
+    "/age",
+    "/prompt_cache",
+    "/parameters/fps",
+    *(f"/{name}" for name in VALUES),
+}
 """The addresses that answer a question about everything."""
 
 

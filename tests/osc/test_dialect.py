@@ -307,6 +307,8 @@ class TestQuestions:
         assert stage("/state", "?") == [("/state", ["paused", "stopped"])]
         assert stage("/fps", "?") == [("/fps", [24.5])]
         assert stage("/age", "?") == [("/age", [61.0])]
+        stage.scene.standing = Standing("live", prompts=(4, 7))
+        assert stage("/prompt_cache", "?") == [("/prompt_cache", [4, 7])]
 
     def test_of_a_part_of_the_way(self, stage: Stage) -> None:
         times = {"infer": (1.0, 2.0, 3.0), "error": (0.5,), "a later one": (1.0,)}

@@ -1,20 +1,50 @@
 """The page, the maps and the tools' pages say what the programs do."""
 
 import csv
+import json
 import re
+import shlex
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.request import Request, urlopen
 from xml.etree import ElementTree as Xml
 
 import pytest
 
-from dreamrelay.config import BridgeSettings, ProducerSettings, RelaySettings, WorkerSettings
+from dreamrelay.config import (
+    BridgeSettings,
+    ProducerSettings,
+    RelaySettings,
+    Settings,
+    WorkerSettings,
+    spout_url,
+)
+from dreamrelay.engines.parameters import StreamBatchParameters
+from dreamrelay.media import keep_apart
+from dreamrelay.media.address import parse
 from dreamrelay.media.catalog import SINKS, SOURCES
+from dreamrelay.osc.dialect import Dialect, Standing, Steered
+from dreamrelay.osc.feedback import Target
+from dreamrelay.osc.presets import Presets
 from dreamrelay.osc.table import ADDRESSES, BY_ADDRESS, FIGURE_NAMES, SUFFIXES
+from dreamrelay.osc.wire import Message
+from dreamrelay.packet import Packet
 from examples.osc import make
-from tests.support import ROOT
+from tests.fakes.engines import ScriptedEngine
+from tests.fakes.peers import Person
+from tests.support import ROOT, RunningRelay, picture, until
 
 PAGES = sorted((ROOT / "docs" / "tools").glob("*.md"))
+BY_PAGE = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+PROGRAMS: dict[str, type[Settings]] = {
+    "main.py": WorkerSettings,
+    "client.py": ProducerSettings,
+    "spout_bridge.py": BridgeSettings,
+    "server.py": RelaySettings,
+}
 
 
 def known(address: str) -> bool:
@@ -76,7 +106,7 @@ def test_the_layout_sends_and_follows_known_addresses() -> None:
     assert fader.findtext(".//arguments/partial/scaleMax") == "2"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+@BY_PAGE
 def test_a_tools_page_names_what_there_is(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert re.search(r"[Nn]ot (run|compiled)|not run", text), "say what was not run"
@@ -90,6 +120,146 @@ def test_a_tools_page_names_what_there_is(page: Path) -> None:
         assert known(address) or address.startswith("/streams/default/"), address
     for target in re.findall(r"\]\(((?!http)[^)#]+)", text):
         assert (page.parent / target).exists(), target
+
+
+@pytest.fixture
+def say(tmp_path: Path) -> Callable[..., None]:
+    """Send a message to what a worker makes of OSC: it raises what would be an ``/error``."""
+    values = StreamBatchParameters().model_dump(mode="json")
+    steered = Steered(
+        change=values.update,
+        command=lambda _: None,
+        values=lambda: values,
+        standing=lambda: Standing("live"),
+        set_verbosity=lambda _: None,
+        verbosity=lambda: 1,
+    )
+    dialect = Dialect(steered, Presets(tmp_path / "presets.json"))
+    dialect.introduce(StreamBatchParameters.model_json_schema())
+    for number in (1, 2):
+        dialect.receive(Message("/preset/save", (number,)), ("127.0.0.1", 9))
+
+    def say(address: str, *arguments: Any) -> None:
+        dialect.receive(Message(address, arguments), ("127.0.0.1", 9))
+        dialect.flush()
+
+    return say
+
+
+def commands(text: str, program: str) -> Iterator[dict[str, str]]:
+    """The flags of each line that starts a program."""
+    lines = re.findall(rf"python {re.escape(program)}((?: +--(?:\"[^\"]*\"|[^\s`\"])+)*)", text)
+    for line in lines:
+        words = [word.removeprefix("--").partition("=") for word in shlex.split(line)]
+        yield {name: value for name, _, value in words}
+
+
+@BY_PAGE
+def test_a_tools_page_says_the_same_five_things(page: Path) -> None:
+    heads = " ".join(re.findall(r"^## (.*)$", page.read_text("utf-8"), re.MULTILINE)).lower()
+    for thing in ("picture in", "picture out", "prompt", "feedback", "what goes wrong"):
+        assert thing in heads
+
+
+@BY_PAGE
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_command_lines_of_a_tools_page_are_taken(page: Path, program: str) -> None:
+    text = page.read_text("utf-8")
+    for flags in commands(text, program):
+        token = {"token": "0123456789abcdef"} if flags.get("token") == "..." else {}
+        settings = PROGRAMS[program].load({**flags, **token}, environ={})
+        if isinstance(settings, WorkerSettings):
+            source = settings.source or (settings.spout_in and spout_url(settings.spout_in))
+            sinks = [*settings.sink]
+            sinks += [spout_url(settings.spout_out)] if settings.spout_out else []
+            assert all(parse(url).scheme in SINKS for url in sinks)
+            for target in settings.osc_out:
+                Target(target).close()
+            if source:
+                assert parse(source).scheme in SOURCES
+                keep_apart(source, sinks)
+    if page.stem == "touchdesigner":
+        assert len(list(commands(text, "main.py"))) >= 2
+
+
+def test_the_messages_of_a_tools_page_are_understood(say: Callable[..., None]) -> None:
+    said = 0
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for line in re.findall(r"^ *oscsend localhost \d+ (.*)$", text, re.MULTILINE):
+            address, *words = shlex.split(line)
+            kinds: list[Callable[[str], Any]] = [
+                {"s": str, "i": int, "f": float}[k] for k in (words or [""])[0]
+            ]
+            say(address, *[kind(word) for kind, word in zip(kinds, words[1:], strict=True)])
+            said += 1
+        for block in re.findall(r"^```\n(/.*?)^```", text, re.MULTILINE | re.DOTALL):
+            for line in block.splitlines():  # message boxes of Max
+                address, *words = shlex.split(line)
+                say(address, *[json.loads(w) if re.fullmatch(r"[\d.]+", w) else w for w in words])
+                said += 1
+    assert said >= 15
+
+
+def test_the_scripts_for_touchdesigner_run(
+    say: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "tools" / "touchdesigner.md").read_text("utf-8")
+    sends, callbacks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    sent: list[str] = []
+
+    def send(address: str, values: list[Any]) -> None:
+        say(address, *values)
+        sent.append(address)
+
+    texts = {name: SimpleNamespace(text="") for name in ("state", "prompt")}
+    exec(sends, {"op": {"oscout1": SimpleNamespace(sendOSC=send)}.__getitem__})
+    assert {"/prompt", "/start", "/seed", "/trigger"} <= set(sent)
+    names: dict[str, Any] = {"op": texts.__getitem__}
+    exec(callbacks, names)
+    for address, arguments in (
+        ("/state", ["live", ""]),
+        ("/prompt", ["gold"]),
+        ("/error", ["/seed", "too low"]),
+        ("/fps", [20.0]),
+    ):
+        names["onReceiveOSC"](None, 0, "", b"", 0.0, address, arguments, None)
+    assert (texts["state"].text, texts["prompt"].text) == ("live", "gold")
+    assert "/seed too low" in capsys.readouterr().out
+
+
+def test_the_addresses_in_a_browser_answer(relay: RunningRelay) -> None:
+    found = {
+        address
+        for page in PAGES
+        for address in re.findall(r"http://127\.0\.0\.1:8765(/[^\s`\")]*)", page.read_text("utf-8"))
+    }
+    assert {"/", "/streams/default/view", "/streams/default/mjpeg"} <= found
+    patch = re.search(
+        r"curl -X PATCH http://127.0.0.1:8765(\S+) -d '(.*)'",
+        (ROOT / "docs" / "tools" / "obs.md").read_text("utf-8"),
+    )
+    assert patch is not None
+    engine = ScriptedEngine()
+    with (
+        Person(relay.websocket) as viewer,
+        Person(relay.websocket, "producer") as producer,
+        Person(relay.websocket, "worker") as worker,
+    ):
+        worker.link.introduce(
+            {"credit": 1, "schema": engine.schema(), "parameters": engine.parameters}
+        )
+        producer.send(picture(), 1)
+        until(lambda: worker.status.get("viewers") == 1 and worker.status.get("seq_in"))
+        worker.link.send_picture(Packet.of(picture(), seq=1), "output")
+        until(lambda: viewer.packets)
+        for address in sorted(found):
+            with urlopen(relay.url.rstrip("/") + address, timeout=60) as answer:
+                assert answer.status == 200, address
+        request = Request(relay.url.rstrip("/") + patch[1], patch[2].encode(), method="PATCH")
+        with urlopen(request, timeout=60) as answer:
+            assert answer.status == 200
+        until(lambda: viewer.values.get("prompt") == "gold")
 
 
 def test_the_batch_file_starts_the_spout_service() -> None:

@@ -75,6 +75,8 @@ def test_when_what_is_due() -> None:
     assert [address for address, _ in feedback.due(1.05)] == ["/fps", "/age", "/heartbeat"]
     scene.standing = replace(scene.standing, latency={"infer": (1.0, 2.0, 3.0)})
     assert ("/latency/infer", [1, 2, 3]) in feedback.due(2.1)
+    scene.standing = replace(scene.standing, prompts=(1, 2))
+    assert feedback.due(2.15) == [("/prompt_cache", [1, 2])]
     assert feedback.due(2.2) == []
     scene.standing = replace(scene.standing, latency={})
     later = dict(feedback.due(5.0))

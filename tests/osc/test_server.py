@@ -268,6 +268,12 @@ def test_a_busy_port_is_named_with_a_way_out() -> None:
             OscServer("127.0.0.1", port, Scene().steered())
 
 
+def test_an_address_that_is_not_of_this_machine_is_not_blamed_on_the_port() -> None:
+    with pytest.raises(ConfigError, match=r"0.0.0.0 all of its addresses") as refused:
+        OscServer("192.0.2.1", 7000, Scene().steered())
+    assert "Resolume" not in str(refused.value)
+
+
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "1.2.3.4.5"])
 def test_an_address_that_is_none(host: str) -> None:
     with pytest.raises(ConfigError, match="--osc-ip"):
