@@ -16,7 +16,7 @@ from typing import Any
 
 from dreamrelay.errors import ConfigError, DreamRelayError
 from dreamrelay.osc.dialect import Dialect, Reply, Sender, Steered
-from dreamrelay.osc.feedback import Feedback
+from dreamrelay.osc.feedback import Feedback, find
 from dreamrelay.osc.presets import Presets, default_path
 from dreamrelay.osc.wire import Broken, Message, decode, encode
 
@@ -33,6 +33,9 @@ MAX_PER_SECOND = 20_000
 MAX_REPLIES = 200
 MAX_REPLY_BYTES = 64 * 1024
 """In one second, to all senders: an address can be forged, and nobody shall drown in answers."""
+
+MAX_ERRORS = 50
+"""Answers in a second that are complaints: who sends rubbish leaves others their answers."""
 
 MAX_LOG_LINES = 10
 MAX_COMPLAINTS = 1000
@@ -92,12 +95,13 @@ class OscServer:
         self._dialect = Dialect(steered, Presets(presets or default_path()))
         self._closing = threading.Event()
         self._replies, self._reply_bytes = _PerSecond(MAX_REPLIES), _PerSecond(MAX_REPLY_BYTES)
+        self._errors = _PerSecond(MAX_ERRORS)
         self._budget, self._lines = _PerSecond(MAX_PER_SECOND), _PerSecond(MAX_LOG_LINES)
         self._flushed = 0.0
         self._complained: set[tuple[str, str]] = set()
         self._socket = _bound(host, port)
         try:
-            self.feedback = Feedback(out, steered, lambda: self._dialect.rules)
+            self.feedback = Feedback(out, steered, lambda: self._dialect.rules, self.port)
         except ConfigError:
             self._socket.close()
             raise
@@ -134,12 +138,15 @@ class OscServer:
             except TimeoutError:
                 self._flush()
                 continue
-            except OSError as error:
-                # Windows says so when somebody whom we answered has gone; or we are closing.
+            except ConnectionResetError as error:
+                # Windows says so when somebody whom we answered has gone: next, please. To wait
+                # here would keep everybody else waiting for one who sends rubbish and is deaf.
                 logger.debug("OSC: %s", error)
+            except OSError as error:
+                logger.debug("OSC: %s", error)  # closing, or the network is down
                 self._closing.wait(0.01)
-                continue
-            self._take(datagram, (sender[0], sender[1]))
+            else:
+                self._take(datagram, (sender[0], sender[1]))
             # The first value of a flood goes on at once, the others together a little later.
             if self._dialect.waiting and time.monotonic() - self._flushed >= BETWEEN_PATCHES:
                 self._flush()
@@ -153,7 +160,7 @@ class OscServer:
         for item in decode(datagram):
             self._budget.take()
             if isinstance(item, Broken):
-                self._refuse(sender, "", item.reason)
+                self._refuse(sender, item.address, item.reason)
                 continue
             self.statistics.messages += 1
             self._do(item, sender)
@@ -189,7 +196,8 @@ class OscServer:
         if len(self._complained) < MAX_COMPLAINTS:
             self._complained.add((address, reason))
         self._log(level, "OSC: %s: %s (from %s)", address or "?", reason, sender[0])
-        self._answer(sender, [("/error", [address, reason])])
+        if self._errors.take():
+            self._answer(sender, [("/error", [address, reason])])
         self.feedback.error(address, reason)
 
     def _answer(self, sender: Sender, replies: Sequence[Reply]) -> None:
@@ -211,14 +219,14 @@ class OscServer:
 
 def _bound(host: str, port: int) -> socket.socket:
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, kind, address = find(host, port, socket.AI_PASSIVE)
         bound = socket.socket(family, kind)
     except OSError as error:
         raise ConfigError(f"--osc-ip: expected an address, got {host!r}: {error}") from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if address[0] == "::":  # every address there is, IPv4 too
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         bound.bind(address)
     except OSError as error:
         bound.close()

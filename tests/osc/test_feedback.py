@@ -3,6 +3,7 @@
 import shutil
 import socket
 import subprocess
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from dreamrelay.errors import ConfigError
 from dreamrelay.osc import OscServer, Standing
-from dreamrelay.osc.feedback import MAX_TARGETS, Feedback
+from dreamrelay.osc.feedback import MAX_ERRORS, MAX_TARGETS, Feedback, Target, find
 from dreamrelay.osc.wire import encode
 from tests.osc.support import SCHEMA, TOLD, VALUES, Scene, Wire, serving
 from tests.support import until
@@ -45,21 +46,70 @@ def test_every_target_is_told_how_things_are_and_each_change(tmp_path: Path) -> 
         wire.socket.close()
 
 
-def test_what_a_target_is_told_sets_the_same_again(tmp_path: Path) -> None:
-    """Pointed at itself by mistake, it comes to rest."""
-    scene = Scene()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
+@pytest.mark.parametrize(("host", "target"), [("127.0.0.1", "localhost"), ("::1", "[::1]")])
+def test_to_be_told_where_one_listens_is_refused(host: str, target: str) -> None:
+    """It would go round and round, old values over new ones."""
+    with socket.socket(find(host, 0)[0], socket.SOCK_DGRAM) as free:
+        free.bind((host, 0))
         port = free.getsockname()[1]
-    server = OscServer(
-        "127.0.0.1", port, scene.steered(), out=[f"127.0.0.1:{port}"], presets=tmp_path / "p.json"
-    )
-    server.introduce(SCHEMA)
-    server.start()
-    until(lambda: server.statistics.messages > 20)
-    server.close()
-    assert scene.values == VALUES
-    assert server.statistics.refused == 0
+    with pytest.raises(ConfigError, match="where we listen"):
+        OscServer(host, port, Scene().steered(), out=[f"{target}:{port}"])
+    OscServer(host, port, Scene().steered(), out=[f"192.0.2.1:{port}"]).close()
+
+
+def test_what_one_tells_sets_the_same_at_another(tmp_path: Path) -> None:
+    """Two that tell each other come to rest."""
+    scenes = [Scene(), Scene()]
+    wire = Wire()
+    port = wire.port
+    wire.socket.close()
+    with (
+        serving(scenes[0], tmp_path, out=(f"127.0.0.1:{port}",)) as one,
+        closing(
+            OscServer("127.0.0.1", port, scenes[1].steered(), out=[f"127.0.0.1:{one.port}"])
+        ) as two,
+    ):
+        two.introduce(SCHEMA)
+        two.start()
+        until(lambda: one.statistics.messages > 14 and two.statistics.messages > 14)
+        assert [scene.values for scene in scenes] == [VALUES] * 2
+        assert one.statistics.refused == two.statistics.refused == 0
+
+
+def test_localhost_is_where_the_tools_of_the_stage_listen() -> None:
+    assert find("localhost", 9000)[0] == socket.AF_INET
+
+
+def test_everybody_in_a_network_can_be_told(caplog: pytest.LogCaptureFixture) -> None:
+    target = Target("255.255.255.255:9")
+    target.send(encode("/x"))
+    target.close()
+    assert "ermission" not in caplog.text
+
+
+def test_who_cannot_be_reached_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    target = Target("127.0.0.1:9")
+    for _ in range(3):
+        target.send(bytes(70_000))  # more than a datagram holds
+        target.send(encode("/x"))
+    target.close()
+    assert len(caplog.records) == 1
+
+
+def test_the_same_error_a_thousand_times_is_told_once_a_second() -> None:
+    feedback = Feedback(["127.0.0.1:9"], Scene().steered(), lambda: RULES)
+    feedback.due(0.0)
+    for beat in (1, 2):
+        for look in range(5):
+            for number in range(50):
+                feedback.error("/rubbish", f"no such address {number % 2}")
+            due = feedback.due(beat - 1 + 0.1 * (look + 1))
+            assert len([one for one in due if one[0] == "/error"]) == (0 if look else 2)
+        for number in range(100):
+            feedback.error("/rubbish", f"no such address {number}")
+        assert len(feedback.due(beat - 0.1)) <= MAX_ERRORS
+        feedback.due(beat)
+    feedback.close()
 
 
 def test_when_what_is_due() -> None:

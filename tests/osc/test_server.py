@@ -15,7 +15,7 @@ import pytest
 from dreamrelay.errors import ConfigError
 from dreamrelay.osc import OscServer, Steered
 from dreamrelay.osc import server as server_module
-from dreamrelay.osc.wire import MAX_DATAGRAM, Message, encode
+from dreamrelay.osc.wire import MAX_DATAGRAM, Message, decode, encode
 from tests.osc.support import TOLD, Scene, Wire, serving
 from tests.support import until
 
@@ -258,6 +258,64 @@ def test_more_than_a_second_holds_waits_for_the_next(
         until(lambda: scene.values["seed"] == 49)
         assert server.statistics.messages == 50
         wire.socket.close()
+
+
+class GoneAgain(socket.socket):
+    """On Windows whoever answers somebody that has gone hears so at his next reading."""
+
+    gone = 0
+
+    def recvfrom(self, *arguments: int) -> Any:
+        datagram, sender = super().recvfrom(*arguments)
+        if datagram == b"gone":
+            GoneAgain.gone += 1
+            raise ConnectionResetError(10054, "An existing connection was forcibly closed")
+        return datagram, sender
+
+
+def test_somebody_who_has_gone_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "socket", GoneAgain)
+    scene = Scene()
+    waited: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waited.append(seconds)
+        return False
+
+    with serving(scene, tmp_path) as server:
+        monkeypatch.setattr(server._closing, "wait", wait)
+        wire = Wire(server.port)
+        for number in range(100):
+            wire.send(b"gone")
+            wire.send(encode("/seed", number))
+        until(lambda: scene.values["seed"] == 99)
+        until(lambda: GoneAgain.gone == 100)
+        assert not waited
+        wire.socket.close()
+
+
+def test_who_sends_rubbish_leaves_others_their_answers(wire: Wire, server: OscServer) -> None:
+    other = Wire(server.port)
+    for number in range(300):
+        wire.send(encode("/composition/nothing", number))
+        if number % 50 == 49:
+            until(lambda: server.statistics.datagrams >= number + 1)  # noqa: B023 - at once
+    other.send(encode("/strength", "?"))
+    assert other.read() == Message("/strength", (0.5,))
+    other.socket.close()
+
+
+def test_every_address_of_both_kinds(tmp_path: Path) -> None:
+    server = OscServer("::", 0, Scene().steered(), presets=tmp_path / "presets.json")
+    server.start()
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as somebody:
+            somebody.settimeout(20)
+            somebody.sendto(encode("/fps", "?"), (host, server.port))
+            assert list(decode(somebody.recv(1000))) == [Message("/fps", (24.5,))]
+    server.close()
 
 
 def test_a_busy_port_is_named_with_a_way_out() -> None:
