@@ -11,8 +11,9 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from dreamrelay.errors import ConfigError
 from dreamrelay.osc.dialect import Reply, Steered, figure_arguments, latency_figures
@@ -103,6 +104,23 @@ class Target:
         self._socket.close()
 
 
+class Rules(Protocol):
+    """Who knows the parameters that there are."""
+
+    @property
+    def rules(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(slots=True)
+class Voice:
+    """Of whom it is told: what stands before the addresses, and what he was in trouble with."""
+
+    prefix: str
+    steered: Steered
+    known: Rules
+    trouble: str = ""
+
+
 class Feedback:
     """Tell all targets what changes. Without targets nothing runs.
 
@@ -113,20 +131,17 @@ class Feedback:
     def __init__(
         self,
         names: Sequence[str],
-        steered: Steered,
-        rules: Callable[[], Mapping[str, Any]],
+        voices: Sequence[Voice],
         own_port: int = 0,
     ) -> None:
         if len(names) > MAX_TARGETS:
             raise ConfigError(f"--osc-out: expected at most {MAX_TARGETS} targets")
-        self._steered = steered
-        self._rules = rules
+        self._voices = voices
         self._errors: deque[Reply] = deque(maxlen=MAX_ERRORS)
         self._complained: list[Reply] = []
         self._told: dict[str, list[Any]] = {}
         self._beats = 0
         self._beat_at = self._refresh_at = 0.0
-        self._trouble = ""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._tell_on, name="osc-out", daemon=True)
         self._targets: list[Target] = []
@@ -171,35 +186,43 @@ class Feedback:
 
     def due(self, now: float) -> list[Reply]:
         """What is to be told now."""
-        due: list[Reply] = []
-        standing = self._steered.standing()
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_SECONDS
             self._told.clear()
-        told = {"/state": figure_arguments("/state", standing)}
-        values = self._steered.values()
-        for name, rule in self._rules().items():
-            if name in values:
-                told[address_of(name)] = shown(rule, values[name])
-        for address, arguments in told.items():
-            if self._told.get(address) != arguments:
-                self._told[address] = arguments
-                due.append((address, arguments))
-        if standing.trouble != self._trouble:
-            self._trouble = standing.trouble
-            if standing.trouble:
-                due.append(("/error", ["", standing.trouble[:400]]))
+        beat = now >= self._beat_at
+        due = [reply for voice in self._voices for reply in self._of(voice, beat)]
         while self._errors:
             error = self._errors.popleft()
             # A tool that sends all it has is wrong in the same way a thousand times a second.
             if error not in self._complained and len(self._complained) < MAX_ERRORS:
                 self._complained.append(error)
                 due.append(error)
-        if now >= self._beat_at:
+        if beat:
             self._complained.clear()
             self._beat_at = now + HEARTBEAT_SECONDS
             self._beats = self._beats % 2**31 + 1
-            due += [(name, figure_arguments(name, standing)) for name in ("/fps", "/age")]
-            due += latency_figures(standing)
             due.append(("/heartbeat", [self._beats % 2**31]))
+        return due
+
+    def _of(self, voice: Voice, beat: bool) -> list[Reply]:
+        """What has changed of one, and at each beat how it goes."""
+        due: list[Reply] = []
+        steered, prefix = voice.steered, voice.prefix
+        standing, values = steered.standing(), steered.values()
+        told = {f"{prefix}/state": figure_arguments("/state", standing)}
+        for name, rule in voice.known.rules.items():
+            if name in values:
+                told[f"{prefix}{address_of(name)}"] = shown(rule, values[name])
+        for address, arguments in told.items():
+            if self._told.get(address) != arguments:
+                self._told[address] = arguments
+                due.append((address, arguments))
+        if standing.trouble != voice.trouble:
+            voice.trouble = standing.trouble
+            if standing.trouble:
+                due.append(("/error", [prefix, standing.trouble[:400]]))
+        if beat:
+            figures = [(name, figure_arguments(name, standing)) for name in ("/fps", "/age")]
+            figures += latency_figures(standing)
+            due += [(f"{prefix}{name}", arguments) for name, arguments in figures]
         return due

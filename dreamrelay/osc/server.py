@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreamrelay.errors import ConfigError, DreamRelayError
+from dreamrelay.errors import ConfigError, DreamRelayError, ProtocolError
 from dreamrelay.osc.dialect import Dialect, Reply, Sender, Steered
-from dreamrelay.osc.feedback import Feedback, find
+from dreamrelay.osc.feedback import Feedback, Voice, find
 from dreamrelay.osc.presets import Presets, default_path
+from dreamrelay.osc.table import STREAM
 from dreamrelay.osc.wire import Broken, Message, decode, encode
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ class OscServer:
     The addresses are those of ``docs/osc.md``.
 
     Args:
+        streams: by their names whoever is steered at ``/stream/NAME/...``; ``steered`` may be one
+            of them.
         out: ``host:port`` of whoever is to be told each change.
         presets: the file that presets are kept in; else one in the user's state folder.
 
@@ -87,12 +90,18 @@ class OscServer:
         port: int,
         steered: Steered,
         *,
+        streams: Mapping[str, Steered] | None = None,
         out: Sequence[str] = (),
         presets: Path | None = None,
     ) -> None:
         self.statistics = OscStatistics()
-        self._steered = steered
-        self._dialect = Dialect(steered, Presets(presets or default_path()))
+        kept = Presets(presets or default_path())
+        self._dialect = Dialect(steered, kept)
+        self._streams = {
+            name: self._dialect if one is steered else Dialect(one, kept)
+            for name, one in (streams or {}).items()
+        }
+        self._dialects = list(dict.fromkeys([self._dialect, *self._streams.values()]))
         self._closing = threading.Event()
         self._replies, self._reply_bytes = _PerSecond(MAX_REPLIES), _PerSecond(MAX_REPLY_BYTES)
         self._errors = _PerSecond(MAX_ERRORS)
@@ -101,7 +110,13 @@ class OscServer:
         self._complained: set[tuple[str, str]] = set()
         self._socket = _bound(host, port)
         try:
-            self.feedback = Feedback(out, steered, lambda: self._dialect.rules, self.port)
+            voices = [Voice("", steered, self._dialect)]
+            voices += [
+                Voice(f"{STREAM}{name}", one, self._streams[name])
+                for name, one in (streams or {}).items()
+                if one is not steered
+            ]
+            self.feedback = Feedback(out, voices, self.port)
         except ConfigError:
             self._socket.close()
             raise
@@ -113,7 +128,8 @@ class OscServer:
 
     def introduce(self, schema: Mapping[str, Any]) -> None:
         """Take each parameter of an engine's schema for an address. From any thread."""
-        self._dialect.introduce(schema)
+        for dialect in self._dialects:
+            dialect.introduce(schema)
 
     def start(self) -> None:
         """Begin to listen, and to tell."""
@@ -132,7 +148,7 @@ class OscServer:
 
     def _listen(self) -> None:
         while not self._closing.is_set():
-            self._socket.settimeout(BETWEEN_PATCHES if self._dialect.waiting else 0.1)
+            self._socket.settimeout(BETWEEN_PATCHES if self._waiting else 0.1)
             try:
                 datagram, sender = self._socket.recvfrom(LARGEST_DATAGRAM)
             except TimeoutError:
@@ -148,7 +164,7 @@ class OscServer:
             else:
                 self._take(datagram, (sender[0], sender[1]))
             # The first value of a flood goes on at once, the others together a little later.
-            if self._dialect.waiting and time.monotonic() - self._flushed >= BETWEEN_PATCHES:
+            if self._waiting and time.monotonic() - self._flushed >= BETWEEN_PATCHES:
                 self._flush()
             while not self._budget.take(0):
                 self._flush()
@@ -167,7 +183,11 @@ class OscServer:
 
     def _do(self, message: Message, sender: Sender) -> None:
         try:
-            replies = self._dialect.receive(message, sender)
+            prefix, dialect, meant = self._addressed(message)
+            replies = [
+                (f"{prefix}{address}", arguments)
+                for address, arguments in dialect.receive(meant, sender)
+            ]
         except DreamRelayError as error:
             self._refuse(sender, message.address, str(error))
         except Exception:
@@ -178,15 +198,31 @@ class OscServer:
             self._log(logging.DEBUG, "%s %.200r", message.address, message.arguments)
             self._answer(sender, replies)
 
+    def _addressed(self, message: Message) -> tuple[str, Dialect, Message]:
+        """Whom a message means: what is before its address, and the message without that."""
+        if not message.address.startswith(STREAM):
+            return "", self._dialect, message
+        name, _, rest = message.address.removeprefix(STREAM).partition("/")
+        dialect = self._streams.get(name)
+        if dialect is None:
+            known = ", ".join(self._streams) or "none has a name"
+            raise ProtocolError(f"no such stream here: {name} (there are: {known})")
+        return f"{STREAM}{name}", dialect, Message(f"/{rest}", message.arguments)
+
+    @property
+    def _waiting(self) -> bool:
+        return any(dialect.waiting for dialect in self._dialects)
+
     def _flush(self) -> None:
-        if self._dialect.waiting:
-            self._flushed = time.monotonic()
-            self.statistics.patches += 1
-            try:
-                self._dialect.flush()
-            except Exception:
-                # As above: the thread that listens goes on.
-                logger.exception("OSC: a change of parameters failed")
+        for dialect in self._dialects:
+            if dialect.waiting:
+                self._flushed = time.monotonic()
+                self.statistics.patches += 1
+                try:
+                    dialect.flush()
+                except Exception:
+                    # As above: the thread that listens goes on.
+                    logger.exception("OSC: a change of parameters failed")
 
     def _refuse(self, sender: Sender, address: str, reason: str) -> None:
         self.statistics.refused += 1

@@ -138,6 +138,9 @@ SUFFIXES = {
 }
 """What may stand behind a parameter's address."""
 
+STREAM = "/stream/"
+"""Before a stream's name, and that before any address: what is meant there."""
+
 BY_ADDRESS = {spelling: a for a in ADDRESSES for spelling in (a.name, *a.aliases)}
 FIGURE_NAMES = frozenset(figure.name for figure in FIGURES)
 

@@ -307,6 +307,33 @@ def test_who_sends_rubbish_leaves_others_their_answers(wire: Wire, server: OscSe
     other.socket.close()
 
 
+def test_each_stream_has_its_addresses(scene: Scene, tmp_path: Path) -> None:
+    bar, door, told = Scene(), Scene(), Wire()
+    others = {"bar": bar, "door-2": door}
+    with serving(scene, tmp_path, beside=others, out=(f"127.0.0.1:{told.port}",)) as server:
+        wire = Wire(server.port)
+        wire.send(encode("/stream/bar/prompt", "a wolf", "ugly"))
+        wire.send(encode("/stream/bar/t"))
+        wire.send(encode("/stream/door-2/seed/add", 3))
+        wire.send(encode("/stream/stage/prompt", "a stage"))
+        wire.send(encode("/strength", 0.75))
+        until(lambda: scene.values["strength"] == 0.75 and door.values["seed"] == 5)
+        assert bar.heard == [{"prompt": "a wolf", "negative_prompt": "ugly"}, "trigger"]
+        assert (scene.values["prompt"], scene.values["seed"]) == ("a stage", 2)
+        told.until("/stream/bar/prompt", "a wolf")
+        wire.send(encode("/stream/bar/prompt", "?"))
+        assert wire.read() == Message("/stream/bar/prompt", ("a wolf",))
+        wire.send(encode("/stream/bar/strength", 9.0))
+        assert wire.read().arguments == ("/stream/bar/strength", "expected 0..1, got 9")
+        for address in ("/stream/roof/prompt", "/stream/", "/stream/bar", "/stream/bar/stream/x"):
+            wire.send(encode(address, "x"))
+            assert wire.read().arguments[0] == address
+        wire.send(encode("/stream/roof/prompt", "x"))
+        assert "stage, bar, door-2" in str(wire.read().arguments[1])
+        wire.socket.close()
+    told.socket.close()
+
+
 def test_every_address_of_both_kinds(tmp_path: Path) -> None:
     server = OscServer("::", 0, Scene().steered(), presets=tmp_path / "presets.json")
     server.start()
