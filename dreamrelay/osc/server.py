@@ -5,6 +5,8 @@ where an event loop's server loses half of it. Bundles hold at once: a time stam
 not stop the show.
 """
 
+import errno
+import ipaddress
 import logging
 import socket
 import threading
@@ -256,6 +258,8 @@ class OscServer:
 def _bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, address = find(host, port, socket.AI_PASSIVE)
+        if ipaddress.ip_address(address[0].partition("%")[0]).is_multicast:
+            raise OSError("a group can be told, by --osc-out, but not listened to")
         bound = socket.socket(family, kind)
     except OSError as error:
         raise ConfigError(f"--osc-ip: expected an address, got {host!r}: {error}") from None
@@ -266,8 +270,11 @@ def _bound(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
+        way_out = "7000 is Resolume's own port too; try --osc-port=7001, or --osc-port=none"
+        if error.errno == errno.EADDRNOTAVAIL:
+            way_out = "--osc-ip is one of this machine's own addresses, or 0.0.0.0 for all of them"
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         raise ConfigError(
-            f"cannot listen for OSC on {host}:{port}: {error.strerror or error}"
-            " (7000 is Resolume's own port too; try --osc-port=7001, or --osc-port=none)"
+            f"cannot listen for OSC on {where}: {error.strerror or error} ({way_out})"
         ) from None
     return bound

@@ -353,7 +353,12 @@ def test_a_busy_port_is_named_with_a_way_out() -> None:
             OscServer("127.0.0.1", port, Scene().steered())
 
 
-@pytest.mark.parametrize("host", ["no.such.host.invalid", "1.2.3.4.5"])
+def test_an_address_of_another_machine_is_named_with_a_way_out() -> None:
+    with pytest.raises(ConfigError, match=r"--osc-ip is one of this machine's"):
+        OscServer("192.0.2.1", 0, Scene().steered())
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "1.2.3.4.5", "239.0.0.1", "ff02::1"])
 def test_an_address_that_is_none(host: str) -> None:
     with pytest.raises(ConfigError, match="--osc-ip"):
         OscServer(host, 0, Scene().steered())
