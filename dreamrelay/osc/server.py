@@ -164,7 +164,12 @@ class OscServer:
                 logger.debug("OSC: %s", error)  # closing, or the network is down
                 self._closing.wait(0.01)
             else:
-                self._take(datagram, (sender[0], sender[1]))
+                try:
+                    self._take(datagram, (sender[0], sender[1]))
+                except Exception:
+                    # A mistake of ours costs this datagram, not the show.
+                    if self._lines.take():
+                        logger.exception("OSC: a datagram failed")
             # The first value of a flood goes on at once, the others together a little later.
             if self._waiting and time.monotonic() - self._flushed >= BETWEEN_PATCHES:
                 self._flush()
@@ -193,8 +198,8 @@ class OscServer:
         except DreamRelayError as error:
             self._refuse(sender, message.address, str(error))
         except Exception:
-            # A mistake of ours costs this message, not the show.
-            logger.exception("OSC: %s failed", message.address)
+            if self._lines.take():
+                logger.exception("OSC: %s failed", message.address)
             self._refuse(sender, message.address, "it failed")
         else:
             self._log(logging.DEBUG, "%s %.200r", message.address, message.arguments)
@@ -223,8 +228,8 @@ class OscServer:
                 try:
                     dialect.flush()
                 except Exception:
-                    # As above: the thread that listens goes on.
-                    logger.exception("OSC: a change of parameters failed")
+                    if self._lines.take():
+                        logger.exception("OSC: a change of parameters failed")
 
     def _refuse(self, sender: Sender, address: str, reason: str) -> None:
         self.statistics.refused += 1

@@ -233,6 +233,29 @@ def test_a_mistake_of_ours_costs_one_message(
     assert "another one" in caplog.text
 
 
+def test_a_mistake_in_reading_costs_one_datagram_and_fills_no_disk(
+    wire: Wire,
+    scene: Scene,
+    server: OscServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(datagram: bytes) -> Iterator[Message]:
+        if datagram == b"mistake":
+            raise RuntimeError("a mistake")
+        return iter([Message("/seed", (7,))])
+
+    lines = iter([True])
+    monkeypatch.setattr(server._lines, "take", lambda: next(lines, False))
+    monkeypatch.setattr(server_module, "decode", fails)
+    for _ in range(30):
+        wire.send(b"mistake")
+    wire.send(b"good")
+    until(lambda: scene.values["seed"] == 7)
+    (record,) = caplog.records
+    assert "a datagram failed" in record.message
+
+
 def test_answers_and_lines_of_the_log_have_an_end(
     wire: Wire, server: OscServer, caplog: pytest.LogCaptureFixture
 ) -> None:
