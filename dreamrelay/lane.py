@@ -32,7 +32,7 @@ from dreamrelay.jobs import Asked, Batch, Done, Intake, Job, Patch, Reference
 from dreamrelay.link import Link, Listener, whole
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Captured
-from dreamrelay.osc import Standing
+from dreamrelay.osc import Standing, Steered, Word
 from dreamrelay.packet import Hop, Packet, Track
 from dreamrelay.projection import Projection
 from dreamrelay.protocol.native import encode_text
@@ -121,7 +121,7 @@ class Lane(Listener):
         self._stopped = stopped
         self._tell_over = over
         self._stage = stage
-        self._gate = stage.gate if stage is not None else Gate()
+        self._gate = stage.gate if stage is not None else Gate(started=settings.start != "off")
         self._sinks = sinks
         self._projection = projection
         self._packets: Mailbox[Batch[Intake]] = Mailbox(Batch.merge_packets)
@@ -260,6 +260,21 @@ class Lane(Listener):
         self._tell_status()
         if self._projection is not None and text:
             self._projection.viewer.status(text)
+
+    def steered(self) -> Steered:
+        """What OSC does at a stream that has no stage."""
+
+        def act(word: Word) -> None:
+            if self._gate.act(word):
+                self.turned()
+            self._wake()
+
+        return Steered(
+            lambda values: None if self.over else self.change(values, "osc"),
+            act,
+            lambda: self.engine.parameters,
+            lambda: self.standing,
+        )
 
     def turned(self) -> None:
         """The gate was opened or shut."""

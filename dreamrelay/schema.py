@@ -55,7 +55,8 @@ class ParameterSchema:
             # Two definitions that refer to each other never end, a ladder of them nearly so.
             raise ProtocolError("the schema's $defs may not refer to one another")
         self.names = tuple(sorted(properties))
-        self._absent = _texts(plain.get("x-absent"))
+        self.absent = _texts(plain.get("x-absent"))
+        """Why there is no parameter of a name that other engines have."""
         rule = {"properties": _cheap(properties), "$defs": _cheap(definitions)}
         self._validator = jsonschema.Draft202012Validator(rule, registry=referencing.Registry())
 
@@ -78,8 +79,8 @@ class ParameterSchema:
 
     def _why_not(self, name: str) -> str:
         """Why there is no parameter of that name."""
-        if name in self._absent:
-            return f"not in this engine: {self._absent[name]}"
+        if name in self.absent:
+            return f"not in this engine: {self.absent[name]}"
         return f"no such parameter: expected one of {', '.join(self.names)}"
 
 

@@ -69,6 +69,18 @@ class Gate:
             if self._output and not self._started:
                 self._triggered = self._may_step = True
 
+    def act(self, word: Word) -> bool:
+        """Act on a word; True if it was opened or shut by it."""
+        was = self.open
+        match word:
+            case "start" | "stop":
+                self.start(word == "start")
+            case "p" | "P":
+                self.output(word == "p")
+            case "trigger":
+                self.trigger()
+        return self.open != was
+
     def may_read(self) -> bool:
         """May the next picture of a folder be read? Of live sources every one may."""
         with self._lock:
@@ -149,6 +161,8 @@ class Stage:
         change: brings values of parameters into force; called in OSC's thread, as the others.
         turned: a word was acted on; True if the gate was opened or shut by it.
         values, standing: the parameters in force, and how the worker is.
+        stream: the name of the stream that all this is of, if it has one.
+        beside: the worker's other streams by name; OSC alone steers them.
 
     Raises:
         ConfigError: OSC cannot be listened to, or told, as the settings say.
@@ -163,6 +177,8 @@ class Stage:
         turned: Callable[[bool], None],
         values: Callable[[], Mapping[str, Any]],
         standing: Callable[[], Standing],
+        stream: str | None = None,
+        beside: Mapping[str, Steered] | None = None,
     ) -> None:
         # The Spout service does nothing until it is told to; everybody else expects pictures.
         waits = settings.spout_in is not None and settings.osc_port is not None
@@ -187,10 +203,17 @@ class Stage:
         steered = Steered(
             change, self._act, values, standing, self._set_verbosity, lambda: self._verbosity
         )
+        streams = {} if stream is None else {stream: steered}
+        for name, other in (beside or {}).items():
+            streams[name] = replace(
+                other, set_verbosity=steered.set_verbosity, verbosity=steered.verbosity
+            )
         port, out = settings.osc_port, settings.osc_out
 
         def listen() -> OscServer:
-            return OscServer(settings.osc_ip, port, steered, out=out, presets=self.presets)
+            return OscServer(
+                settings.osc_ip, port, steered, streams=streams, out=out, presets=self.presets
+            )
 
         try:
             self._osc = listen()
@@ -249,20 +272,13 @@ class Stage:
     # -- in OSC's thread --------------------------------------------------------------------------
 
     def _act(self, word: Word) -> None:
-        gate, was = self.gate, self.gate.open
-        match word:
-            case "start" | "stop":
-                gate.start(word == "start")
-            case "p" | "P":
-                gate.output(word == "p")
-            case "trigger":
-                gate.trigger()
-            case "x":
-                self.renew_source.set()
-                self._renew_sinks.set()
-        if gate.open != was:
-            logger.info("OSC: %s", gate.reason or "generating")
-        self._turned(gate.open != was)
+        turned = self.gate.act(word)
+        if word == "x":
+            self.renew_source.set()
+            self._renew_sinks.set()
+        if turned:
+            logger.info("OSC: %s", self.gate.reason or "generating")
+        self._turned(turned)
 
     def _set_verbosity(self, level: int) -> None:
         self._verbosity = level

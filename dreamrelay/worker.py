@@ -123,6 +123,13 @@ class Worker:
             outlet = Outlet(url, sink)
             self._on_stage.callback(outlet.close)
             sinks.append(outlet)
+        common: dict[str, Any] = {
+            "wake": self._wake,
+            "stopped": self._stopped,
+            "over": self._lane_over,
+        }
+        names: list[str | None] = [*settings.stream] if local is None else [None]
+        beside = {name: Lane(settings, name, **common) for name in names[1:] if name}
         self._stage = Stage(
             settings,
             keeps_all=self._source is not None and not self._source.live,
@@ -130,6 +137,8 @@ class Worker:
             turned=self._on_word,
             values=lambda: self.engine.parameters,
             standing=lambda: self.first.standing,
+            stream=names[0],
+            beside={name: lane.steered() for name, lane in beside.items()},
         )
         self._on_stage.callback(self._stage.close)
         if settings.viewer != "off":
@@ -147,19 +156,12 @@ class Worker:
             elif settings.viewer == "on":
                 raise ConfigError(f"--viewer=on: {problem}")
         self._open_things.callback(self._close_lanes)
-        common: dict[str, Any] = {
-            "wake": self._wake,
-            "stopped": self._stopped,
-            "over": self._lane_over,
-        }
         on_stage: dict[str, Any] = {
             "stage": self._stage,
             "sinks": sinks,
             "projection": self._projection,
         }
-        for name in [*settings.stream] if local is None else [None]:
-            lane = Lane(settings, name, **common, **({} if self.lanes else on_stage))
-            self.lanes.append(lane)
+        self.lanes += [Lane(settings, names[0], **common, **on_stage), *beside.values()]
         self.first.absent = self._absent
         self.first.keeps_all = self._source is not None and self._source.keeps_all
         self._rota.extend(self.lanes)

@@ -20,7 +20,7 @@ from dreamrelay.media import Captured, Source
 from dreamrelay.media.catalog import SOURCES
 from dreamrelay.osc.wire import encode
 from dreamrelay.worker import Worker
-from tests.fakes.engines import ScriptedEngine
+from tests.fakes.engines import ScriptedEngine, SeveralEngine
 from tests.fakes.peers import People, Person
 from tests.fakes.relays import closed_port
 from tests.fakes.spoutgl import Gpu
@@ -521,6 +521,27 @@ def test_one_process_without_a_relay(programs: Callable[..., Program], tmp_path:
     until(lambda: (tmp_path / "presets.json").exists())
     program.interrupt()
     assert program.wait() == 0
+
+
+def test_each_stream_of_a_worker_is_steered_by_its_name(relay: RunningRelay) -> None:
+    with (
+        Person(relay.websocket, stream="hall") as hall,
+        Person(relay.websocket, stream="bar") as bar,
+        working(SeveralEngine(1), websocket_uri=relay.websocket, stream=["hall", "bar"]) as wire,
+    ):
+        until(lambda: [one.status.get("state") for one in (hall, bar)] == ["live", "live"])
+        wire.send(encode("/stream/bar/prompt", "blue"))
+        wire.send(encode("/stream/hall/prompt", "red"))
+        until(lambda: bar.values.get("prompt") == "blue")
+        until(lambda: hall.values.get("prompt") == "red")
+        wire.send(encode("/stream/bar/stop"))
+        until(lambda: bar.status["state"] == "paused")
+        wire.send(encode("/stream/bar/state", "?"))
+        assert wire.until("/stream/bar/state").arguments[0] == "paused"
+        says(wire, "live")
+        assert hall.status["state"] == "live"
+        wire.send(encode("/stream/bar/s"))
+        until(lambda: bar.status["state"] == "live")
 
 
 def test_who_is_to_be_told_needs_osc() -> None:

@@ -5,6 +5,7 @@ on. What must happen in order (a prompt, then a trigger) does.
 """
 
 import difflib
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,9 @@ from dreamrelay.osc.fitting import (
     LONGEST_TEXT,
     Unfit,
     bounds,
+    choices,
     fit,
+    flat,
     kind_of,
     number,
     shown,
@@ -35,6 +38,7 @@ from dreamrelay.osc.table import (
     address_of,
 )
 from dreamrelay.osc.wire import Message
+from dreamrelay.schema import ParameterSchema
 
 HELD_SECONDS = 0.25
 """A button that says 1 again within so long is still held down: patch cables repeat their value."""
@@ -105,12 +109,18 @@ class Dialect:
         self._presets = presets
         self._clock = clock
         self._rules: Mapping[str, Any] = _UNKNOWN_YET
+        self._schema = ParameterSchema({"properties": _UNKNOWN_YET})
         self._pending: dict[str, Any] = {}
         self._asked: dict[str, tuple[Any, float]] = {}
-        self._held: OrderedDict[tuple[Sender, str], float] = OrderedDict()
+        self._held: OrderedDict[tuple[Sender, str], tuple[str, float]] = OrderedDict()
 
     def introduce(self, schema: Mapping[str, Any]) -> None:
-        """Take each parameter of the schema for an address. From any thread."""
+        """Take each parameter of the schema for an address. From any thread.
+
+        Raises:
+            ProtocolError: it is none that a worker may publish.
+        """
+        self._schema = ParameterSchema(schema)
         definitions = schema.get("$defs", {})
         self._rules = {
             name: _resolved(rule, definitions)
@@ -142,9 +152,11 @@ class Dialect:
             What the sender asked to be told.
 
         Raises:
-            ProtocolError: it means nothing here; nothing was changed by it.
+            ProtocolError: it, or a part of it, means nothing here; that changed nothing.
             DeviceError: the presets cannot be read or written.
         """
+        # An OSC array of arguments is those arguments: some tools write one value as a list.
+        message = Message(message.address, tuple(flat(message.arguments)))
         address = BY_ADDRESS.get(message.address)
         try:
             if address is not None:
@@ -170,7 +182,7 @@ class Dialect:
             case "verbosity":
                 return self._verbosity(message.arguments)
             case "preset":
-                return self._preset(address.name, message.arguments)
+                return self._preset(message, sender)
             case _:
                 return self.everything() if self._pressed(message, sender) else []
 
@@ -179,20 +191,23 @@ class Dialect:
             return [self._tell("prompt")]
         if not arguments:
             return []
-        if not all(isinstance(a, str | int | float) for a in arguments):
+        rules = self._rules
+        if not all(isinstance(a, str | int | float | bytes) for a in arguments):
             raise Unfit(f"expected a text, got {list(arguments)!r:.80}")
-        blend = len(arguments) > 1 and isinstance(arguments[0], str)
-        if blend and not isinstance(arguments[1], str):
-            if "prompts" not in self._rules:
-                raise Unfit("this engine blends no prompts: expected a text [and a negative one]")
-            values = {"prompts": fit(self._rules["prompts"], [weighted(arguments)])}
+        blend = len(arguments) > 1 and isinstance(arguments[0], str | bytes)
+        if blend and not isinstance(arguments[1], str | bytes):
+            if "prompts" not in rules:
+                why = self._schema.absent.get("prompts", "expected a text [and a negative one]")
+                raise Unfit(f"this engine blends no prompts: {why}")
+            values = {"prompts": self._fitted("prompts", rules["prompts"], [weighted(arguments)])}
         else:
             names = ("prompt", "negative_prompt")
             values = {name: text(a) for name, a in zip(names, arguments, strict=False)}
             for name, value in values.items():
-                if name not in self._rules:
-                    raise Unfit(f"this engine has no {name}")
-                fit(self._rules[name], [value])
+                if name not in rules:
+                    why = self._schema.absent.get(name, "")
+                    raise Unfit(f"this engine has no {name}{why and f': {why}'}")
+                self._fitted(name, rules[name], [value])
             if self._now("prompts"):
                 values["prompts"] = None  # a blend would hide it
         self._change(values)
@@ -219,13 +234,18 @@ class Dialect:
 
     # -- presets ----------------------------------------------------------------------------------
 
-    def _preset(self, address: str, arguments: Sequence[Any]) -> list[Reply]:
+    def _preset(self, message: Message, sender: Sender) -> list[Reply]:
+        arguments = message.arguments
         if _is_question(arguments) or not arguments:
             return [("/preset", list(self._presets.names()))]
         name = arguments[0]
         if isinstance(name, float) and name.is_integer():
             name = int(name)
-        self._use_preset(address, text(name).strip())
+        if isinstance(name, bool | float) or not isinstance(name, str | int | bytes):
+            raise Unfit(f"expected the number or name of a preset, got {name!r:.40}")
+        written = text(name).strip()
+        if self._anew(sender, message.address, written):
+            self._use_preset(message.address, written)
         return []
 
     def _preset_button(self, message: Message, sender: Sender) -> list[Reply]:
@@ -244,9 +264,13 @@ class Dialect:
                 raise Unfit("nothing to save yet: the engine has not said what it takes")
             self._presets.save(name, values)
             return
-        values = self._presets.recall(name)
-        # Another engine may know fewer parameters than the one it was saved with.
-        self._change({n: v for n, v in values.items() if n in self._rules})
+        # Another engine may know fewer parameters than the one it was saved with, or other bounds.
+        values = {n: v for n, v in self._presets.recall(name).items() if n in self._rules}
+        problems = self._schema.problems(values)
+        self._change({n: v for n, v in values.items() if n not in problems})
+        if problems:
+            wrong = "; ".join(f"{n}: {problem}" for n, problem in problems.items())
+            raise Unfit(f"preset {name} holds but for {wrong}")
 
     # -- parameters -------------------------------------------------------------------------------
 
@@ -270,15 +294,27 @@ class Dialect:
         elif _is_relative(rule, arguments):
             self._change({name: self._by("add", name, rule, arguments)})
         else:
-            self._change({name: fit(rule, arguments)})
+            self._change({name: self._fitted(name, rule, arguments)})
         return []
 
-    def _by(self, suffix: str, name: str, rule: Any, arguments: Sequence[Any]) -> float:
+    def _fitted(self, name: str, rule: Any, arguments: Sequence[Any]) -> Any:
+        """The value that the arguments mean, as the schema wants it."""
+        value = fit(rule, arguments)
+        if isinstance(value, list | dict) and (wrong := self._schema.problems({name: value})):
+            raise Unfit(wrong[name])  # what is in lists, fitting knows in part
+        return value
+
+    def _by(self, suffix: str, name: str, rule: Any, arguments: Sequence[Any]) -> Any:
         kind = kind_of(rule)
-        if kind not in ("number", "integer") or len(arguments) != 1:
+        takes = kind in ("number", "integer", "enum") or (kind, suffix) == ("boolean", "unit")
+        if not takes or len(arguments) != 1:
             raise Unfit(f"expected one number for {suffix}, {name} is a {kind}")
-        low, high = bounds(rule)
         amount = number(arguments[0])
+        if kind == "boolean":
+            return truth(amount)
+        if kind == "enum":
+            return self._choice_by(suffix, name, rule, amount)
+        low, high = bounds(rule)
         if suffix == "unit":
             if low is None or high is None:
                 raise Unfit(f"{name} has no bounds: set it itself")
@@ -289,8 +325,16 @@ class Dialect:
             value = value if high is None else min(high, value)
         # Ten times 0.1 is 1, not 0.9999999.
         value = float(f"{value:.9g}") if kind == "number" else round(value)
-        fitted: float = fit(rule, [value])
-        return fitted
+        return fit(rule, [value])
+
+    def _choice_by(self, suffix: str, name: str, rule: Any, amount: float) -> Any:
+        """Another choice: as far along the row as a fader stands, or so many further."""
+        row = choices(rule)
+        now = self._now(name)
+        place = amount * len(row)
+        if suffix == "add":
+            place = (row.index(now) if now in row else 0) + round(amount)
+        return row[int(max(0, min(len(row) - 1, place)))]
 
     def _change(self, values: Mapping[str, Any]) -> None:
         self._pending.update(values)
@@ -329,6 +373,9 @@ class Dialect:
         return address_of(name), shown(rule, self._now(name))
 
     def _no_such(self, address: str) -> str:
+        name = address.removeprefix(LONG).removeprefix("/").partition("/")[0]
+        if name in self._schema.absent:
+            return f"not in this engine: {self._schema.absent[name]}"
         if any(character in address for character in "*?[]{}"):
             return "expected one address, patterns are not taken"
         known = [*BY_ADDRESS, *map(address_of, self._rules)]
@@ -348,14 +395,19 @@ class Dialect:
             value = number(message.arguments[0])
         except Unfit:
             return True
-        key, now = (sender, message.address), self._clock()
-        before = self._held.pop(key, None)
         if value < 0.5:
+            self._held.pop((sender, message.address), None)
             return False
-        self._held[key] = now
+        return self._anew(sender, message.address, "1")
+
+    def _anew(self, sender: Sender, address: str, value: str) -> bool:
+        """Whether somebody says another thing than a moment ago: a cable repeats its value."""
+        key, now = (sender, address), self._clock()
+        before, when = self._held.pop(key, ("", -math.inf))
+        self._held[key] = value, now
         if len(self._held) > MAX_BUTTONS:
             self._held.popitem(last=False)
-        return before is None or now - before > HELD_SECONDS
+        return value != before or now - when > HELD_SECONDS
 
 
 _ANSWERED = ("/state", "/fps", "/age", "/prompt_cache")

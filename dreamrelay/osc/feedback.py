@@ -5,13 +5,15 @@ times a second, so a flood of changes costs each target twenty messages a second
 """
 
 import logging
+import math
 import re
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from dreamrelay.errors import ConfigError
 from dreamrelay.osc.dialect import Reply, Steered, figure_arguments, latency_figures
@@ -28,72 +30,124 @@ REFRESH_SECONDS = 5.0
 """All values again, so often: a datagram may be lost, and a tablet may come late."""
 
 MAX_ERRORS = 16
-"""That wait to be told; the newest stay."""
+"""That wait to be told, the newest of them; and different ones that are told in a second."""
+
+REPEAT_SECONDS = 60.0
+"""That a target cannot be reached is logged again so long after."""
+
+
+def find(host: str, port: int, flags: int = 0) -> tuple[int, int, Any]:
+    """The family, kind and address of a UDP socket for a name.
+
+    A name may have addresses of both kinds, and ``localhost`` often has IPv6 first; the tools of
+    the stage listen to IPv4, and most of them to that alone.
+
+    Raises:
+        OSError: it cannot be found.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=flags)
+    family, kind, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return family, kind, address
+
+
+def _is_here(family: int, address: Any) -> bool:
+    """Is it one of this machine's own addresses? Only to those can a socket be bound."""
+    with socket.socket(family, socket.SOCK_DGRAM) as trial:
+        try:
+            trial.bind((address[0], 0, *address[2:]))
+        except OSError:
+            return False
+    return True
 
 
 class Target:
-    """Somebody who is told, by ``host:port``."""
+    """Somebody who is told, by ``host:port``.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        own_port: where we listen: to be told there what we tell would go round and round.
+    """
+
+    def __init__(self, name: str, own_port: int = 0) -> None:
         match = re.fullmatch(r"\[?([^\]]+)\]?:(\d{1,5})", name.strip())
         port = int(match[2]) if match else 0
         if match is None or not 0 < port < 65536:
             raise ConfigError(f"--osc-out: expected host:port, got {name!r:.80}")
-        self._address: Any
         try:
-            family, kind, _, _, self._address = socket.getaddrinfo(
-                match[1], port, type=socket.SOCK_DGRAM
-            )[0]
+            family, kind, self._address = find(match[1], port)
         except OSError as error:
             raise ConfigError(f"--osc-out: cannot find {match[1]!r:.80}: {error}") from None
+        if port == own_port and _is_here(family, self._address):
+            raise ConfigError(
+                f"--osc-out: expected the port of another program, {name} is where we listen"
+            )
         self.name = name.strip()
         self._socket = socket.socket(family, kind)
         self._socket.setblocking(False)
+        if family == socket.AF_INET:  # 192.168.0.255 is everybody there
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         self._trouble = ""
+        self._said_at = -math.inf
 
     def send(self, datagram: bytes) -> None:
         """Send, or let it be: what is missed is told again soon."""
-        trouble = ""
         try:
             self._socket.sendto(datagram, self._address)
+        except BlockingIOError:
+            return  # its buffer is full for the moment
         except OSError as error:
-            trouble = error.strerror or str(error)
-        if trouble and trouble != self._trouble:
-            logger.warning("OSC to %s: %s", self.name, trouble)
-        self._trouble = trouble
+            trouble, now = error.strerror or str(error), time.monotonic()
+            if trouble != self._trouble or now - self._said_at > REPEAT_SECONDS:
+                self._trouble, self._said_at = trouble, now
+                logger.warning("OSC to %s: %s", self.name, trouble)
 
     def close(self) -> None:
         self._socket.close()
+
+
+class Rules(Protocol):
+    """Who knows the parameters that there are."""
+
+    @property
+    def rules(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(slots=True)
+class Voice:
+    """Of whom it is told: what stands before the addresses, and what he was in trouble with."""
+
+    prefix: str
+    steered: Steered
+    known: Rules
+    trouble: str = ""
 
 
 class Feedback:
     """Tell all targets what changes. Without targets nothing runs.
 
     Raises:
-        ConfigError: a target is no ``host:port``, or its name cannot be found.
+        ConfigError: a target is no ``host:port``, its name cannot be found, or it is ourselves.
     """
 
     def __init__(
         self,
         names: Sequence[str],
-        steered: Steered,
-        rules: Callable[[], Mapping[str, Any]],
+        voices: Sequence[Voice],
+        own_port: int = 0,
     ) -> None:
         if len(names) > MAX_TARGETS:
             raise ConfigError(f"--osc-out: expected at most {MAX_TARGETS} targets")
-        self._steered = steered
-        self._rules = rules
+        self._voices = voices
         self._errors: deque[Reply] = deque(maxlen=MAX_ERRORS)
+        self._complained: list[Reply] = []
         self._told: dict[str, list[Any]] = {}
         self._beats = 0
         self._beat_at = self._refresh_at = 0.0
-        self._trouble = ""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._tell_on, name="osc-out", daemon=True)
         self._targets: list[Target] = []
         try:
             for name in names:
-                self._targets.append(Target(name))
+                self._targets.append(Target(name, own_port))
         except ConfigError:
             self.close()
             raise
@@ -132,30 +186,46 @@ class Feedback:
 
     def due(self, now: float) -> list[Reply]:
         """What is to be told now."""
-        due: list[Reply] = []
-        standing = self._steered.standing()
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_SECONDS
             self._told.clear()
-        told = {name: figure_arguments(name, standing) for name in ("/state", "/prompt_cache")}
-        values = self._steered.values()
-        for name, rule in self._rules().items():
+        beat = now >= self._beat_at
+        due = [reply for voice in self._voices for reply in self._of(voice, beat)]
+        while self._errors:
+            error = self._errors.popleft()
+            # A tool that sends all it has is wrong in the same way a thousand times a second.
+            if error not in self._complained and len(self._complained) < MAX_ERRORS:
+                self._complained.append(error)
+                due.append(error)
+        if beat:
+            self._complained.clear()
+            self._beat_at = now + HEARTBEAT_SECONDS
+            self._beats = self._beats % 2**31 + 1
+            due.append(("/heartbeat", [self._beats % 2**31]))
+        return due
+
+    def _of(self, voice: Voice, beat: bool) -> list[Reply]:
+        """What has changed of one, and at each beat how it goes."""
+        due: list[Reply] = []
+        steered, prefix = voice.steered, voice.prefix
+        standing, values = steered.standing(), steered.values()
+        told = {
+            f"{prefix}{name}": figure_arguments(name, standing)
+            for name in ("/state", "/prompt_cache")
+        }
+        for name, rule in voice.known.rules.items():
             if name in values:
-                told[address_of(name)] = shown(rule, values[name])
+                told[f"{prefix}{address_of(name)}"] = shown(rule, values[name])
         for address, arguments in told.items():
             if self._told.get(address) != arguments:
                 self._told[address] = arguments
                 due.append((address, arguments))
-        if standing.trouble != self._trouble:
-            self._trouble = standing.trouble
+        if standing.trouble != voice.trouble:
+            voice.trouble = standing.trouble
             if standing.trouble:
-                due.append(("/error", ["", standing.trouble[:400]]))
-        while self._errors:
-            due.append(self._errors.popleft())
-        if now >= self._beat_at:
-            self._beat_at = now + HEARTBEAT_SECONDS
-            self._beats = self._beats % 2**31 + 1
-            due += [(name, figure_arguments(name, standing)) for name in ("/fps", "/age")]
-            due += latency_figures(standing)
-            due.append(("/heartbeat", [self._beats % 2**31]))
+                due.append(("/error", [prefix, standing.trouble[:400]]))
+        if beat:
+            figures = [(name, figure_arguments(name, standing)) for name in ("/fps", "/age")]
+            figures += latency_figures(standing)
+            due += [(f"{prefix}{name}", arguments) for name, arguments in figures]
         return due

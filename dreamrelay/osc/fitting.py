@@ -4,12 +4,14 @@ number, 1 is true, "0.5" is a number, "22, 32, 45" is a list.
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 Rule = Mapping[str, Any]
 
 LONGEST_TEXT = 2000
+_MOST = sys.float_info.max
 NOTHING = ("", "none", "null", "nil")
 TRUE, FALSE = ("1", "true", "on", "yes"), ("0", "false", "off", "no", "")
 
@@ -30,6 +32,13 @@ def bounds(rule: Rule) -> tuple[float | None, float | None]:
     low = rule.get("minimum", rule.get("exclusiveMinimum"))
     high = rule.get("maximum", rule.get("exclusiveMaximum"))
     return low, high
+
+
+def choices(rule: Rule) -> Sequence[Any]:
+    """What an enum may be, in its order."""
+    rule = next((r for r in rule.get("anyOf", [rule]) if r.get("type") != "null"), rule)
+    found: Sequence[Any] = rule["enum"]
+    return found
 
 
 def fit(rule: Rule, arguments: Sequence[Any]) -> Any:
@@ -84,7 +93,7 @@ def number(value: Any) -> float | int:
             raise Unfit(f"expected a number, got {value!r:.40}") from None
     if isinstance(value, bool):
         return int(value)
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or not abs(value) <= _MOST:  # NaN is not
         raise Unfit(f"expected a number, got {value!r:.40}")
     return value
 
@@ -101,7 +110,17 @@ def truth(value: Any) -> bool:
 
 
 def text(value: Any, longest: int = LONGEST_TEXT) -> str:
-    """A text; numbers are written out, as the Spout service did."""
+    """A text; numbers are written out, as the Spout service did.
+
+    A blob is one too: tools whose texts are not in UTF-8 can send the bytes themselves.
+    """
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            raise Unfit(f"expected a text in UTF-8, got {value!r:.40}") from None
+        if not value or "\0" in value:
+            raise Unfit(f"expected a text, got {value.encode()!r:.40}")
     if not isinstance(value, str | int | float):
         raise Unfit(f"expected a text, got {value!r:.40}")
     written = str(value)
@@ -139,7 +158,7 @@ def _choice(choices: Sequence[Any], value: Any) -> Any:
 
 def _list(rule: Rule, arguments: Sequence[Any]) -> list[Any]:
     items: Rule = rule.get("items", {})
-    values = _flat(arguments)
+    values = flat(arguments)
     if len(values) == 1 and isinstance(values[0], str):
         written = values[0].strip()
         if written.startswith("["):
@@ -148,7 +167,7 @@ def _list(rule: Rule, arguments: Sequence[Any]) -> list[Any]:
         elif kind_of(items) != "object":
             values = written.replace(",", " ").split()
     if kind_of(items) == "object":
-        fitted = [v for v in values if isinstance(v, Mapping)] or weighted(values)
+        fitted = values if any(isinstance(v, Mapping) for v in values) else weighted(values)
     else:
         fitted = [fit(items, [value]) for value in values]
     low, high = int(rule.get("minItems", 0)), int(rule.get("maxItems", 64))
@@ -161,7 +180,7 @@ def weighted(values: Sequence[Any]) -> list[dict[str, Any]]:
     """Texts, each with its weight behind it or none: ``"fox" 0.7 "wolf" 0.3``."""
     parts: list[dict[str, Any]] = []
     for value in values:
-        if isinstance(value, str):
+        if isinstance(value, str | bytes):
             parts.append({"text": text(value), "weight": 1.0})
         elif not parts:
             raise Unfit("expected texts, each with a weight behind it")
@@ -170,21 +189,22 @@ def weighted(values: Sequence[Any]) -> list[dict[str, Any]]:
     return parts
 
 
-def _flat(values: Sequence[Any]) -> list[Any]:
-    flat: list[Any] = []
+def flat(values: Sequence[Any]) -> list[Any]:
+    """The values, those of lists among them one by one."""
+    all_of_them: list[Any] = []
     for value in values:
         if isinstance(value, list | tuple):
-            flat.extend(value)
+            all_of_them.extend(flat(value))
         else:
-            flat.append(value)
-    return flat
+            all_of_them.append(value)
+    return all_of_them
 
 
 def _json(value: Any) -> Any:
     if not isinstance(value, str):
         raise Unfit(f"expected JSON, got {value!r:.40}")
     try:
-        return json.loads(value)
+        return json.loads(value, parse_constant=number)
     except (ValueError, RecursionError):
         raise Unfit(f"expected JSON, got {value!r:.40}") from None
 

@@ -6,14 +6,16 @@ Where the file lies is the operator's choice; from OSC come names of presets onl
 ever part of a path.
 """
 
+import contextlib
 import json
 import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dreamrelay.errors import DeviceError, ProtocolError
 
@@ -23,8 +25,11 @@ MAX_PRESETS = 128
 MAX_NAME = 64
 MAX_BYTES = 2 * 1024 * 1024
 
+LOCK_SECONDS = 2.0
+
 _saving = threading.Lock()
-"""Held from reading the file to replacing it, or of two who save one would be lost."""
+"""Held from reading the file to replacing it, or of two who save one would be lost; between
+programs, a file beside it is."""
 
 
 def default_path(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
@@ -70,7 +75,7 @@ class Presets:
         """
         if not 0 < len(name) <= MAX_NAME or not name.isprintable():
             raise ProtocolError(f"expected a preset's name of 1 to {MAX_NAME} characters")
-        with _saving:
+        with _saving, self._alone():
             kept = self._load()
             if name not in kept and len(kept) >= MAX_PRESETS:
                 raise ProtocolError(
@@ -106,12 +111,60 @@ class Presets:
             # It stays as it is: somebody may want to mend it.
             raise DeviceError(f"the presets cannot be read: {self.path}: {error}") from None
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Until it is left, no other program saves to this file."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            beside = self.path.with_name(f"{self.path.name}.lock").open("ab")
+        except OSError as error:
+            raise self._unwritten(error) from None
+        with beside:
+            deadline = time.monotonic() + LOCK_SECONDS
+            while not _locked(beside):
+                if time.monotonic() > deadline:
+                    raise self._unwritten("another program holds the file beside it")
+                time.sleep(0.01)
+            yield  # closing the file gives it free
+
     def _write(self, presets: Mapping[str, Any]) -> None:
         text = json.dumps({"version": 1, "presets": presets}, indent=1, ensure_ascii=False)
         beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(text, encoding="utf-8")
+            with beside.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             beside.replace(self.path)  # whole, so that no power cut leaves half a file
         except OSError as error:
-            raise DeviceError(f"the presets cannot be written: {self.path}: {error}") from None
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)  # the disk may be full of it
+            raise self._unwritten(error) from None
+
+    def _unwritten(self, why: object) -> DeviceError:
+        return DeviceError(f"the presets cannot be written: {self.path}: {why}")
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _locked(file: BinaryIO) -> bool:
+        """Take a file for ourselves, if nobody has it."""
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _locked(file: BinaryIO) -> bool:
+        """Take a file for ourselves, if nobody has it."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: then it goes without
+            return True
+        return True

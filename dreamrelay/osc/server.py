@@ -6,6 +6,7 @@ not stop the show.
 """
 
 import errno
+import ipaddress
 import logging
 import socket
 import threading
@@ -15,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreamrelay.errors import ConfigError, DreamRelayError
+from dreamrelay.errors import ConfigError, DreamRelayError, ProtocolError
 from dreamrelay.osc.dialect import Dialect, Reply, Sender, Steered
-from dreamrelay.osc.feedback import Feedback
+from dreamrelay.osc.feedback import Feedback, Voice, find
 from dreamrelay.osc.presets import Presets, default_path
+from dreamrelay.osc.table import STREAM
 from dreamrelay.osc.wire import Broken, Message, decode, encode
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,9 @@ MAX_PER_SECOND = 20_000
 MAX_REPLIES = 200
 MAX_REPLY_BYTES = 64 * 1024
 """In one second, to all senders: an address can be forged, and nobody shall drown in answers."""
+
+MAX_ERRORS = 50
+"""Answers in a second that are complaints: who sends rubbish leaves others their answers."""
 
 MAX_LOG_LINES = 10
 MAX_COMPLAINTS = 1000
@@ -72,6 +77,8 @@ class OscServer:
     The addresses are those of ``docs/osc.md``.
 
     Args:
+        streams: by their names whoever is steered at ``/stream/NAME/...``; ``steered`` may be one
+            of them.
         out: ``host:port`` of whoever is to be told each change.
         presets: the file that presets are kept in; else one in the user's state folder.
 
@@ -85,20 +92,33 @@ class OscServer:
         port: int,
         steered: Steered,
         *,
+        streams: Mapping[str, Steered] | None = None,
         out: Sequence[str] = (),
         presets: Path | None = None,
     ) -> None:
         self.statistics = OscStatistics()
-        self._steered = steered
-        self._dialect = Dialect(steered, Presets(presets or default_path()))
+        kept = Presets(presets or default_path())
+        self._dialect = Dialect(steered, kept)
+        self._streams = {
+            name: self._dialect if one is steered else Dialect(one, kept)
+            for name, one in (streams or {}).items()
+        }
+        self._dialects = list(dict.fromkeys([self._dialect, *self._streams.values()]))
         self._closing = threading.Event()
         self._replies, self._reply_bytes = _PerSecond(MAX_REPLIES), _PerSecond(MAX_REPLY_BYTES)
+        self._errors = _PerSecond(MAX_ERRORS)
         self._budget, self._lines = _PerSecond(MAX_PER_SECOND), _PerSecond(MAX_LOG_LINES)
         self._flushed = 0.0
         self._complained: set[tuple[str, str]] = set()
         self._socket = _bound(host, port)
         try:
-            self.feedback = Feedback(out, steered, lambda: self._dialect.rules)
+            voices = [Voice("", steered, self._dialect)]
+            voices += [
+                Voice(f"{STREAM}{name}", one, self._streams[name])
+                for name, one in (streams or {}).items()
+                if one is not steered
+            ]
+            self.feedback = Feedback(out, voices, self.port)
         except ConfigError:
             self._socket.close()
             raise
@@ -110,7 +130,8 @@ class OscServer:
 
     def introduce(self, schema: Mapping[str, Any]) -> None:
         """Take each parameter of an engine's schema for an address. From any thread."""
-        self._dialect.introduce(schema)
+        for dialect in self._dialects:
+            dialect.introduce(schema)
 
     def start(self) -> None:
         """Begin to listen, and to tell."""
@@ -129,20 +150,28 @@ class OscServer:
 
     def _listen(self) -> None:
         while not self._closing.is_set():
-            self._socket.settimeout(BETWEEN_PATCHES if self._dialect.waiting else 0.1)
+            self._socket.settimeout(BETWEEN_PATCHES if self._waiting else 0.1)
             try:
                 datagram, sender = self._socket.recvfrom(LARGEST_DATAGRAM)
             except TimeoutError:
                 self._flush()
                 continue
-            except OSError as error:
-                # Windows says so when somebody whom we answered has gone; or we are closing.
+            except ConnectionResetError as error:
+                # Windows says so when somebody whom we answered has gone: next, please. To wait
+                # here would keep everybody else waiting for one who sends rubbish and is deaf.
                 logger.debug("OSC: %s", error)
+            except OSError as error:
+                logger.debug("OSC: %s", error)  # closing, or the network is down
                 self._closing.wait(0.01)
-                continue
-            self._take(datagram, (sender[0], sender[1]))
+            else:
+                try:
+                    self._take(datagram, (sender[0], sender[1]))
+                except Exception:
+                    # A mistake of ours costs this datagram, not the show.
+                    if self._lines.take():
+                        logger.exception("OSC: a datagram failed")
             # The first value of a flood goes on at once, the others together a little later.
-            if self._dialect.waiting and time.monotonic() - self._flushed >= BETWEEN_PATCHES:
+            if self._waiting and time.monotonic() - self._flushed >= BETWEEN_PATCHES:
                 self._flush()
             while not self._budget.take(0):
                 self._flush()
@@ -154,33 +183,53 @@ class OscServer:
         for item in decode(datagram):
             self._budget.take()
             if isinstance(item, Broken):
-                self._refuse(sender, "", item.reason)
+                self._refuse(sender, item.address, item.reason)
                 continue
             self.statistics.messages += 1
             self._do(item, sender)
 
     def _do(self, message: Message, sender: Sender) -> None:
         try:
-            replies = self._dialect.receive(message, sender)
+            prefix, dialect, meant = self._addressed(message)
+            replies = [
+                (f"{prefix}{address}", arguments)
+                for address, arguments in dialect.receive(meant, sender)
+            ]
         except DreamRelayError as error:
             self._refuse(sender, message.address, str(error))
         except Exception:
-            # A mistake of ours costs this message, not the show.
-            logger.exception("OSC: %s failed", message.address)
+            if self._lines.take():
+                logger.exception("OSC: %s failed", message.address)
             self._refuse(sender, message.address, "it failed")
         else:
             self._log(logging.DEBUG, "%s %.200r", message.address, message.arguments)
             self._answer(sender, replies)
 
+    def _addressed(self, message: Message) -> tuple[str, Dialect, Message]:
+        """Whom a message means: what is before its address, and the message without that."""
+        if not message.address.startswith(STREAM):
+            return "", self._dialect, message
+        name, _, rest = message.address.removeprefix(STREAM).partition("/")
+        dialect = self._streams.get(name)
+        if dialect is None:
+            known = ", ".join(self._streams) or "none has a name"
+            raise ProtocolError(f"no such stream here: {name} (there are: {known})")
+        return f"{STREAM}{name}", dialect, Message(f"/{rest}", message.arguments)
+
+    @property
+    def _waiting(self) -> bool:
+        return any(dialect.waiting for dialect in self._dialects)
+
     def _flush(self) -> None:
-        if self._dialect.waiting:
-            self._flushed = time.monotonic()
-            self.statistics.patches += 1
-            try:
-                self._dialect.flush()
-            except Exception:
-                # As above: the thread that listens goes on.
-                logger.exception("OSC: a change of parameters failed")
+        for dialect in self._dialects:
+            if dialect.waiting:
+                self._flushed = time.monotonic()
+                self.statistics.patches += 1
+                try:
+                    dialect.flush()
+                except Exception:
+                    if self._lines.take():
+                        logger.exception("OSC: a change of parameters failed")
 
     def _refuse(self, sender: Sender, address: str, reason: str) -> None:
         self.statistics.refused += 1
@@ -190,7 +239,8 @@ class OscServer:
         if len(self._complained) < MAX_COMPLAINTS:
             self._complained.add((address, reason))
         self._log(level, "OSC: %s: %s (from %s)", address or "?", reason, sender[0])
-        self._answer(sender, [("/error", [address, reason])])
+        if self._errors.take():
+            self._answer(sender, [("/error", [address, reason])])
         self.feedback.error(address, reason)
 
     def _answer(self, sender: Sender, replies: Sequence[Reply]) -> None:
@@ -212,21 +262,24 @@ class OscServer:
 
 def _bound(host: str, port: int) -> socket.socket:
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, kind, address = find(host, port, socket.AI_PASSIVE)
+        if ipaddress.ip_address(address[0].partition("%")[0]).is_multicast:
+            raise OSError("a group can be told, by --osc-out, but not listened to")
         bound = socket.socket(family, kind)
     except OSError as error:
         raise ConfigError(f"--osc-ip: expected an address, got {host!r}: {error}") from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if address[0] == "::":  # every address there is, IPv4 too
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         bound.bind(address)
     except OSError as error:
         bound.close()
-        hint = "7000 is Resolume's own port too; try --osc-port=7001, or --osc-port=none"
+        way_out = "7000 is Resolume's own port too; try --osc-port=7001, or --osc-port=none"
         if error.errno == errno.EADDRNOTAVAIL:
-            hint = "--osc-ip=127.0.0.1 is this machine, 0.0.0.0 all of its addresses"
+            way_out = "--osc-ip=127.0.0.1 is this machine, 0.0.0.0 all of its addresses"
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         raise ConfigError(
-            f"cannot listen for OSC on {host}:{port}: {error.strerror or error} ({hint})"
+            f"cannot listen for OSC on {where}: {error.strerror or error} ({way_out})"
         ) from None
     return bound

@@ -137,11 +137,16 @@ FIGURES: tuple[Address, ...] = (
 )
 
 SUFFIXES = {
-    "add": "adds to a number, within its bounds (`/strength/add 0.05`, for encoders)",
-    "unit": "sets a number from 0..1, its least to its greatest value (`/delta/unit 0.5`)",
+    "add": "adds to a number, within its bounds (`/strength/add 0.05`, for encoders); of a choice: "
+    "so many further in its row",
+    "unit": "sets a number from 0..1, its least to its greatest value (`/delta/unit 0.5`); of a "
+    "choice: as far along its row",
     "toggle": "turns a switch over",
 }
 """What may stand behind a parameter's address."""
+
+STREAM = "/stream/"
+"""Before a stream's name, and that before any address: what is meant there."""
 
 BY_ADDRESS = {spelling: a for a in ADDRESSES for spelling in (a.name, *a.aliases)}
 FIGURE_NAMES = frozenset(figure.name for figure in FIGURES)

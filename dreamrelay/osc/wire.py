@@ -45,9 +45,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A datagram, or an element of a bundle, that cannot be read."""
+    """A datagram, or an element of a bundle, that cannot be read; its address, if that can."""
 
     reason: str
+    address: str = ""
 
 
 def decode(datagram: bytes) -> Iterator[Message | Broken]:
@@ -69,10 +70,7 @@ def decode(datagram: bytes) -> Iterator[Message | Broken]:
 
 def _elements(data: bytes, depth: int) -> Iterator[Message | Broken]:
     if not data.startswith(_BUNDLE):
-        try:
-            yield _message(data)
-        except ProtocolError as error:
-            yield Broken(str(error))
+        yield _message(data)
         return
     if depth >= MAX_DEPTH:
         yield Broken(f"expected at most {MAX_DEPTH} bundles in one another")
@@ -89,50 +87,61 @@ def _elements(data: bytes, depth: int) -> Iterator[Message | Broken]:
         at += 4 + size
 
 
-def _message(data: bytes) -> Message:
-    address, at = _text(data, 0, "address")
+def _message(data: bytes) -> Message | Broken:
+    address = ""
+    try:
+        address, at = _address(data)
+        return Message(address, _arguments(data, at))
+    except ProtocolError as error:
+        return Broken(str(error), address)
+
+
+def _address(data: bytes) -> tuple[str, int]:
+    address, at = _text(data, 0, "an address")
     if not address.startswith("/") or not address.isascii() or not address.isprintable():
         raise ProtocolError(f"expected an address that begins with /, got {address[:40]!r}")
     if len(address) > MAX_ADDRESS:
         raise ProtocolError(f"expected an address of at most {MAX_ADDRESS} characters")
+    return address, at
+
+
+def _arguments(data: bytes, at: int) -> tuple[Any, ...]:
     if at >= len(data):
-        return Message(address)  # old senders leave the types out where there is nothing to type
+        return ()  # old senders leave the types out where there is nothing to type
     types, at = _text(data, at, "types")
     if not types.startswith(","):
-        raise ProtocolError(
-            f"{address}: expected types that begin with a comma, got {types[:20]!r}"
-        )
+        raise ProtocolError(f"expected types that begin with a comma, got {types[:20]!r}")
     if len(types) > MAX_ARGUMENTS:
-        raise ProtocolError(f"{address}: expected at most {MAX_ARGUMENTS} arguments")
+        raise ProtocolError(f"expected at most {MAX_ARGUMENTS} arguments")
     lists: list[list[Any]] = [[]]
     for kind in types[1:]:
         if kind == "[":
             lists.append([])
         elif kind == "]":
             if len(lists) < 2:
-                raise ProtocolError(f"{address}: a list is closed that was not opened")
+                raise ProtocolError("a list is closed that was not opened")
             inner = lists.pop()
             lists[-1].append(inner)
         else:
-            value, at = _argument(data, at, kind, address)
+            value, at = _argument(data, at, kind)
             lists[-1].append(value)
     if len(lists) > 1:
-        raise ProtocolError(f"{address}: a list is not closed")
-    return Message(address, tuple(lists[0]))
+        raise ProtocolError("a list is not closed")
+    return tuple(lists[0])
 
 
-def _argument(data: bytes, at: int, kind: str, address: str) -> tuple[Any, int]:
+def _argument(data: bytes, at: int, kind: str) -> tuple[Any, int]:
     if kind in _CONSTANTS:
         return _CONSTANTS[kind], at
     if kind in ("s", "S"):
-        return _text(data, at, address)
+        return _text(data, at, "a text")
     size = _NUMBERS[kind].size if kind in _NUMBERS else _RAW.get(kind, 4)
     if kind not in "ihfdbcrmt":
-        raise ProtocolError(f"{address}: arguments of type {kind!r} are not known here")
+        raise ProtocolError(f"arguments of type {kind!r} are not known here")
     raw = data[at : at + size]
     at += size
     if len(raw) < size:
-        raise ProtocolError(f"{address}: it ends in the middle of an argument")
+        raise ProtocolError("it ends in the middle of an argument")
     if kind == "f":
         return shortest(raw), at
     if kind in _NUMBERS:
@@ -142,7 +151,7 @@ def _argument(data: bytes, at: int, kind: str, address: str) -> tuple[Any, int]:
     if kind == "b":
         length = int.from_bytes(raw, "big", signed=True)
         if length < 0 or length > len(data) - at:
-            raise ProtocolError(f"{address}: it ends in the middle of an argument")
+            raise ProtocolError("it ends in the middle of an argument")
         return data[at : at + length], at + (length + 3 & ~3)
     return raw, at
 
@@ -151,11 +160,12 @@ def _text(data: bytes, at: int, what: str) -> tuple[str, int]:
     end = data.find(b"\0", at)
     after = end + 4 & ~3
     if end < 0 or after > len(data):
-        raise ProtocolError(f"{what}: expected a text that ends with zeros")
+        raise ProtocolError(f"expected {what} that ends with zeros")
     try:
         return data[at:end].decode(), after
     except UnicodeDecodeError:
-        raise ProtocolError(f"{what}: expected text in UTF-8") from None
+        # Some tools write text in their system's own characters.
+        raise ProtocolError(f"expected {what} in UTF-8, got {data[at:end]!r:.60}") from None
 
 
 def shortest(raw: bytes) -> float:

@@ -157,9 +157,24 @@ class Wire:
 
 @contextmanager
 def serving(
-    scene: Scene, folder: Path, *, out: tuple[str, ...] = (), schema: bool = True
+    scene: Scene,
+    folder: Path,
+    *,
+    out: tuple[str, ...] = (),
+    schema: bool = True,
+    beside: Mapping[str, Scene] | None = None,
 ) -> Iterator[OscServer]:
-    server = OscServer("127.0.0.1", 0, scene.steered(), out=out, presets=folder / "presets.json")
+    """A server; with others beside, the first is called ``stage``."""
+    first = scene.steered()
+    others = {name: other.steered() for name, other in (beside or {}).items()}
+    server = OscServer(
+        "127.0.0.1",
+        0,
+        first,
+        streams={"stage": first, **others} if others else None,
+        out=out,
+        presets=folder / "presets.json",
+    )
     if schema:
         server.introduce(SCHEMA)
     server.start()

@@ -83,7 +83,27 @@ class TestPrompt:
         stage.refuses("blends no prompts", "/prompt", "fox", 0.7, "wolf", 0.3)
         stage.refuses("no negative_prompt", "/prompt", "fox", "ugly")
 
-    @pytest.mark.parametrize("arguments", [[None], [b"bytes"], [["a", "list"]], [None, "text"]])
+    def test_what_an_engine_does_not_have_it_says_why(self, stage: Stage) -> None:
+        absent = {"negative_prompt": "it runs without guidance", "canny_low": "no ControlNet"}
+        rules = {"properties": {"prompt": {"type": "string"}}, "x-absent": absent}
+        stage.dialect.introduce(rules)
+        stage.refuses("no ControlNet", "/canny_low", 0.5)
+        stage.refuses("no ControlNet", "/parameters/canny_low/add", 0.5)
+        stage.refuses("without guidance", "/prompt", "fox", "ugly")
+
+    def test_arrays_and_bytes_are_read_as_what_is_in_them(self, stage: Stage) -> None:
+        stage("/prompt", ["a fox", "ugly"])
+        stage("/prompt", "Füchse".encode())
+        stage("/prompt", [["fox"], 0.7, [[b"wolf"], 0.3]])
+        assert stage.scene.patches == [
+            {"prompt": "a fox", "negative_prompt": "ugly"},
+            {"prompt": "Füchse"},
+            {"prompts": [{"text": "fox", "weight": 0.7}, {"text": "wolf", "weight": 0.3}]},
+        ]
+
+    @pytest.mark.parametrize(
+        "arguments", [[None], [b""], [b"\xff"], [bytes(8)], [[None]], [None, "text"]]
+    )
     def test_what_is_no_text(self, stage: Stage, arguments: list[Any]) -> None:
         stage.refuses("expected a text", "/prompt", *arguments)
 
@@ -253,6 +273,25 @@ class TestParameters:
         stage("/warp/unit", 0)
         assert [patch["warp"] for patch in stage.scene.patches] == [1.0, 2.0, -2.0]
 
+    def test_a_fader_or_an_encoder_chooses(self, stage: Stage) -> None:
+        for value in (0, 0.4, 1, -3, 7):
+            stage("/look/unit", value)
+        assert [patch["look"] for patch in stage.scene.patches] == [
+            "plain", "wild", "odd", "plain", "odd",
+        ]  # fmt: skip
+        for step in (-1, 1, 1, -9):
+            stage("/look/add", step)
+        assert [patch["look"] for patch in stage.scene.patches[5:]] == [
+            "wild", "odd", "odd", "plain",
+        ]  # fmt: skip
+        stage("/glow/unit", 0.9)
+        assert stage.scene.patches[-1] == {"glow": True}
+
+    def test_a_number_as_a_list_of_one(self, stage: Stage) -> None:
+        stage("/strength", [0.25])
+        stage("/steps", [[1, 2], 3])
+        assert stage.scene.patches == [{"strength": 0.25}, {"steps": [1, 2, 3]}]
+
     def test_a_switch_is_turned_over_by_a_press(self, stage: Stage) -> None:
         stage("/glow/toggle", 1.0)
         stage("/glow/toggle", 0.0)
@@ -270,6 +309,13 @@ class TestParameters:
         [
             ("/strength", [1.5], "0..1"),
             ("/strength", ["+much"], "number"),
+            ("/strength", ["9" * 400], "expected a number"),
+            ("/prompts", ['[{"text": 5}]'], "expected string"),
+            ("/prompts", ['[{"text": "a", "weight": NaN}, 3]'], "expected"),
+            ("/preset", [True], "number or name"),
+            ("/preset", [0.5], "number or name"),
+            ("/preset", [None], "number or name"),
+            ("/preset/save", [False], "number or name"),
             ("/strengh", [0.5], "did you mean /strength?"),
             ("/strength/up", [0.5], "no such address"),
             ("/", [], "no such address"),
@@ -356,6 +402,27 @@ class TestPresets:
         assert stage.scene.values["strength"] == 0.9
         stage("/preset/1", 1)
         assert stage.scene.values["strength"] == 0.5
+
+    def test_a_cable_that_repeats_a_number_recalls_once(self, stage: Stage) -> None:
+        stage("/preset/save", 3)
+        stage("/strength", 0.9)
+        stage("/preset/save", 4)
+        for number in (3, 3, 4, 4, 3):
+            stage("/preset", float(number))
+        stage("/strength", 0.7)
+        stage("/preset", 3.0)
+        assert stage.scene.values["strength"] == 0.7
+        assert len(stage.scene.patches) == 5
+        stage.now += 2 * HELD_SECONDS
+        stage("/preset", 3.0)
+        assert stage.scene.values["strength"] == 0.5
+
+    def test_what_does_not_hold_any_more_is_named_and_the_others_hold(self, stage: Stage) -> None:
+        stage.presets.save("old", {"strength": 7, "seed": 5, "steps": "all"})
+        with pytest.raises(ProtocolError, match="strength: expected at most 1, got 7"):
+            stage("/preset", "old")
+        stage.dialect.flush()
+        assert stage.scene.patches == [{"seed": 5}]
 
     def test_of_another_engine_what_is_known_here(self, stage: Stage) -> None:
         stage.presets.save("other", {"strength": 0.1, "speed": 7})

@@ -26,13 +26,13 @@ from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.media import keep_apart
 from dreamrelay.media.address import parse
 from dreamrelay.media.catalog import SINKS, SOURCES
-from dreamrelay.osc.dialect import Dialect, Standing, Steered
+from dreamrelay.osc import Presets, Steered
+from dreamrelay.osc.dialect import Dialect, Standing
 from dreamrelay.osc.feedback import Target
-from dreamrelay.osc.presets import Presets
 from dreamrelay.osc.table import ADDRESSES, BY_ADDRESS, FIGURE_NAMES, SUFFIXES
 from dreamrelay.osc.wire import Message
 from dreamrelay.packet import Packet
-from examples.osc import make
+from examples.osc import make, tosc
 from tests.fakes.engines import ScriptedEngine
 from tests.fakes.peers import Person
 from tests.support import ROOT, RunningRelay, picture, until
@@ -90,20 +90,78 @@ def test_the_list_has_every_address_with_its_range() -> None:
     assert all(known(address) for address in rows)
 
 
-def test_the_layout_sends_and_follows_known_addresses() -> None:
-    layout = Xml.fromstring(zlib.decompress(make.TOSC.read_bytes()))
-    assert layout.tag == "lexml"
-    paths = [path.text or "" for path in layout.findall(".//path/partial/value")]
-    assert all(known(path) for path in paths), paths
-    assert {"/strength", "/start", "/prompt", "/state", "/preset/8"} <= set(paths)
+@pytest.fixture(scope="module")
+def layout() -> Xml.Element:
+    return Xml.fromstring(zlib.decompress(make.TOSC.read_bytes()))
+
+
+def test_the_layout_is_one_as_touchosc_stores_it(layout: Xml.Element) -> None:
+    assert (layout.tag, layout.get("version")) == ("lexml", "3")
+    (canvas,) = layout
+    assert canvas.get("type") == "GROUP"
     ids = [node.get("ID") for node in layout.iter("node")]
     assert len(ids) == len(set(ids))
-    (fader,) = [
-        node
-        for node in layout.iter("node")
-        if node.get("type") == "FADER" and node.findtext(".//path/partial/value") == "/delta"
-    ]
-    assert fader.findtext(".//arguments/partial/scaleMax") == "2"
+    (pager,) = [node for node in layout.iter("node") if node.get("type") == "PAGER"]
+    labels = [prop(page, "tabLabel") for page in pager.findall("children/node")]
+    assert labels == ["show", *tosc.PAGES]
+    for node in layout.iter("node"):
+        inside = frame(node)
+        for child in node.findall("children/node"):
+            x, y, wide, tall = frame(child)
+            assert 0 <= x < x + wide <= inside[2] + 1, prop(child, "name")
+            assert 0 <= y < y + tall <= inside[3] + 1, prop(child, "name")
+
+
+def test_the_layout_shows_every_parameter_with_its_caption(layout: Xml.Element) -> None:
+    followed = {m.findtext("path/partial/value") for m in messages(layout, "receive")}
+    told = {"/state", "/fps", "/age", "/error"}
+    assert {f"/{name}" for name in make.rules()} | told <= followed
+    captions = [prop(n, "name") for n in layout.iter("node") if n.get("type") == "LABEL"]
+    assert {rule["ui"]["label"] for rule in make.rules().values()} <= set(captions)
+
+
+def test_whatever_the_layout_sends_is_taken(layout: Xml.Element, tmp_path: Path) -> None:
+    defaults = {name: rule.get("default") for name, rule in make.rules().items()}
+    heard: list[object] = []
+    steered = Steered(heard.append, heard.append, lambda: defaults)
+    dialect = Dialect(steered, Presets(tmp_path / "presets.json"))
+    dialect.introduce({"properties": dict(make.rules())})
+    for number in range(1, tosc.PRESETS + 1):
+        dialect.receive(Message(f"/preset/save/{number}"), ("127.0.0.1", 1))
+    sent = messages(layout, "send")
+    addresses = {message.findtext("path/partial/value") for message in sent}
+    wanted = {"/start", "/preset/8", "/preset/save/1", "/strength", "/seed/add", "/cfg_type"}
+    assert wanted <= addresses
+    for sender, message in enumerate(sent):
+        address = message.findtext("path/partial/value") or ""
+        for argument in arguments(message):
+            dialect.receive(Message(address, (argument,)), ("127.0.0.1", sender))
+            dialect.flush()
+            assert heard or "/save/" in address, f"{address} {argument}"
+            heard.clear()
+
+
+def arguments(message: Xml.Element) -> list[str | float]:
+    """What is sent at both ends of a control, or at each press."""
+    (partial,) = message.findall("arguments/partial")
+    if partial.findtext("type") == "VALUE":
+        return [float(partial.findtext(end) or "") for end in ("scaleMin", "scaleMax")]
+    text = partial.findtext("value") or ""
+    return [text if partial.findtext("conversion") == "STRING" else float(text)]
+
+
+def messages(layout: Xml.Element, way: str) -> list[Xml.Element]:
+    return [osc for osc in layout.iter("osc") if osc.findtext(way) == "1"]
+
+
+def prop(node: Xml.Element, key: str) -> str:
+    (value,) = [p for p in node.findall("properties/property") if p.findtext("key") == key]
+    return value.findtext("value") or ""
+
+
+def frame(node: Xml.Element) -> tuple[float, ...]:
+    (found,) = [p for p in node.findall("properties/property") if p.findtext("key") == "frame"]
+    return tuple(float(found.findtext(f"value/{part}") or "") for part in "xywh")
 
 
 @BY_PAGE

@@ -15,7 +15,7 @@ import pytest
 from dreamrelay.errors import ConfigError
 from dreamrelay.osc import OscServer, Steered
 from dreamrelay.osc import server as server_module
-from dreamrelay.osc.wire import MAX_DATAGRAM, Message, encode
+from dreamrelay.osc.wire import MAX_DATAGRAM, Message, decode, encode
 from tests.osc.support import TOLD, Scene, Wire, serving
 from tests.support import until
 
@@ -233,6 +233,29 @@ def test_a_mistake_of_ours_costs_one_message(
     assert "another one" in caplog.text
 
 
+def test_a_mistake_in_reading_costs_one_datagram_and_fills_no_disk(
+    wire: Wire,
+    scene: Scene,
+    server: OscServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(datagram: bytes) -> Iterator[Message]:
+        if datagram == b"mistake":
+            raise RuntimeError("a mistake")
+        return iter([Message("/seed", (7,))])
+
+    lines = iter([True])
+    monkeypatch.setattr(server._lines, "take", lambda: next(lines, False))
+    monkeypatch.setattr(server_module, "decode", fails)
+    for _ in range(30):
+        wire.send(b"mistake")
+    wire.send(b"good")
+    until(lambda: scene.values["seed"] == 7)
+    (record,) = caplog.records
+    assert "a datagram failed" in record.message
+
+
 def test_answers_and_lines_of_the_log_have_an_end(
     wire: Wire, server: OscServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -260,6 +283,91 @@ def test_more_than_a_second_holds_waits_for_the_next(
         wire.socket.close()
 
 
+class GoneAgain(socket.socket):
+    """On Windows whoever answers somebody that has gone hears so at his next reading."""
+
+    gone = 0
+
+    def recvfrom(self, *arguments: int) -> Any:
+        datagram, sender = super().recvfrom(*arguments)
+        if datagram == b"gone":
+            GoneAgain.gone += 1
+            raise ConnectionResetError(10054, "An existing connection was forcibly closed")
+        return datagram, sender
+
+
+def test_somebody_who_has_gone_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "socket", GoneAgain)
+    scene = Scene()
+    waited: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waited.append(seconds)
+        return False
+
+    with serving(scene, tmp_path) as server:
+        monkeypatch.setattr(server._closing, "wait", wait)
+        wire = Wire(server.port)
+        for number in range(100):
+            wire.send(b"gone")
+            wire.send(encode("/seed", number))
+        until(lambda: scene.values["seed"] == 99)
+        until(lambda: GoneAgain.gone == 100)
+        assert not waited
+        wire.socket.close()
+
+
+def test_who_sends_rubbish_leaves_others_their_answers(wire: Wire, server: OscServer) -> None:
+    other = Wire(server.port)
+    for number in range(300):
+        wire.send(encode("/composition/nothing", number))
+        if number % 50 == 49:
+            until(lambda: server.statistics.datagrams >= number + 1)  # noqa: B023 - at once
+    other.send(encode("/strength", "?"))
+    assert other.read() == Message("/strength", (0.5,))
+    other.socket.close()
+
+
+def test_each_stream_has_its_addresses(scene: Scene, tmp_path: Path) -> None:
+    bar, door, told = Scene(), Scene(), Wire()
+    others = {"bar": bar, "door-2": door}
+    with serving(scene, tmp_path, beside=others, out=(f"127.0.0.1:{told.port}",)) as server:
+        wire = Wire(server.port)
+        wire.send(encode("/stream/bar/prompt", "a wolf", "ugly"))
+        wire.send(encode("/stream/bar/t"))
+        wire.send(encode("/stream/door-2/seed/add", 3))
+        wire.send(encode("/stream/stage/prompt", "a stage"))
+        wire.send(encode("/strength", 0.75))
+        until(lambda: scene.values["strength"] == 0.75 and door.values["seed"] == 5)
+        assert bar.heard == [{"prompt": "a wolf", "negative_prompt": "ugly"}, "trigger"]
+        assert (scene.values["prompt"], scene.values["seed"]) == ("a stage", 2)
+        told.until("/stream/bar/prompt", "a wolf")
+        wire.send(encode("/stream/bar/prompt", "?"))
+        assert wire.read() == Message("/stream/bar/prompt", ("a wolf",))
+        wire.send(encode("/stream/bar/strength", 9.0))
+        assert wire.read().arguments == ("/stream/bar/strength", "expected 0..1, got 9")
+        for address in ("/stream/roof/prompt", "/stream/", "/stream/bar", "/stream/bar/stream/x"):
+            wire.send(encode(address, "x"))
+            assert wire.read().arguments[0] == address
+        wire.send(encode("/stream/roof/prompt", "x"))
+        assert "stage, bar, door-2" in str(wire.read().arguments[1])
+        wire.socket.close()
+    told.socket.close()
+
+
+def test_every_address_of_both_kinds(tmp_path: Path) -> None:
+    server = OscServer("::", 0, Scene().steered(), presets=tmp_path / "presets.json")
+    server.start()
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as somebody:
+            somebody.settimeout(20)
+            somebody.sendto(encode("/fps", "?"), (host, server.port))
+            assert list(decode(somebody.recv(1000))) == [Message("/fps", (24.5,))]
+    server.close()
+
+
 def test_a_busy_port_is_named_with_a_way_out() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
@@ -274,7 +382,7 @@ def test_an_address_that_is_not_of_this_machine_is_not_blamed_on_the_port() -> N
     assert "Resolume" not in str(refused.value)
 
 
-@pytest.mark.parametrize("host", ["no.such.host.invalid", "1.2.3.4.5"])
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "1.2.3.4.5", "239.0.0.1", "ff02::1"])
 def test_an_address_that_is_none(host: str) -> None:
     with pytest.raises(ConfigError, match="--osc-ip"):
         OscServer(host, 0, Scene().steered())

@@ -141,6 +141,17 @@ def test_what_cannot_be_read_is_named(datagram: bytes, reason: str) -> None:
     assert len(said) < 200
 
 
+def test_what_cannot_be_read_is_named_with_its_address() -> None:
+    """Some tools write text in the characters of their system."""
+    datagram = b"/prompt\0,s\0\0" + "Füchse".encode("latin-1") + bytes(2)
+    (item,) = decode(datagram)
+    assert isinstance(item, Broken)
+    assert item.address == "/prompt"
+    assert "UTF-8" in item.reason
+    (item,) = decode(b"rubbish")
+    assert item.address == ""
+
+
 def test_bundles_in_one_another_end_somewhere() -> None:
     datagram = encode("/x")
     for _ in range(MAX_DEPTH):
