@@ -1,7 +1,7 @@
 """From a picture in the worker to the same picture painted in the window's process.
 
 In turn with a bare Qt painter that makes its pictures in its own process (``viewer_process.py``):
-what is more in ours is the copy into shared memory, the look for it every 2 ms, and the copy out of
+what is more in ours is a copy into shared memory, a byte that wakes the window, and a copy out of
 it. Both paint on the same display: the one there is, else an Xvfb of ours, else Qt's offscreen
 platform. Neither counts what the display does after that.
 """

@@ -138,6 +138,8 @@ def _work(settings: WorkerSettings) -> int:
                 say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
                 if not program.started:
                     say("  it waits for OSC /start or /trigger (--start=on begins at once)")
+            if program.no_window:
+                say(f"  no window: {program.no_window}")
             if settings.streamdiffusion_path:
                 say("  --streamdiffusion-path is not needed: the engines are in the package")
                 if not (settings.source or settings.spout_in):

@@ -136,8 +136,8 @@ class Lane(Listener):
         """Live frames that came, in all and when the engine last took one: is there a newer one?"""
         self._said: tuple[str, str, float | None] = ("loading", "", None)
         self._trouble = self._sinks_said = ""
-        self.absent = ""
-        """Why no frame comes in."""
+        self.absent = self._no_relay = ""
+        """Why no frame comes in, and why there is no relay."""
         self._stateful = False
         self._noticed = ""
         self._told_about: Mapping[str, Any] = {}
@@ -258,8 +258,7 @@ class Lane(Listener):
         self.state = state
         self._said = (state, text, fraction)
         self._tell_status()
-        if self._projection is not None and text:
-            self._projection.viewer.status(text)
+        self._explain()
 
     def steered(self) -> Steered:
         """What OSC does at a stream that has no stage."""
@@ -343,12 +342,15 @@ class Lane(Listener):
 
     def opened(self, welcome: Mapping[str, Any]) -> None:
         logger.info("working for %s", self.link.shown_uri if self.link else "")
+        self._no_relay = ""
         self.dreaming.relay_found()
         self.say(*self._said)
 
     def lost(self, reason: str, retry_in: float) -> None:
         self.dreaming.relay_lost()
         self._show_stand_in("")  # nobody tells us any more
+        self._no_relay = reason
+        self._explain()
 
     def refused(self, error: DreamRelayError) -> None:
         self._tell_over(self, error)
@@ -403,6 +405,13 @@ class Lane(Listener):
         """Have the window say it."""
         if self._projection is not None:
             self._projection.viewer.note(f"no picture: {self.absent}" if self.absent else "")
+            self._explain()
+
+    def _explain(self) -> None:
+        """Have the window say how we are, and what is missing, for as long as it is so."""
+        if self._projection is not None:
+            missing = {"no picture": self.absent, "no relay": self._no_relay}
+            self._projection.explain(*self._said, missing)
 
     def _show_stand_in(self, word: str) -> None:
         """Have the window say what viewers are shown in place of results, if anything."""
@@ -683,5 +692,4 @@ class Lane(Listener):
     def _info(self) -> dict[str, object]:
         """What the window says of a picture."""
         prompt = self.engine.parameters.get("prompt", "")
-        info: dict[str, object] = {"prompt": prompt, "fps": self.statistics.results.rate}
-        return {**info, "no picture": self.absent} if self.absent else info
+        return {"prompt": prompt, "fps": self.statistics.results.rate}

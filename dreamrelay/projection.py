@@ -37,6 +37,9 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 KEPT_SEEN = 64
 """Painted pictures that are remembered until somebody asks."""
 
+STATES = {"warming": "warming up"}
+"""States of the worker whose name is not what people say."""
+
 STEADY = 60.0
 """A window that stood so long was well: the next loss is a first one."""
 
@@ -119,6 +122,24 @@ class Projection:
         seen = list(self._seen)
         self._seen.clear()
         return seen
+
+    def explain(
+        self, state: str, text: str, fraction: float | None, missing: Mapping[str, str]
+    ) -> None:
+        """Have the window say how the worker is, unless it is well; from any thread.
+
+        Args:
+            state: of the worker.
+            text: more about that; while it is live, what is wrong.
+            fraction: how far it is, 0 to 1.
+            missing: by name what should be there and is not, and why; "": it is there.
+        """
+        reasons = [f"{name}: {why}" for name, why in missing.items() if why]
+        if state != "live":
+            text = f"{STATES.get(state, state)}: {text}" if text else STATES.get(state, state)
+        if fraction is not None:
+            text += f", {fraction:.0%}"
+        self.viewer.status("; ".join([text, *reasons] if text else reasons))
 
     def close(self) -> None:
         """End the recording and close the window. The thread that hands out has ended."""

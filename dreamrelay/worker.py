@@ -66,6 +66,8 @@ class Worker:
         self.settings = settings
         self.lanes: list[Lane] = []
         self.viewer: Viewer | None = None
+        self.no_window = ""
+        """Why no window can be shown, where one would be."""
         self._projection: Projection | None = None
         self._source: LocalSource | None = None
         self._absent = ""
@@ -155,6 +157,8 @@ class Worker:
                 self._on_stage.callback(self._projection.close)
             elif settings.viewer == "on":
                 raise ConfigError(f"--viewer=on: {problem}")
+            else:
+                self.no_window = problem
         self._open_things.callback(self._close_lanes)
         on_stage: dict[str, Any] = {
             "stage": self._stage,

@@ -11,6 +11,7 @@ import threading
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -119,6 +120,24 @@ def test_no_garbage_is_looked_for_while_a_program_is_made_and_it_is_again_after(
     assert run(name) == 2
     assert Making.enabled == [False, False]
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("verbose", "said"), [(0, False), (1, True)])
+def test_a_worker_without_a_window_says_why(
+    verbose: int,
+    said: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = SimpleNamespace(
+        osc_port=None, replaced_by="", no_window="no display", run=lambda: None, stop=lambda: None
+    )
+    entry = SimpleNamespace(load=lambda: lambda settings: made)
+    monkeypatch.setitem(cli.PROGRAMS, "worker", entry)
+    monkeypatch.setattr(cli, "_work_report", lambda _: "it ended")
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # what the tests made must go
+    assert run("worker", f"--verbose={verbose}") == 0
+    assert ("  no window: no display\n" in capsys.readouterr().out) == said
 
 
 def test_help_and_refusals_import_nothing_heavy() -> None:

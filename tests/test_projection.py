@@ -26,6 +26,7 @@ class Window(Viewer):
         super().__init__(snapshots=folder)
         self.waiting: list[Event] = []
         self.notes: list[str] = []
+        self.said = ""
         self.since: list[int] = []
         self.restarts = 0
         self.refuses = False
@@ -36,6 +37,9 @@ class Window(Viewer):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def status(self, text: str) -> None:
+        self.said = text
 
     def recording(self, since_ns: int) -> None:
         self.since.append(since_ns)
@@ -74,6 +78,35 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     scene = Scene(tmp_path)
     yield scene
     scene.projection.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "text", "fraction", "missing", "said"),
+    [
+        ("live", "", None, {"no picture": "", "no relay": ""}, ""),
+        ("live", "disk full", None, {"no picture": ""}, "disk full"),
+        ("live", "", None, {"no picture": "no camera 0"}, "no picture: no camera 0"),
+        ("loading", "text encoder", 0.456, {}, "loading: text encoder, 46%"),
+        ("warming", "", None, {}, "warming up"),
+        (
+            "paused",
+            "",
+            None,
+            {"no picture": "a", "no relay": "b"},
+            "paused; no picture: a; no relay: b",
+        ),
+    ],
+)
+def test_the_window_says_how_the_worker_is(
+    scene: Scene,
+    state: str,
+    text: str,
+    fraction: float | None,
+    missing: dict[str, str],
+    said: str,
+) -> None:
+    scene.projection.explain(state, text, fraction, missing)
+    assert scene.window.said == said
 
 
 def test_a_preset_is_kept_and_recalled(scene: Scene) -> None:

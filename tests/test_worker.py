@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 
 from dreamrelay import dreaming, returning
 from dreamrelay import lane as lane_module
+from dreamrelay import worker as worker_module
 from dreamrelay.codec import Frame, decode, encode_bytes
 from dreamrelay.config import RelaySettings, WorkerSettings
 from dreamrelay.engines import Progress, Report, Result
@@ -1282,23 +1283,52 @@ def test_the_window_says_why_a_producer_sends_nothing(
     relay: RunningRelay, people: People, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: list[str] = []
-    shown: list[Mapping[str, object]] = []
+    said: list[str] = []
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     monkeypatch.setattr(Viewer, "start", lambda _: None)
-    monkeypatch.setattr(Viewer, "alive", True)
     monkeypatch.setattr(Viewer, "note", lambda _, text: notes.append(text))
-    monkeypatch.setattr(Viewer, "show", lambda _, __, info: shown.append(info))
+    monkeypatch.setattr(Viewer, "status", lambda _, text: said.append(text))
     work(relay.websocket, viewer="on")
     is_live(people.viewer)
     people.producer.link.tell("status", state="away", text="no camera 0")
     until(lambda: notes == ["no picture: no camera 0"])
-    people.producer.send(picture(), 1)  # a card that says so
-    until(lambda: shown)
-    assert shown[-1]["no picture"] == "no camera 0"
+    until(lambda: said[-1:] == ["no picture: no camera 0"])
     people.producer.link.tell("status", state="live")
     until(lambda: notes == ["no picture: no camera 0", ""])
-    people.producer.send(picture(), 2)
-    until(lambda: "no picture" not in shown[-1])
+    until(lambda: said[-1] == "")
+
+
+def test_the_window_says_that_there_is_no_relay_until_there_is_one(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    monkeypatch.setattr(Viewer, "start", lambda _: None)
+    monkeypatch.setattr(Viewer, "status", lambda _, text: said.append(text))
+
+    def talk(peer: Peer) -> None:
+        if peer.number > 1:  # it stays away until this was seen
+            until(lambda: any("no relay: " in text for text in said))
+            peer.welcome()
+            peer.stay()
+        peer.welcome()
+        until(lambda: said[-1:] == [""])
+        peer.cut()
+
+    with scripted_relay(talk) as uri:
+        running = work(uri, viewer="on")
+        until(lambda: any("no relay: " in text for text in said), what="the loss")
+        until(lambda: said[-1] == "", what="another relay")
+        running.stop()
+
+
+def test_a_worker_that_can_show_no_window_says_why(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "viewer_available", lambda: "there is no display")
+    with scripted_relay(lambda peer: peer.welcome()) as uri:
+        assert work(uri, viewer="auto").program.no_window == "there is no display"
+        assert work(uri, viewer="off").program.no_window == ""
 
 
 def test_the_window_says_what_viewers_see_in_place_of_results(

@@ -18,9 +18,13 @@ def viewer_available(environ: Mapping[str, str] | None = None) -> str | None:
     ``QT_QPA_PLATFORM`` counts as in Qt: ``offscreen`` (or another platform without a display) is
     available when it is asked for by name, never by itself.
     """
-    environ = os.environ if environ is None else environ
-    if importlib.util.find_spec("PySide6") is None:
+    problem = _display_problem(os.environ if environ is None else environ)
+    if problem is None and importlib.util.find_spec("PySide6") is None:
         return str(MissingExtra("the viewer", "viewer"))
+    return problem
+
+
+def _display_problem(environ: Mapping[str, str]) -> str | None:
     if sys.platform in ("win32", "darwin"):
         return None
     wanted = environ.get("QT_QPA_PLATFORM", "").split(";")[0].split(":")[0]

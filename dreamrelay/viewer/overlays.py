@@ -16,6 +16,7 @@ TEXT = QColor(236, 236, 240)
 DIM = QColor(236, 236, 240, 150)
 FAINT = QColor(236, 236, 240, 90)
 RED = QColor(255, 59, 48)
+AMBER = QColor(255, 196, 110)
 
 STALLED = 1.0
 """Seconds without a new picture after which the head-up display says so."""
@@ -29,6 +30,11 @@ STAND_INS = {"held": "held", "pass": "camera as it is", "slate": "slate"}
 Line = tuple[str, QColor]
 
 
+def one_line(text: str) -> str:
+    """Text without its line breaks, which nothing here paints."""
+    return " ".join(text.split())
+
+
 def font(area: QRect, size: float = 1.0) -> QFont:
     """The system's font, larger on a large window: it is read from farther away."""
     chosen = QFont()
@@ -36,8 +42,8 @@ def font(area: QRect, size: float = 1.0) -> QFont:
     return chosen
 
 
-def waiting_page(painter: QPainter, area: QRect, status: str) -> None:
-    """The page before the first picture."""
+def waiting_page(painter: QPainter, area: QRect, status: str, hint: str) -> None:
+    """The page before the first picture; the hint stands where a note would."""
     painter.fillRect(area, GROUND)
     above = font(area, 1.5)
     unit = QFontMetricsF(above).height()
@@ -45,7 +51,7 @@ def waiting_page(painter: QPainter, area: QRect, status: str) -> None:
     rows = [
         (above, TEXT, "waiting for pictures", middle - unit),
         (font(area), DIM, status, middle + unit * 0.35),
-        (font(area, 0.9), FAINT, "?  shows the keys", area.bottom() - unit * 2.2),
+        (font(area, 0.9), FAINT, hint, area.bottom() - unit * 2.2),
     ]
     for chosen, colour, text, top in rows:
         painter.setFont(chosen)
@@ -83,12 +89,14 @@ class HeadUp:
         mirrored: bool = False,
         recording_ns: int = 0,
         stand_in: str = "",
+        status: str = "",
     ) -> list[Line]:
         """What to show now: figures first, then the prompt, then whatever else is known.
 
         Args:
             recording_ns: since when it records, UNIX time in ns; 0: it does not.
             stand_in: what the stream's viewers see in place of results, of ``STAND_INS``.
+            status: what is wrong, if anything.
         """
         now = time.monotonic()
         self._forget(now)
@@ -110,12 +118,13 @@ class HeadUp:
             figures.append("mirrored")
         lines = [("   ".join(figures), TEXT)]
         if recording_ns:
-            seconds = max(0, time.time_ns() - recording_ns) // 10**9
-            lines.insert(0, (f"\u25cf {seconds // 60}:{seconds % 60:02d}", RED))
+            lines.insert(0, (f"\u25cf {clock(time.time_ns() - recording_ns)}", RED))
+        if status:
+            lines.append((status, AMBER))
         if stand_in in STAND_INS:
             lines.append((f"viewers see: {STAND_INS[stand_in]}", TEXT))
         if self.info.get("prompt"):
-            lines.append((str(self.info["prompt"]), TEXT))
+            lines.append((one_line(str(self.info["prompt"])), TEXT))
         known = {"fps", "revision", "prompt", "captured_ns"}
         others = [f"{name} {value}" for name, value in self.info.items() if name not in known]
         if others:
@@ -131,6 +140,13 @@ class HeadUp:
         margin = QFontMetricsF(chosen).height()
         width = min(area.width() - 2 * margin, margin * 38)
         panel(painter, QPointF(area.left() + margin, area.top() + margin), lines, chosen, width)
+
+
+def clock(ns: int) -> str:
+    """A time that has passed, as 0:07 or 1:02:03."""
+    minutes, seconds = divmod(max(0, ns) // 10**9, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def note(painter: QPainter, area: QRect, text: str) -> None:

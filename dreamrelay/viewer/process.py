@@ -1,14 +1,17 @@
 """The worker's side of the viewer: start the child, hand it pictures, hear what the person did.
 
 Pictures and the status go through shared memory, so nothing here ever waits for the window.
-Standard input carries no byte: its end tells the child that its parent has gone, in whatever way.
+Standard input brings the child a byte when there is a picture that it asked to be told of; its end
+tells that the parent has gone, in whatever way.
 Standard output brings one JSON line per event, standard error what Qt has to say."""
 
 import collections
 import logging
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -124,9 +127,13 @@ class Viewer:
             with self._lock:
                 if not self._closed:
                     self._frames.write(frame, info)
+                    if self._child is not None and self._frames.awaited():
+                        self._child.wake()
 
     def status(self, text: str) -> None:
-        """Say what is going on ("loading model ..."), on the page before the first picture."""
+        """Say what is going on ("loading: text encoder"), until "": on the page before the first
+        picture, later among the figures.
+        """
         with self._lock:
             if not self._closed:
                 self._frames.set_status(text)
@@ -199,6 +206,7 @@ class _Child:
     ) -> None:
         self._hear = hear
         self._gone = self._dismissed = False
+        self._input = threading.Lock()
         self._last_words: collections.deque[str] = collections.deque(maxlen=LAST_WORDS)
         self.process = start_child(
             [*MODULE, "dreamrelay.viewer", f"--memory={frames.handle}", *arguments],
@@ -216,12 +224,18 @@ class _Child:
     def alive(self) -> bool:
         return not self._gone and self.process.poll() is None
 
+    def wake(self) -> None:
+        """Have it look for a picture. Said only when it asked, so the pipe never fills."""
+        stdin = there(self.process.stdin)
+        with self._input, suppress(OSError):  # it died
+            if not stdin.closed:
+                os.write(stdin.fileno(), b"\n")
+
     def close(self) -> None:
         """End the child, kindly first; idempotent."""
         self._dismissed = True
-        stdin = there(self.process.stdin)
-        if not stdin.closed:
-            stdin.close()
+        with self._input:
+            there(self.process.stdin).close()
         try:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

@@ -19,6 +19,7 @@ vanishes with the last process that holds it, however that one ended. It begins 
     8 + 8 * slot   sequence number, width, height, info size, written at (UNIX ns)
     32 recording   since when pictures are recorded (UNIX ns), 0 for not
     33 stand-in    what the stream's viewers are shown in place of results, see STAND_INS
+    34 awaited     1: the reader wants to be told of the next picture
 
 then the info texts (JSON), the status text, the note, and from ``PIXELS_AT`` on the slots.
 """
@@ -44,6 +45,7 @@ GENERATION, CAPACITY, NEWEST, HELD, STATUS, STATUS_SIZE, NOTE, NOTE_SIZE = range
 SLOT_WORDS = 8
 RECORDING = 8 + SLOTS * SLOT_WORDS
 STAND_IN = RECORDING + 1
+AWAITED = STAND_IN + 1
 STAND_INS = ("", "held", "pass", "slate")
 """Nothing; the last picture; the camera's pictures; a picture for that."""
 SEQ, WIDTH, HEIGHT, INFO_SIZE, WRITTEN = range(5)
@@ -212,6 +214,16 @@ class FrameWriter(_Mapped):
         words[NEWEST] = self._seq * 4 + slot
         return self._seq
 
+    def awaited(self) -> bool:
+        """Is the reader to be told of the picture that was just written? True once for each time
+        that it asked.
+        """
+        self._fence()
+        asked = self._words[AWAITED] != 0
+        if asked:
+            self._words[AWAITED] = 0
+        return asked
+
     def set_status(self, text: str) -> None:
         """Leave one line for people, shown until the first picture comes."""
         self._put(STATUS, STATUS_AT, text)
@@ -241,7 +253,7 @@ class FrameWriter(_Mapped):
 
     def forget_reader(self) -> None:
         """Free the slot that a reader held when it died."""
-        self._words[HELD] = 0
+        self._words[HELD] = self._words[AWAITED] = 0
 
     def _grow(self, size: int) -> None:
         capacity = -(-size // PAGE) * PAGE
@@ -279,6 +291,11 @@ class FrameReader(_Mapped):
         """Is there a picture that was not taken yet? Costs one look at one word."""
         newest: int = self._words[NEWEST]
         return newest not in (0, self._seen)
+
+    def await_next(self) -> None:
+        """Ask to be told of the next picture; look for one that is there already after that."""
+        self._words[AWAITED] = 1
+        self._fence()
 
     def take(self) -> Picture | None:
         """Take the newest picture; None if it was taken already, or there is none."""

@@ -52,8 +52,13 @@ def over(painter: QPainter, area: QRect, lines: list[str], now: float) -> None:
     inset = metrics.height() * 0.8
     width = max(metrics.horizontalAdvance(line) for line in lines) + 2 * inset + 4
     high = len(lines) * metrics.height() * 1.3 + 2 * inset
-    corner = QPointF(area.center().x() - width / 2, area.center().y() - high / 2)
-    panel(painter, corner, [(line, TEXT) for line in lines], chosen, width)
+    # Between the greys and the fields, and between the edges.
+    scale = min(1.0, area.width() * 0.96 / width, area.height() * 0.24 / high)
+    painter.save()
+    painter.translate(QRectF(area).center())
+    painter.scale(scale, scale)
+    panel(painter, QPointF(-width / 2, -high / 2), [(line, TEXT) for line in lines], chosen, width)
+    painter.restore()
 
 
 def strip_of(width: int, height: int) -> QRect:

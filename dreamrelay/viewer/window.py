@@ -39,12 +39,6 @@ from dreamrelay.viewer.events import (
 from dreamrelay.viewer.look import FITS, Fit, Look
 from dreamrelay.viewer.shared_frames import FrameReader
 
-POLL_MS = 2
-"""How often the window looks for a new picture: one look at one word of memory."""
-
-IDLE_POLL_MS = 10
-"""The same, after a second without one."""
-
 CURSOR_MS = 2000
 HEAD_UP_MS = 250
 FIRST_SIZE = (960, 600)
@@ -100,7 +94,6 @@ class Window(QWidget):
         self._head_up = overlays.HeadUp()
         self._note = ""
         self._note_until = 0.0
-        self._fresh = 0.0
         self._paused = self._helping = False
         self.look = options.look
         self._card = QImage()
@@ -113,9 +106,6 @@ class Window(QWidget):
         self.setMinimumSize(160, 120)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMouseTracking(True)
-        self._poll = self._timer(self._look, POLL_MS)
-        self._poll.setTimerType(Qt.TimerType.PreciseTimer)
-        self._poll.start()
         self._refresh = self._timer(self._refresh_overlays, HEAD_UP_MS)
         self._refresh.start()
         self._cursor = self._timer(self._hide_cursor, CURSOR_MS)
@@ -137,6 +127,7 @@ class Window(QWidget):
             self._place(screens[0], bool(full))
             self._say(problem, 10.0)
         self._tell(Opened(problem))
+        self.see()
         # The desktop may take its time to answer: first the window.
         QTimer.singleShot(0, self, self._stay_awake)
 
@@ -205,6 +196,7 @@ class Window(QWidget):
         self._paused = not self._paused
         self._say("paused, Space goes on" if self._paused else "")
         self._tell(Paused(self._paused))
+        self.see()
 
     def _snapshot(self) -> None:
         if self._image.isNull():
@@ -238,6 +230,7 @@ class Window(QWidget):
         self._tell(Preset(number, save))
 
     def _blacken(self) -> None:
+        self._helping = False
         self._change(black=not self.look.black)
 
     def _test(self) -> None:
@@ -279,7 +272,10 @@ class Window(QWidget):
             self.showNormal()
         area = screen.availableGeometry()
         size = self.size() if self.isVisible() else QSize(*FIRST_SIZE)
-        place = QRect(QPoint(), size.boundedTo(area.size() * 0.9))
+        most = area.size() * 0.9
+        if size.boundedTo(most) != size:
+            size.scale(most, Qt.AspectRatioMode.KeepAspectRatio)
+        place = QRect(QPoint(), size)
         place.moveCenter(area.center())
         self.setScreen(screen)
         self.setGeometry(place)
@@ -291,15 +287,11 @@ class Window(QWidget):
 
     # ----------------------------------------------------------------- pictures
 
-    def _look(self) -> None:
-        now = time.monotonic()
-        if self._frames.waiting and not self._paused:
-            self._take(now)
-        interval = POLL_MS if now - self._fresh < 1.0 else IDLE_POLL_MS
-        if self._poll.interval() != interval:
-            self._poll.setInterval(interval)
-
-    def _take(self, now: float) -> None:
+    def see(self) -> None:
+        """Take the newest picture, and ask to be called with the next."""
+        if self._paused:
+            return
+        self._frames.await_next()
         picture = self._frames.take()
         if picture is None:
             return
@@ -309,13 +301,12 @@ class Window(QWidget):
         # The conversion copies, and Qt scales 32-bit pixels several times faster.
         self._image = pixels.convertToFormat(QImage.Format.Format_RGB32)
         self._head_up.took(picture.info, (width, height), picture.written_ns)
-        self._fresh = now
         self._seq, self._written_ns, self._painted = picture.seq, picture.written_ns, False
         captured = picture.info.get("captured_ns")
         self._captured_ns = captured if isinstance(captured, int) else 0
         if first and not self.isFullScreen() and not self.isMaximized():
             self._fit_window()
-        if not self.look.black:
+        if not (self.look.black or self.look.testing):
             self.update()
 
     def _fit_window(self) -> None:
@@ -327,12 +318,13 @@ class Window(QWidget):
         self.setGeometry(place)
 
     def _refresh_overlays(self) -> None:
+        self.see()
         said = self._frames.take_note()
         if said is not None:
-            self._say(said)
+            self._say(overlays.one_line(said))
         status = self._frames.take_status()
         if status is not None:
-            self._status = status
+            self._status = overlays.one_line(status)
         while self._saved:
             snapshot = self._saved.popleft()
             self._say(f"saved {snapshot.path}" if snapshot.error is None else snapshot.error)
@@ -363,7 +355,8 @@ class Window(QWidget):
             if self.look.hud:
                 self._head_up.paint(painter, area, self._figures())
         else:
-            overlays.waiting_page(painter, area, self._status)
+            hint = "" if self._note else "?  shows the keys"
+            overlays.waiting_page(painter, area, self._status, hint)
         if self._note and not self.look.black:
             overlays.note(painter, area, self._note)
         if self._helping:
@@ -382,6 +375,7 @@ class Window(QWidget):
             mirrored=self.look.mirror,
             recording_ns=self._frames.recording,
             stand_in=self._frames.stand_in,
+            status=self._status,
         )
 
     def _paint_card(self, painter: QPainter, area: QRect) -> None:
@@ -437,7 +431,6 @@ class Window(QWidget):
         self._wake_cursor()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        self._poll.stop()
         self._refresh.stop()
         self._tell(Closed())
         event.accept()

@@ -19,6 +19,20 @@ try {
   say("needs-relay", { message: error.message });
 }
 
+try {
+  new Connection({ relay: "localhost:8765" });
+} catch (error) {
+  say("needs-address", { message: error.message });
+}
+const { WebSocket } = globalThis;
+globalThis.WebSocket = undefined;
+try {
+  new Connection({ relay });
+} catch (error) {
+  say("needs-websocket", { message: error.message });
+}
+globalThis.WebSocket = WebSocket;
+
 const viewer = new Connection({ relay, role: "viewer", track: "both", name: "node" });
 const parameters = new Parameters(viewer);
 const schema = once(viewer, "schema", ({ schema }) => schema !== null);

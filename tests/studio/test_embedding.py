@@ -101,6 +101,34 @@ def test_a_page_that_is_not_allowed_gets_the_code_and_nothing_else(browser: Brow
                 assert worker.inputs == []
 
 
+def test_wrong_words_in_the_address_are_told_and_the_first_ones_taken(
+    browser: Browser, relay: RunningRelay
+) -> None:
+    with quiet_page(browser, allowed=("dreamrelay: expected",)) as page:
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(f"{relay.url}streams/default/view?fit=zoom&track=sound&hud=maybe&guard=off")
+        until(lambda: page.evaluate("1") and len(said) == 3, 30, "three complaints")
+        assert sorted(said) == [
+            "dreamrelay: expected contain, cover, stretch, fill as fit, got zoom",
+            "dreamrelay: expected off, 0, no, false, on, 1, yes, true as hud, got maybe",
+            "dreamrelay: expected output, input, control as track, got sound",
+        ]
+        assert page.locator("body").get_attribute("data-fit") == "contain"
+        page.goto(f"{relay.url}streams/default/view?fit=stretch&hud=on")
+        assert page.locator("body").get_attribute("data-fit") == "fill"
+        expect(page.locator("#hud")).to_contain_text("no-worker", timeout=30_000)
+        assert len(said) == 3
+
+
+def test_a_view_that_is_not_let_in_says_so(browser: Browser) -> None:
+    settings = RelaySettings(port=0, trust_local=False, token="t" * 20)
+    with start_relay(settings) as relay:
+        with quiet_page(browser, allowed=("WebSocket connection to", "401")) as page:
+            page.goto(f"{relay.url}streams/default/view?hud=on")
+            expect(page.locator("#hud")).to_contain_text("not allowed", timeout=30_000)
+
+
 LIGHTS = """async (seconds) => {
     const canvas = document.getElementById("output");
     const small = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });

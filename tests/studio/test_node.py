@@ -45,6 +45,8 @@ def test_a_program_views_publishes_and_sets_parameters(
         lines = run(node, script, MODULE.as_uri(), relay.url, str(path))
         said = {line.pop("what"): line for line in lines}
         assert "expected the option `relay`" in said["needs-relay"]["message"]
+        assert said["needs-address"]["message"].endswith("as relay, got localhost:8765")
+        assert "Node has one from 22 on" in said["needs-websocket"]["message"]
         assert said["welcome"] == {"stream": "default", "state": "open"}
         assert said["set"]["values"]["prompt"] == "a fox from node"
         assert worker.patches == [{"strength": 0.75, "prompt": "a fox from node"}]  # one patch
@@ -68,14 +70,24 @@ def test_a_program_views_publishes_and_sets_parameters(
 
 
 def test_the_types_name_what_the_module_exports(node: str) -> None:
-    """Names, and the members of the classes: what is added to one is added to the other."""
+    """Names, and the members of classes and tables: what is added to one is added to the other."""
     script = """
         const module = await import(process.argv[1]);
+        const relay = "http://127.0.0.1:9/";
+        class WebSocket { close() {} }
+        const viewer = new module.Connection({ relay, WebSocket });
+        const painter = new module.Painter({ getContext() {} });
+        const { Fallback, FlashGuard, Parameters, Publisher, Relay, RelayError } = module;
+        const made = [viewer, painter, new Fallback(painter, viewer, "output", { relay })];
+        made.push(new FlashGuard(), new Parameters(viewer), new Publisher(), new Relay({ relay }));
+        made.push(new RelayError("closed", "gone"));
+        viewer.close();
         for (const [name, value] of Object.entries(module)) {
-            const made = typeof value === "function" && /^class/.test(String(value));
-            const members = made ? Object.getOwnPropertyNames(value.prototype) : [];
-            const named = members.filter((member) => member !== "constructor");
-            console.log(JSON.stringify({ name, members: named }));
+            const own = made.filter((one) => one.constructor === value).flatMap(Object.keys);
+            const methods = value.prototype ? Object.getOwnPropertyNames(value.prototype) : [];
+            const table = name === "HOPS" ? Object.keys(value) : [];
+            const members = [...own, ...methods, ...table].filter((m) => m !== "constructor");
+            console.log(JSON.stringify({ name, members }));
         }
     """
     exported = {
@@ -85,8 +97,10 @@ def test_the_types_name_what_the_module_exports(node: str) -> None:
     types = (STATIC / "dreamrelay.d.ts").read_text(encoding="utf-8")
     pattern = r"^export (?:declare )?(?:class|function|const) (\w+)"
     assert set(re.findall(pattern, types, re.MULTILINE)) == set(exported)
+    assert {"HANDED", "RETURNED"} <= set(exported["HOPS"])
+    assert {"state", "credits", "patch"} <= set(exported["Connection"])
     for name, members in exported.items():
-        body = re.search(rf"class {name}\b.*?^}}", types, re.MULTILINE | re.DOTALL)
+        body = re.search(rf"(?:class|const) {name}\b.*?^}}", types, re.MULTILINE | re.DOTALL)
         for member in members:
             assert body is not None, name
             assert re.search(rf"\b{member}\b", body[0]), f"{name}.{member} has no type"

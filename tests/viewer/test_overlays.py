@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PySide6.QtCore import QRect, Qt
-from PySide6.QtGui import QColor, QImage
+from PySide6.QtGui import QColor, QImage, QPainter
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
@@ -50,6 +50,13 @@ def application() -> Iterator[QApplication]:
         os.environ["QT_QPA_PLATFORM"] = before
 
 
+def image_rows(image: QImage) -> Frame:
+    """Its pixels."""
+    image = image.convertToFormat(QImage.Format.Format_RGB888)
+    rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), -1)
+    return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy()
+
+
 class Shown:
     """A window of this process, its writer, and what it told."""
 
@@ -66,6 +73,8 @@ class Shown:
 
     def show(self, frame: Frame, **info: object) -> None:
         self.writer.write(frame, info)
+        if self.writer.awaited():
+            self.window.see()
         self.until(lambda: not self.reader.waiting, "the picture is taken")
 
     def press(self, key: Qt.Key) -> None:
@@ -78,9 +87,7 @@ class Shown:
             self.application.processEvents()
 
     def see(self) -> Frame:
-        image = self.window.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
-        rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), -1)
-        return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy()
+        return image_rows(self.window.grab().toImage())
 
     def close(self) -> None:
         self.window.close()
@@ -389,11 +396,62 @@ def test_cursor_hides_in_full_screen_and_comes_back(
     assert shown.window.cursor().shape() != blank
 
 
-def test_polling_rests_when_no_picture_comes(shown: Shown) -> None:
+def test_a_frozen_window_asks_for_no_pictures_until_it_goes_on(shown: Shown) -> None:
     shown.show(GREY)
-    assert shown.window._poll.interval() == window.POLL_MS
-    shown.window._fresh -= 5
-    shown.until(lambda: shown.window._poll.interval() == window.IDLE_POLL_MS, "it rests")
+    shown.press(Key.Key_Space)
+    shown.writer.write(GREY + 20, {})
+    shown.writer.awaited()
+    shown.writer.write(GREY + 40, {})
+    assert not shown.writer.awaited()
+    assert shown.reader.waiting
+    shown.press(Key.Key_Space)
+    assert not shown.reader.waiting
+    assert (shown.see() == 168).all(), "it goes on with the newest"
+
+
+def test_a_picture_is_taken_even_if_nobody_says_that_it_is_there(shown: Shown) -> None:
+    shown.show(GREY)
+    shown.writer.write(GREY + 20, {})
+    shown.until(lambda: not shown.reader.waiting, "the picture is taken")
+
+
+def test_black_hides_the_help_too(shown: Shown) -> None:
+    shown.show(GREY)
+    shown.press(Key.Key_F1)
+    shown.press(Key.Key_B)
+    assert (shown.see() == 0).all()
+    shown.press(Key.Key_F1)
+    assert not (shown.see() == 0).all(), "somebody asked how to get out"
+
+
+@pytest.mark.parametrize("size", [(330, 900), (1901, 301), (200, 150), (1080, 1920)])
+def test_what_the_test_card_says_covers_nothing_else_of_it(
+    shown: Shown, size: tuple[int, int]
+) -> None:
+    width, height = size
+    card = testcard.card(width, height)
+    before = image_rows(card)
+    painter = QPainter(card)
+    lines = ["the screen saver may come: nobody answers there", *["1920 x 1080"] * 3]
+    testcard.over(painter, QRect(0, 0, width, height), lines, 0.0)
+    painter.end()
+    rows, columns = np.nonzero((image_rows(card) != before).any(axis=2))
+    strip = testcard.strip_of(width, height)
+    rows, columns = rows[rows < strip.top()], columns[rows < strip.top()]
+    assert len(rows) > 100, "there is text"
+    assert 0 < columns.min() < columns.max() < width - 1, "nothing is cut at the sides"
+    assert rows.min() >= int(height * 0.38), "colours and greys are free"
+    assert rows.max() < testcard.fine_of(width, height)[0].top(), "the fields are free"
+
+
+def test_what_is_wrong_is_said_while_it_is(shown: Shown) -> None:
+    shown.press(Key.Key_H)
+    shown.show(GREY)
+    shown.writer.set_status("no relay: nothing\nlistens there")
+    shown.until(lambda: len(shown.window._figures()) == 2, "it is said")
+    assert shown.window._figures()[1][0] == "no relay: nothing listens there"
+    shown.writer.set_status("")
+    shown.until(lambda: len(shown.window._figures()) == 1, "it is over")
 
 
 class TestHeadUp:
@@ -418,6 +476,18 @@ class TestHeadUp:
         assert 40 <= int(figures[2].removesuffix(" ms old")) < 1000
         assert figures[3:] == ["512 \u00d7 384", "revision 7", "mirrored"]
         assert lines[1:] == ["a fox", "model pocket"]
+
+    def test_a_prompt_of_several_lines_is_one(self) -> None:
+        head_up = overlays.HeadUp()
+        head_up.took({"prompt": "a fox\nin\tthe snow"}, (8, 8), time.time_ns())
+        assert head_up.lines()[1][0] == "a fox in the snow"
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(0, "0:00"), (65, "1:05"), (3599, "59:59"), (8 * 3600 + 61, "8:01:01")],
+    )
+    def test_times_have_hours_where_there_are_any(self, seconds: int, text: str) -> None:
+        assert overlays.clock(seconds * 10**9) == text
 
     def test_the_age_is_that_of_the_capture_where_it_is_known(self) -> None:
         head_up = overlays.HeadUp()

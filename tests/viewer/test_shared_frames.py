@@ -78,6 +78,23 @@ def test_nothing_to_take_before_the_first_and_after_the_last(
     assert reader.take() is None
 
 
+def test_the_reader_is_told_once_of_what_it_asked_for(
+    writer: FrameWriter, reader: FrameReader
+) -> None:
+    writer.write(frame())
+    assert not writer.awaited(), "it did not ask"
+    reader.await_next()
+    reader.await_next()
+    assert not reader.waiting or reader.take() is not None
+    writer.write(frame())
+    assert writer.awaited()
+    writer.write(frame())
+    assert not writer.awaited(), "it was told already"
+    reader.await_next()
+    writer.forget_reader()
+    assert not writer.awaited(), "who asked has died"
+
+
 def test_newest_wins(writer: FrameWriter, reader: FrameReader) -> None:
     for value in range(1, 8):
         writer.write(frame(value))

@@ -195,10 +195,13 @@ def test_no_window_outlives_a_killed_parent(kind: str) -> None:
 
 
 @posix
-def test_ctrl_c_is_left_to_the_parent(viewer: Viewer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_a_whole_group_is_left_to_the_parent(
+    viewer: Viewer, number: signal.Signals
+) -> None:
     heard = Heard(viewer)
     assert viewer.pid is not None
-    os.kill(viewer.pid, signal.SIGINT)
+    os.kill(viewer.pid, number)
     viewer.show(PICTURE)
     eventually(lambda: heard.has(Painted), "the picture is painted")
     assert viewer.alive

@@ -46,7 +46,7 @@ export const TRACKS: readonly Track[];
 export const CODECS: Readonly<Record<number, string>>;
 export const HOPS: {
   ENCODED: number; RELAYED: number; RECEIVED: number; DECODED: number;
-  INFER: number; INFERRED: number; REENCODED: number; RETURNED: number;
+  INFER: number; INFERRED: number; REENCODED: number; RETURNED: number; HANDED: number;
 };
 
 /** Read a binary message; `data` is a view into it. @throws {TypeError} it is no packet of this version */
@@ -61,6 +61,7 @@ export function nowNs(): bigint;
 /** What the relay refused; `code` is "closed" when the connection went before it answered. */
 export class RelayError extends Error {
   constructor(code: string, message: string, problems?: Record<string, string>, status?: number);
+  name: "RelayError";
   code: string;
   /** What was wrong with which parameter. */
   problems: Record<string, string>;

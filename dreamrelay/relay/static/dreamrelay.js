@@ -196,7 +196,9 @@ export class Connection extends EventTarget {
 
   #connect() {
     this.#become("connecting");
-    const socket = new (this.#options.WebSocket ?? WebSocket)(this.address);
+    const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
+    if (!Socket) throw new TypeError("expected the option `WebSocket`: there is none here (Node has one from 22 on)");
+    const socket = new Socket(this.address);
     socket.binaryType = "arraybuffer";
     const { token } = this.#options;
     if (token) socket.onopen = () => socket.send(JSON.stringify({ type: "auth", token }));

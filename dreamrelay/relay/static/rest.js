@@ -18,8 +18,8 @@ export class RelayError extends Error {
 /** Where something of the relay is. @param {string} path @param {string | URL} [relay] where this module came from, if not given */
 export function relayAddress(path, relay) {
   const base = relay ?? new URL("../", import.meta.url);
-  if (!relay && !/^https?:/.test(String(base))) throw new TypeError("expected the option `relay`: this module came from no relay");
-  return new URL(path, base);
+  if (/^(https?|wss?):\/\//.test(String(base))) return new URL(path, base);
+  throw new TypeError(relay ? `expected http://HOST:PORT/ as relay, got ${relay}` : "expected the option `relay`: this module came from no relay");
 }
 
 /**
