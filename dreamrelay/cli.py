@@ -421,7 +421,9 @@ def _start(
 
 def help_text(settings_type: type[Settings]) -> str:
     """The flags with their defaults and meanings, as plain text."""
-    lines = [f"usage: {settings_type.usage} [--flag=value ...]", "", _summary(settings_type), ""]
+    usages = [f"{settings_type.usage} [--flag=value ...]", settings_type.other_usage]
+    usage = "\n   or: ".join(filter(None, usages))
+    lines = [f"usage: {usage}", "", _summary(settings_type), ""]
     short = {field: flag for flag, field in settings_type.aliases.items()}
     for name, field in settings_type.model_fields.items():
         default = field.get_default(call_default_factory=True)
@@ -444,7 +446,7 @@ def _choices(annotation: Any) -> tuple[object, ...]:
 
 
 def _summary(thing: object) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]
+    return " ".join((thing.__doc__ or "").strip().partition("\n\n")[0].split())
 
 
 # -- what people see ------------------------------------------------------------------------------

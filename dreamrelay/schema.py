@@ -6,6 +6,7 @@ another. The worker checks again with all it knows.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import jsonschema
@@ -21,6 +22,23 @@ MAX_PARAMETERS = 256
 _PLACES = frozenset(
     "path file-path directory-path uri uri-reference uri-template iri iri-reference url".split()
 )
+
+
+def checked(schema: Mapping[str, Any]) -> "ParameterSchema":
+    """As :class:`ParameterSchema`; made once for all streams that one worker serves.
+
+    Checking a worker's schema takes 20 ms, and pages come and go.
+    """
+    try:
+        text = orjson.dumps(schema)
+    except orjson.JSONEncodeError:
+        return ParameterSchema(schema)  # which says what is wrong with it
+    return ParameterSchema(schema) if len(text) > MAX_SCHEMA_BYTES else _made(text)
+
+
+@lru_cache(maxsize=32)
+def _made(text: bytes) -> "ParameterSchema":
+    return ParameterSchema(orjson.loads(text))
 
 
 class ParameterSchema:

@@ -9,18 +9,21 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # from a checkout, not installed
 
 from dreamrelay.codec import Frame, decode, encode_bytes, resize
-from dreamrelay.engines.processor_parameters import PROCESSORS
-from dreamrelay.errors import DreamRelayError
+from dreamrelay.engines.processor_parameters import PROCESSORS, ProcessorParameters
+from dreamrelay.errors import ConfigError, DreamRelayError
 from dreamrelay.integrations.dreamstream import DiffusionProcessors
 
+COMMAND = "process_with_both_processors"
 LABEL = 24
 
 
@@ -61,15 +64,29 @@ async def compare(arguments: argparse.Namespace, processors: DiffusionProcessors
     return written
 
 
+def _within(name: str) -> Callable[[str], float]:
+    """Reads a number that the processors take; they are loaded, and fetched, only after that."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+            ProcessorParameters.model_validate({name: value})
+        except ValidationError as error:
+            raise argparse.ArgumentTypeError(error.errors()[0]["msg"]) from None
+        return value
+
+    return number
+
+
 def main(argv: list[str], processors: DiffusionProcessors) -> int:
     """Run it; the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("command", nargs="?", help="may be left out", default="")
+    parser.add_argument("command", nargs="?", choices=[COMMAND], help="may be left out")
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--output", type=Path, default=Path("img/comparison"))
-    parser.add_argument("--strength", type=float, default=0.7)
-    parser.add_argument("--guidance", type=float, default=7.0)
+    parser.add_argument("--strength", type=_within("strength"), default=0.9)
+    parser.add_argument("--guidance", type=_within("guidance_scale"), default=7.0)
     parser.add_argument("--no_controlnet", action="store_true")
     try:
         for path in asyncio.run(compare(parser.parse_args(argv), processors)):
@@ -83,4 +100,9 @@ def main(argv: list[str], processors: DiffusionProcessors) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], DiffusionProcessors.from_environment(os.environ)))
+    try:
+        models = DiffusionProcessors.from_environment(os.environ)
+    except ConfigError as error:
+        print(f"compare_processors: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(main(sys.argv[1:], models))

@@ -100,6 +100,13 @@ def test_help_names_every_flag(
     assert not started
 
 
+def test_help_says_what_a_program_does_with_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("producer", "--help") == 0
+    shown = capsys.readouterr().out
+    assert "\n   or: python client.py IMAGE [PROMPT] [ws://HOST:PORT] [--binary]\n" in shown
+    assert "a webcam or a test card.\n" in shown, "the whole sentence"
+
+
 @pytest.mark.parametrize("name", ["relay", "worker", "producer", "bridge"])
 def test_no_garbage_is_looked_for_while_a_program_is_made_and_it_is_again_after(
     name: str, monkeypatch: pytest.MonkeyPatch

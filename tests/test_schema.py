@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from dreamrelay.engines import EngineSettings, open_engine
-from dreamrelay.schema import ParameterSchema
+from dreamrelay.errors import ProtocolError
+from dreamrelay.schema import MAX_SCHEMA_BYTES, ParameterSchema, checked
 
 RULES = {"look": {"enum": ["", "disc.png"]}}
 
@@ -37,3 +38,24 @@ def test_the_empty_one_of_several_choices_can_be_read() -> None:
     assert ParameterSchema({"properties": RULES}).problems({"look": "a.png"}) == {
         "look": "expected one of nothing, disc.png, got 'a.png'"
     }
+
+
+def test_the_schema_of_one_worker_is_checked_once_for_all_its_streams() -> None:
+    assert checked({"properties": RULES}) is checked({"properties": {**RULES}})
+    assert checked({"properties": {}}) is not checked({"properties": RULES})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": 3},
+        {"x": object()},
+        {"x": "y" * MAX_SCHEMA_BYTES},
+        {3: {}},
+        {"x": {"format": "uri"}},
+    ],
+)
+def test_what_is_no_schema_is_said_each_time(schema: Any) -> None:
+    for _ in range(2):
+        with pytest.raises(ProtocolError):
+            checked(schema)

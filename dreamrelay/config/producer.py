@@ -17,6 +17,7 @@ class ProducerSettings(Settings):
 
     section = "producer"
     usage = "python client.py"
+    other_usage = "python client.py IMAGE [PROMPT] [ws://HOST:PORT] [--binary]"
 
     mode: Mode | None = Field(None, description="What to send; guessed from the source if empty.")
     source: OptionalText = Field(None, description="File, folder or source URL (pattern://bars).")

@@ -43,6 +43,8 @@ class Settings(BaseModel):
     """Table of the TOML file and middle part of the variables' names."""
 
     usage: ClassVar[str]
+    other_usage: ClassVar[str] = ""
+    """And with words that are no flags, if it takes any."""
     """How it is started on a command line."""
 
     aliases: ClassVar[Mapping[str, str]] = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from dreamrelay.hub.upstream import Asked, Wishes
 from dreamrelay.protocol.messages import Limits, WorkerHello
-from dreamrelay.schema import ParameterSchema
+from dreamrelay.schema import ParameterSchema, checked
 
 MAX_PARAMETERS = 64
 
@@ -108,7 +108,7 @@ class Parameters:
         self.revision += 1
 
     def _obey(self, schema: Mapping[str, Any] | None) -> None:
-        self._rules = None if schema is None else ParameterSchema(schema)
+        self._rules = None if schema is None else checked(schema)
         self.schema = schema
 
     # -- with other relays ------------------------------------------------------------------------

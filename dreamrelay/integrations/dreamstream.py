@@ -29,7 +29,7 @@ from dreamrelay.engines.processor_parameters import (
     PROCESSORS,
     ProcessorName,
 )
-from dreamrelay.errors import DreamRelayError
+from dreamrelay.errors import ConfigError, DreamRelayError
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +187,9 @@ class DiffusionProcessors:
         """As ``DREAMRELAY_PROCESSORS`` and ``DREAMRELAY_CONTROLNETS`` say (both
         ``standard=...,lightning=...``), ``DREAMRELAY_DEPTH_MODEL``,
         ``DREAMRELAY_LIGHTNING_WEIGHTS``, ``DREAMRELAY_DEVICE`` and ``DREAMRELAY_OFFLINE``.
+
+        Raises:
+            ConfigError: one of them names no processor, or no model.
         """
         options: dict[str, Any] = {}
         for name in ("depth_model", "lightning_weights", "device"):
@@ -195,8 +198,8 @@ class DiffusionProcessors:
         if environ.get("DREAMRELAY_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
             options["offline"] = True
         return cls(
-            _by_name(environ.get("DREAMRELAY_PROCESSORS", "")),
-            _by_name(environ.get("DREAMRELAY_CONTROLNETS", "")),
+            _by_name(environ, "DREAMRELAY_PROCESSORS"),
+            _by_name(environ, "DREAMRELAY_CONTROLNETS"),
             options,
         )
 
@@ -208,13 +211,14 @@ class DiffusionProcessors:
         style_prompt: str = STYLE_PROMPT,
         strength: float = 0.6,
         num_steps: int | None = None,
-        **_: Any,
+        **unknown: Any,
     ) -> DiffusionProcessor:
         """Return a processor; its model is loaded now, unless it is already.
 
         Args:
             processor_type: ``standard`` or ``lightning``.
             num_steps: None: 25, or 4 for lightning, which takes 1, 2, 4 or 8.
+            unknown: left out, as DreamStream's Lightning does; the log names them.
 
         Raises:
             ValueError: there is no such processor, or it cannot take so many steps.
@@ -224,6 +228,8 @@ class DiffusionProcessors:
             raise ValueError(
                 f"processor_type: expected {' or '.join(PROCESSORS)}, got {processor_type!r}"
             )
+        if unknown:
+            logger.warning("get_diffusion_processor knows no %s: left out", ", ".join(unknown))
         kind: ProcessorName = processor_type
         steps = STEPS[kind] if num_steps is None else num_steps
         if kind == "lightning" and steps not in LIGHTNING_STEPS:
@@ -267,7 +273,6 @@ class DiffusionProcessors:
         processor_type: str = "standard",
         negative_prompt: str | None = NEGATIVE_PROMPT,
         guidance_scale: float = 7.0,
-        *,
         use_controlnet: bool = True,
         style_prompt: str = STYLE_PROMPT,
         strength: float = 0.7,
@@ -331,15 +336,15 @@ async def process_base64_frame(
     return base64.b64encode(jpeg).decode("ascii")
 
 
-def _by_name(text: str) -> dict[ProcessorName, str]:
+def _by_name(environ: Mapping[str, str], variable: str) -> dict[ProcessorName, str]:
     """``standard=a,lightning=b`` to a mapping."""
     found: dict[ProcessorName, str] = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
+    for entry in filter(None, (part.strip() for part in environ.get(variable, "").split(","))):
         name, _, value = (part.strip() for part in entry.partition("="))
         if name not in PROCESSORS or not value:
-            raise ValueError(
-                f"expected {' or '.join(PROCESSORS)} and a model (standard=some/model), "
-                f"got {entry!r}"
+            raise ConfigError(
+                f"{variable}: expected {' or '.join(PROCESSORS)} and a model "
+                f"(standard=some/model), got {entry!r}"
             )
         found[name] = value
     return found

@@ -40,7 +40,7 @@ from dreamrelay.protocol.messages import (
 
 PROCESSORS = ("standard", "lightning")
 DEFAULT_PROCESSOR = "lightning"
-PROCESSOR_NAMES = ("processor_type", "profile")
+PROCESSOR_NAMES = ("processor", "processor_type", "profile")
 """Parameters that mean what this dialect calls a processor, where a worker has one."""
 
 DEFAULT_STRENGTH = 0.9
@@ -69,12 +69,14 @@ class Broadcast:
 
     Attributes:
         ours: it was made by them, and ends with the last of them.
+        begun: somebody came to broadcast, with or without a picture.
     """
 
     stream: str
     processor: str = DEFAULT_PROCESSOR
     connections: int = 0
     ours: bool = False
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,10 @@ class Standing:
     ended: bool
 
     @classmethod
-    def of(cls, status: Mapping[str, Any]) -> "Standing":
-        """As a stream's ``status`` says."""
+    def of(cls, status: Mapping[str, Any], *, begun: bool = False) -> "Standing":
+        """As a stream's ``status`` says; ``begun``: somebody is known to have broadcast."""
         active = status["producers"] > 0
-        return cls(active, not active and status["seq_in"] > 0)
+        return cls(active, not active and (begun or status["seq_in"] > 0))
 
     @property
     def message(self) -> str:
@@ -174,12 +176,15 @@ class DreamStreamDialect(Dialect):
         stream = fields.get("streamId") or self._broadcast.stream
         standing: Standing | None = None
         if stream == self._broadcast.stream:
-            standing = self._standing
+            standing = self._own_standing()
         elif isinstance(stream, str) and len(stream) <= 64:
             standing = self._directory.standing(stream)
         else:
             return [self._error("expected a stream's name as streamId")]
         return [ReplyDue(self._stream_status(stream, standing or Standing(False, False)))]
+
+    def _own_standing(self) -> Standing:
+        return self._standing
 
     def _reply(self, kind: str, **fields: Any) -> ReplyDue:
         return ReplyDue(_text(kind, **fields))
@@ -208,9 +213,13 @@ class DreamStreamDialect(Dialect):
                 return []
             case ParametersChanged(values, id=id_):
                 before, self._values = self._values, values
+                # Whoever changed it: the studio, another broadcaster, a worker that could not.
+                processor = _at_work(self._processors, values)
+                self._broadcast.processor = processor or self._broadcast.processor
                 return self._changed(before, id_)
             case StatusChanged(status):
-                before_, self._standing = self._standing, Standing.of(status)
+                before_ = self._standing
+                self._standing = Standing.of(status, begun=self._broadcast.begun)
                 self._state = status["state"]
                 return self._stands(before_, status)
             case Delivery(packet, track):
@@ -372,6 +381,14 @@ class BroadcasterDialect(DreamStreamDialect):
         self._over, self._latest = True, None
         return [self._reply("stream_ended_confirmation", message="Stream ended"), Left()]
 
+    def _own_standing(self) -> Standing:
+        if not self._over:
+            return self._standing
+        # It has left, and hears no more of the stream; another may broadcast there.
+        found = self._directory.standing(self._broadcast.stream)
+        active = found is not None and found.active
+        return Standing(active, not active)
+
     def _latest_frame(self, _: Mapping[str, Any]) -> list[Event]:
         if self._over:
             return [ReplyDue(_ended(self._broadcast.stream))]
@@ -489,7 +506,14 @@ class ViewerDialect(DreamStreamDialect):
             value = self._values.get(name)
             if value is not None and value != before.get(name):
                 messages.append(_text(f"{name}_updated", **{name: value}))
-        return messages
+        return [*messages, *self._other_processor()]
+
+    def _other_processor(self) -> list[str | bytes]:
+        processor = self._broadcast.processor
+        if processor == self._processor:
+            return []
+        self._processor = processor
+        return [_text("processor_updated", processor_type=processor)]
 
     def _stands(self, before: Standing, status: Mapping[str, Any]) -> list[str | bytes]:
         stream, standing = self._broadcast.stream, self._standing
@@ -502,9 +526,7 @@ class ViewerDialect(DreamStreamDialect):
             messages.append(_ended(stream))
         elif standing.active and not before.active:
             messages.append(self._stream_status(stream, standing))
-        if self._broadcast.processor != self._processor:
-            self._processor = self._broadcast.processor
-            messages.append(_text("processor_updated", processor_type=self._processor))
+        messages.extend(self._other_processor())
         complaint = str(status["text"]) if status["state"] in ("live", "error") else ""
         if complaint and complaint != self._complaint and standing.active:
             messages.append(_text("error", message=_FAILED, details=complaint))
@@ -565,6 +587,16 @@ def _choices(schema: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         if isinstance(choices, list):
             found[name] = tuple(choice for choice in choices if isinstance(choice, str))
     return found
+
+
+def processor_at_work(schema: Mapping[str, Any] | None, values: Mapping[str, Any]) -> str:
+    """The processor that a worker with this schema is now; empty if it does not say."""
+    return _at_work(_choices(schema or {}), values)
+
+
+def _at_work(choices: Mapping[str, tuple[str, ...]], values: Mapping[str, Any]) -> str:
+    known = (values.get(name) for name in choices)
+    return next((value for value in known if isinstance(value, str) and value), "")
 
 
 def processor_patch(schema: Mapping[str, Any] | None, processor: str) -> dict[str, str]:

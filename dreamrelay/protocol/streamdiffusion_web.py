@@ -124,7 +124,8 @@ class StreamDiffusionWebDialect(Dialect):
         if not patch:
             return []
         self._sent.update(patch)
-        return [PatchReceived(patch)]
+        # Each for itself: the page sends all that it has, and one that is refused costs no other.
+        return [PatchReceived({name: value}) for name, value in patch.items()]
 
     def _picture(self, data: bytes) -> list[Event]:
         if not self._pictures_due:
@@ -161,8 +162,8 @@ class StreamDiffusionWebDialect(Dialect):
                 while self._inflight and self._inflight[0] <= packet.captured_ns:
                     self._inflight.popleft()
                 return self._more()
-            case Refused(error):
-                return [_status("error", message=str(error))]
+            case Refused(error):  # to the page ``error`` is the end; of other words it knows none
+                return [_status("warning", message=str(error))]
             case _:
                 return []
 

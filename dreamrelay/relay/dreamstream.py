@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from dreamrelay.protocol.dreamstream import (
     Standing,
     ViewerDialect,
     invalid_processor,
+    processor_at_work,
     processor_patch,
     read_opening,
 )
@@ -77,9 +78,10 @@ class Serve(Protocol):
 class _Seen(Directory):
     """The streams that somebody may look at."""
 
-    def __init__(self, hub: Hub, grant: Grant) -> None:
+    def __init__(self, hub: Hub, grant: Grant, broadcasts: Mapping[str, Broadcast]) -> None:
         self._hub = hub
         self._grant = grant
+        self._broadcasts = broadcasts
 
     def active(self) -> list[str]:
         streams = (s for s in self._hub.streams.values() if self._grant.allows("view", s.name))
@@ -87,7 +89,10 @@ class _Seen(Directory):
 
     def standing(self, stream: str) -> Standing | None:
         found = self._hub.find(stream) if self._grant.allows("view", stream) else None
-        return Standing.of(found.status()) if found else None
+        known = self._broadcasts.get(stream)
+        return (
+            Standing.of(found.status(), begun=known is not None and known.begun) if found else None
+        )
 
 
 class Replays:
@@ -201,7 +206,7 @@ class DreamStream:
     ) -> None:
         @contextlib.contextmanager
         def prepare(found: Stream) -> Iterator[Dialect]:
-            with self._broadcast(found) as broadcast, self._lender.guest(found):
+            with self._broadcast(found) as broadcast, self._lender.guest(found, FIRST_WORDS):
                 dialect = self._dialect(websocket, client_type, found, broadcast)
                 dialect.came_by_words = by_words
                 yield dialect
@@ -231,14 +236,16 @@ class DreamStream:
         self, websocket: WebSocket, client_type: str, stream: Stream, broadcast: Broadcast
     ) -> DreamStreamDialect:
         grant = grant_of(websocket.scope)
-        directory = _Seen(self._hub, grant)
+        directory = _Seen(self._hub, grant, self._broadcasts)
         asked = websocket.query_params.get("processor_type", "")
         problem = invalid_processor(asked) if asked and asked not in PROCESSORS else ""
         if client_type == "broadcaster":
-            if asked and not problem:
-                broadcast.processor = asked
+            broadcast.begun = True
+            wanted = "" if problem else asked
             if grant.allows("control", stream.name):
-                self._begin(stream, broadcast.processor)
+                self._begin(stream, wanted)
+            at_work = processor_at_work(stream.schema, stream.values)
+            broadcast.processor = at_work or wanted or broadcast.processor
             return BroadcasterDialect(broadcast, directory, self._hub.limits, problem=problem)
         here = websocket.client.host if websocket.client else ""
         address = grant.address or here
@@ -250,7 +257,7 @@ class DreamStream:
     def _begin(self, stream: Stream, processor: str) -> None:
         """A stream that nobody has said anything about begins as the seed's does."""
         patch = processor_patch(stream.schema, processor)
-        if not stream.values.get("prompt"):
+        if not stream.values.get("prompt") and stream.upstream is None:  # its home knows better
             patch |= {n: text for n, text in FIRST_WORDS.items() if not stream.values.get(n)}
         for name, value in patch.items():
             with contextlib.suppress(ParameterError):  # this worker has no such parameter
@@ -264,7 +271,8 @@ class DreamStream:
         except AuthError as error:
             await deny(websocket, error_response(error.status, error))
             return
-        dialect = ListingDialect(Broadcast(name), _Seen(self._hub, grant), self._hub.limits)
+        directory = _Seen(self._hub, grant, self._broadcasts)
+        dialect = ListingDialect(Broadcast(name), directory, self._hub.limits)
         await websocket.accept()
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             for _ in range(LISTING_MESSAGES):

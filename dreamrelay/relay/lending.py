@@ -25,6 +25,7 @@ from dreamrelay.protocol.messages import (
     Unanswered,
     WorkerHello,
 )
+from dreamrelay.schema import checked
 
 PICTURE_BYTES = 1_400_000
 """The most that every one of those pages takes, when it is written in base64."""
@@ -44,18 +45,25 @@ class _Asked:
 
 
 class Loan(Peer):
-    """A worker at ``borrower`` that has the work done by those of ``lender``."""
+    """A worker at ``borrower`` that has the work done by those of ``lender``.
+
+    Args:
+        first: values that ``borrower`` begins with instead of the lender's.
+    """
 
     role: Role = "worker"
     lent = True
     reply_limit = PICTURE_BYTES
 
-    def __init__(self, lender: Stream, borrower: Stream, hello: WorkerHello) -> None:
+    def __init__(
+        self, lender: Stream, borrower: Stream, hello: WorkerHello, first: Mapping[str, Any]
+    ) -> None:
         self.id = f"loan-{next(_numbers)}"
         self.name = f"lent by {lender.name}"
         self.lender = lender
         self.hello = hello
         self._borrower = borrower
+        self._first = first
         self._tickets = itertools.count(1)
         self._asked: dict[int, _Asked] = {}
         self._said = StatusReceived("loading")
@@ -65,7 +73,8 @@ class Loan(Peer):
         """Take the seat at the borrower; again when the lender's worker has changed."""
         self.hello = hello
         # A picture to imitate is the worker's, so the lender's: nobody else's request changes it.
-        said = replace(hello, parameters=dict(self.lender.values), reference=False)
+        values = {**self.lender.values, **_fitting(self._first, hello.schema)}
+        said = replace(hello, parameters=values, reference=False)
         self._borrower.join(self, (), CREDIT - len(self._asked), said)
 
     def end(self) -> None:
@@ -121,9 +130,16 @@ class Loan(Peer):
         self._borrower.grant(self, 1)
 
 
+def _fitting(values: Mapping[str, Any], schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those values that a worker with this schema takes."""
+    rules = checked(schema or {})
+    return {name: value for name, value in values.items() if not rules.problems({name: value})}
+
+
 @dataclass(slots=True)
 class _Guest:
     stream: Stream
+    first: Mapping[str, Any]
     connections: int = 0
     loan: Loan | None = None
 
@@ -137,9 +153,13 @@ class Lender:
         self._guests: dict[Stream, _Guest] = {}
 
     @contextlib.contextmanager
-    def guest(self, stream: Stream) -> Iterator[None]:
-        """Serve ``stream`` while the ``with`` lasts, as long as it has no worker of its own."""
-        guest = self._guests.setdefault(stream, _Guest(stream))
+    def guest(self, stream: Stream, first: Mapping[str, Any] | None = None) -> Iterator[None]:
+        """Serve ``stream`` while the ``with`` lasts, as long as it has no worker of its own.
+
+        Args:
+            first: what it begins with, where the worker takes it; the rest is as at the lender.
+        """
+        guest = self._guests.setdefault(stream, _Guest(stream, first or {}))
         guest.connections += 1
         self._settle(guest)
         try:
@@ -168,7 +188,7 @@ class Lender:
             self._take_back(guest)
             loan = None
         if loan is None:
-            loan = guest.loan = Loan(lender, guest.stream, hello)
+            loan = guest.loan = Loan(lender, guest.stream, hello, guest.first)
             loan.begin(hello)
         elif loan.hello != hello:
             loan.begin(hello)

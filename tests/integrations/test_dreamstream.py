@@ -14,7 +14,7 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import save_file
 
-from dreamrelay.errors import EngineError, ParameterError, ProtocolError
+from dreamrelay.errors import ConfigError, EngineError, ParameterError, ProtocolError
 from dreamrelay.integrations.dreamstream import DiffusionProcessors, process_base64_frame
 from examples import compare_processors
 from tests.engines.tiny_controls import save_controlnet, save_depth_anything
@@ -178,7 +178,7 @@ async def test_a_frame_that_cannot_be_processed_comes_back_as_it_is(
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no folder"):
         DiffusionProcessors({"standard": str(tmp_path / "none")}).get("standard")
-    with pytest.raises(ValueError, match="standard or lightning"):
+    with pytest.raises(ConfigError, match="DREAMRELAY_PROCESSORS: expected standard or lightning"):
         DiffusionProcessors.from_environment({"DREAMRELAY_PROCESSORS": "fast=x"})
 
 
@@ -214,3 +214,23 @@ def test_both_processors_side_by_side(
     asked[1] = str(tmp_path / "none.jpg")
     assert compare_processors.main(asked, processors) == 2
     assert "none.jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        (["--strength", "5"], "less than or equal to 1"),
+        (["--strength", "much"], "invalid number value"),
+        (["--guidance", "-1"], "greater than or equal to 0"),
+        (["compare"], "process_with_both_processors"),
+    ],
+)
+def test_what_it_cannot_do_is_said_before_a_model_is_fetched(
+    odd: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        compare_processors.main(
+            ["--image", "none.jpg", "--prompt", "ink", *odd], DiffusionProcessors()
+        )
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err

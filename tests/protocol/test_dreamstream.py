@@ -11,6 +11,7 @@ from dreamrelay.packet import Packet
 from dreamrelay.protocol.dreamstream import (
     PENDING_NS,
     PICTURE_LIMIT,
+    PROCESSORS,
     Broadcast,
     BroadcasterDialect,
     Directory,
@@ -384,6 +385,15 @@ class TestProcessors:
         assert reply == {"type": "processor_updated", "processor_type": "sketch"}
         assert broadcaster.broadcast.processor == "sketch"
 
+    def test_what_another_door_has_chosen_is_told_too(self, viewer: Talk) -> None:
+        viewer.told(schema(processor={"enum": list(PROCESSORS)}))
+        (said,) = viewer.told(values(processor="standard"), status())
+        assert said == {"type": "processor_updated", "processor_type": "standard"}
+        assert viewer.reply(type="get_processor_info")["processor_type"] == "standard"
+        for odd in (None, 3, ["standard"], ""):
+            viewer.told(values(processor=odd))
+            assert viewer.broadcast.processor == "standard"
+
     @pytest.mark.parametrize("processor", ["turbo", None, 3, {}, "x" * 99])
     def test_one_that_there_is_not(self, broadcaster: Talk, processor: Any) -> None:
         reply = broadcaster.reply(type="update_processor", processor_type=processor)
@@ -399,6 +409,7 @@ class TestProcessors:
             ({"properties": {"profile": 3}}, {}),
             ({"properties": {"profile": {"enum": 3}}}, {}),
             ({"properties": {"profile": {"enum": ["standard"]}}}, {"profile": "standard"}),
+            ({"properties": {"processor": {"enum": ["standard"]}}}, {"processor": "standard"}),
             (
                 {"properties": {"processor_type": {"enum": ["standard"]}}},
                 {"processor_type": "standard"},
@@ -426,6 +437,23 @@ class TestLife:
         assert broadcaster.reply(type="get_latest_frame")["type"] == "stream_ended"
         (event,) = broadcaster.frame()
         assert json.loads(event.message)["type"] == "frame_skipped", "nothing of it is shown"
+
+    @pytest.mark.parametrize("stream", ["alice", "bob", None])
+    def test_who_has_ended_it_is_told_so_unless_another_broadcasts(
+        self, stream: str | None
+    ) -> None:
+        talk = Talk(BroadcasterDialect, broadcast=Broadcast(stream or "nobody", begun=True))
+        talk.told(status(1, 5))
+        talk.events(type="end_stream")
+        reply = talk.reply(type="check_stream_status")
+        on_air = stream == "bob"
+        assert (reply["active"], reply["ended"]) == (on_air, not on_air)
+
+    def test_a_stream_has_ended_also_if_its_broadcaster_sent_nothing(self) -> None:
+        for begun in (False, True):
+            talk = Talk(ViewerDialect, broadcast=Broadcast("alice", begun=begun))
+            talk.told(WELCOME, status(0, 0))
+            assert talk.reply(type="check_stream_status")["ended"] is begun
 
     def test_a_failure_is_told_to_viewers_once(self, viewer: Talk) -> None:
         broken = status(text="out of memory")

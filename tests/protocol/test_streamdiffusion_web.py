@@ -106,20 +106,22 @@ class TestGreeting:
 
 class TestTransaction:
     def test_three_messages_are_a_picture(self) -> None:
-        (patch, taken) = Page().sends(prompt="ink", ip_adapter_scale=1)
-        assert isinstance(patch, PatchReceived)
-        assert patch.patch == {"prompt": "ink", "ip_adapter_scale": 1}
+        *asked, taken = Page().sends(prompt="ink", ip_adapter_scale=1)
+        assert patches(asked) == [{"prompt": "ink"}, {"ip_adapter_scale": 1}]
         assert isinstance(taken, PacketReceived)
         assert (taken.packet.data, taken.track) == (JPEG, "input")
 
     def test_settings_that_hold_a_mode_are_settings(self) -> None:
         events = Page().sends(prompt="ink", mode="human")
-        assert patches(events) == [{"prompt": "ink", "who": "human"}]
+        assert patches(events) == [{"prompt": "ink"}, {"who": "human"}]
         assert words(events) == []
 
     def test_only_what_is_new_is_asked_for(self) -> None:
         page = Page()
-        assert patches(page.sends(prompt="ink", mode="full")) == [{"prompt": "ink", "who": "full"}]
+        assert patches(page.sends(prompt="ink", mode="full")) == [
+            {"prompt": "ink"},
+            {"who": "full"},
+        ]
         assert patches(page.sends(prompt="ink", mode="full")) == []
         assert patches(page.sends(prompt="fog", mode="full")) == [{"prompt": "fog"}]
 
@@ -129,7 +131,10 @@ class TestTransaction:
 
     def test_before_a_worker_has_said_what_it_can_all_are_kept(self) -> None:
         page = Page(None)
-        assert patches(page.sends(prompt="ink", sampler="x")) == [{"prompt": "ink", "sampler": "x"}]
+        assert patches(page.sends(prompt="ink", sampler="x")) == [
+            {"prompt": "ink"},
+            {"sampler": "x"},
+        ]
         page.told(SchemaChanged(SCHEMA))
         assert patches(page.sends(prompt="ink", sampler="x")) == []
 
@@ -287,9 +292,10 @@ class TestPace:
             assert len(page.told(StatusChanged({"state": "no-worker"}))) <= 1
         assert page.dialect._window == 2
 
-    def test_refusals_are_told(self) -> None:
+    def test_refusals_are_told_and_those_of_settings_do_not_end_the_page(self) -> None:
+        """``error`` is the end to the page, whose socket would stay open behind its back."""
         refused = Refused(ParameterError({"strength": "expected at most 1, got 2"}), None)
         assert Page().told(refused, Acknowledged(1, "no")) == [
-            {"status": "error", "message": "strength: expected at most 1, got 2"},
+            {"status": "warning", "message": "strength: expected at most 1, got 2"},
             {"status": "error", "message": "no"},
         ]

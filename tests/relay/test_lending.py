@@ -109,6 +109,21 @@ class TestLoan:
         assert alice.status()["workers"] == 0
         assert not house.default.status()["viewers"]
 
+    def test_the_borrower_begins_with_its_own_words_where_they_are_taken(
+        self, house: House
+    ) -> None:
+        house.work()
+        alice, bob = house.hub.stream("alice"), house.hub.stream("bob")
+        with house.lender.guest(alice, {"prompt": "ink", "strength": 7, "other": 1}):
+            assert alice.values == {"prompt": "ink", "strength": 0.5}
+            alice.update_parameters({"prompt": "fog"}, "test")
+            house.work(replace(HELLO, model="another"))
+            house.lender.tick()
+            assert (alice.values["prompt"], alice.status()["model"]) == ("fog", "another")
+        bob.update_parameters({"prompt": "mist"}, "test")
+        with house.lender.guest(bob, {"prompt": "ink"}):
+            assert bob.values["prompt"] == "mist"
+
     def test_the_picture_to_imitate_is_the_lenders_affair(self, house: House) -> None:
         house.work(replace(HELLO, reference=True))
         alice = house.hub.stream("alice")

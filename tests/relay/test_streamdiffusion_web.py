@@ -188,8 +188,6 @@ class TestSessions:
             [b"\0"],
             ['{"status":"next_frame"}', "[]"],
             ['{"status":"next_frame"}', "{}", b"no picture"],
-            ['{"status":"next_frame"}', '{"strength":"much"}'],
-            ['{"status":"next_frame"}', '{"strength":7}'],
             ['{"mode":7}'],
         ],
     )
@@ -204,6 +202,17 @@ class TestSessions:
             triple(websocket)
             hear(websocket, "send_frame")
             assert answer(relay, "/healthz")[0] == 200
+
+    @pytest.mark.parametrize("strength", ["much", 7, None, [0.5]])
+    def test_a_setting_that_is_refused_costs_no_other_and_no_picture(
+        self, relay: RunningRelay, strength: Any
+    ) -> None:
+        with Painter(relay) as painter, page(relay) as websocket:
+            hear(websocket, "send_frame")
+            triple(websocket, strength=strength, prompt="red")
+            assert hear(websocket, "warning")["message"].startswith("strength: ")
+            until(lambda: painter.patches)
+            assert painter.patches[0]["prompt"] == "red"
 
 
 class TestLimits:
