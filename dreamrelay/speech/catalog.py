@@ -1,6 +1,7 @@
 """Names of speech engines to import strings, and which one ``auto`` is."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from dreamrelay.errors import ConfigError
 from dreamrelay.importer import Entry
@@ -14,19 +15,41 @@ ENGINES: dict[str, Entry] = {
 DEFAULT_WHISPER = "base.en"
 """Of the English models the smallest that writes whole sentences without many mistakes."""
 
+NEEDED = ("config.json", "model.bin", "tokenizer.json")
+"""What a folder with a Whisper model has, in CTranslate2's format."""
+
 
 def check_speech(name: str) -> str:
     """The setting as it was given, if it can be one; imports nothing.
 
     Raises:
-        ConfigError: it is none of ``off``, ``auto``, ``offline``, ``whisper``, ``whisper:MODEL``.
+        ConfigError: it is none of ``off``, ``auto``, ``offline``, ``whisper``, ``whisper:MODEL``,
+            or the model is a path where none lies.
     """
     kind, colon, model = name.partition(":")
-    if name in ("off", "auto", "offline", "whisper") or (kind == "whisper" and colon and model):
+    if kind == "whisper" and colon and model:
+        _check_path(model)
+        return name
+    if name in ("off", "auto", "offline", "whisper"):
         return name
     raise ConfigError(
         f"speech: expected off, auto, offline, whisper or whisper:NAME_OR_FOLDER, got {name!r:.80}"
     )
+
+
+def _check_path(model: str) -> None:
+    """Raise where a model is surely a path (a name has one slash at most), and a wrong one."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        if folder.is_absolute() or model.startswith(".") or model.count("/") > 1:
+            raise ConfigError(f"speech: there is no folder {folder}")
+        return
+    missing = ", ".join(file for file in NEEDED if not (folder / file).is_file())
+    if missing:
+        raise ConfigError(
+            f"speech: {folder} is no Whisper model in CTranslate2's format: it lacks {missing}; "
+            "convert one with ct2-transformers-converter, or give a name such as base.en"
+        )
 
 
 def open_speech(name: str = "auto") -> Speech:

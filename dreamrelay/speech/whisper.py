@@ -27,10 +27,13 @@ from huggingface_hub.utils import tqdm
 
 from dreamrelay.errors import EngineError
 from dreamrelay.speech.audio import RATE, decode
+from dreamrelay.speech.catalog import NEEDED
 from dreamrelay.speech.ports import Heard, Report, Speech, SpeechProgress, Word
 
-NEEDED = ("config.json", "model.bin", "tokenizer.json")
 WANTED = (*NEEDED, "preprocessor_config.json", "vocabulary.json", "vocabulary.txt")
+
+HUB_SECONDS = 10.0
+"""For the hub to say what a model consists of."""
 
 BEAM = 5
 
@@ -119,7 +122,8 @@ def _heard(segments: Sequence[Any], seconds: float, spoken: float) -> Heard:
         for part in segments
         for word in part.words or ()
     )
-    text = " ".join("".join(part.text for part in segments).split())
+    written = "".join(part.text for part in segments)
+    text = " ".join("".join(c if c.isprintable() else " " for c in written).split())
     sure = 0.0
     if segments and text:
         # Of tokens, weighed by how long they last; what is surely no speech counts less.
@@ -138,12 +142,6 @@ def _folder(model: str, report: Report) -> Path:
     folder = _local(model)
     if folder is not None:
         return folder
-    if Path(model).expanduser().is_dir():
-        missing = ", ".join(n for n in NEEDED if not (Path(model).expanduser() / n).is_file())
-        raise EngineError(
-            f"{model} is no Whisper model in CTranslate2's format: it lacks {missing}; convert one "
-            "with ct2-transformers-converter, or give a name such as base.en"
-        )
     repository = _repository(model)
     if constants.HF_HUB_OFFLINE:
         raise EngineError(
@@ -151,7 +149,9 @@ def _folder(model: str, report: Report) -> Path:
             " run once online, give the path of a folder, or use --speech=offline"
         )
     try:
-        names = [name for name in HfApi().list_repo_files(repository) if name in WANTED]
+        # Asked once: what lists files in pages asks six times, for half a minute, where no net is.
+        files = HfApi().model_info(repository, timeout=HUB_SECONDS).siblings or ()
+        names = [file.rfilename for file in files if file.rfilename in WANTED]
         path = Path()
         for name in names:
             report(SpeechProgress(f"downloading Whisper {model}: {name}"))

@@ -6,10 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+from huggingface_hub import HfApi, ModelInfo
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
-from dreamrelay.errors import EngineError, ProtocolError
-from dreamrelay.speech import Speech, SpeechProgress, open_speech, whisper
+from dreamrelay.errors import ConfigError, EngineError, ProtocolError
+from dreamrelay.speech import Speech, SpeechProgress, check_speech, open_speech, whisper
 from tests.speech.make_spoken import spoken
 from tests.speech.sounds import noise, tone, wav
 from tests.speech.tiny_whisper import make_tiny_whisper
@@ -64,10 +65,16 @@ def test_what_is_no_recording_is_refused(engine: Speech) -> None:
         engine.transcribe(b"hello")
 
 
-def test_a_folder_of_something_else(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_told_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(EngineError, match=r"CTranslate2's format: it lacks model.bin, tokenizer"):
-        open_speech(f"whisper:{tmp_path}").load(lambda _: None)
+    with pytest.raises(ConfigError, match=r"CTranslate2's format: it lacks model.bin, tokenizer"):
+        check_speech(f"whisper:{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["../base.en", "a/b/c", "~/there/is/none", "/there/is/none"])
+def test_a_folder_that_is_not_there_is_told_at_the_start(name: str) -> None:
+    with pytest.raises(ConfigError, match="speech: there is no folder"):
+        check_speech(f"whisper:{name}")
 
 
 def test_a_broken_model(model: Path, tmp_path: Path) -> None:
@@ -78,10 +85,9 @@ def test_a_broken_model(model: Path, tmp_path: Path) -> None:
         open_speech(f"whisper:{tmp_path}").load(lambda _: None)
 
 
-@pytest.mark.parametrize("name", ["huge", "../base.en", "a/b/c"])
-def test_names_that_nobody_knows(name: str) -> None:
+def test_a_name_that_nobody_knows() -> None:
     with pytest.raises(EngineError, match=r"there is no Whisper model .*base\.en"):
-        open_speech(f"whisper:{name}").load(lambda _: None)
+        open_speech("whisper:huge").load(lambda _: None)
 
 
 def test_offline_says_the_ways_out() -> None:
@@ -97,9 +103,11 @@ class Hub:
         self.folder = folder
         self.asked: list[str] = []
 
-    def list_repo_files(self, repository: str) -> list[str]:
+    def model_info(self, repository: str, *, timeout: float) -> ModelInfo:
+        assert 0 < timeout < 20, "nobody waits for a hub that does not answer"
         self.asked.append(repository)
-        return [file.name for file in self.folder.iterdir()] + ["README.md"]
+        names = [file.name for file in self.folder.iterdir()] + ["README.md"]
+        return ModelInfo(id=repository, siblings=[{"rfilename": name} for name in names])
 
     def download(self, repository: str, name: str, *, tqdm_class: Callable[..., Any]) -> str:
         self.asked.append(name)
@@ -116,6 +124,17 @@ def hub(model: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setattr(whisper, "HfApi", lambda: hub)
     monkeypatch.setattr(whisper, "hf_hub_download", hub.download)
     return hub
+
+
+def test_a_network_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the hub's real client: it has calls that try again for half a minute."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(whisper, "HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9"))
+    tried: list[float] = []
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", tried.append)
+    with pytest.raises(EngineError, match=r"could not be downloaded .*--speech=offline"):
+        open_speech("whisper:a/b").load(lambda _: None)
+    assert tried == []
 
 
 def test_a_model_by_name_is_downloaded_with_progress(hub: Hub) -> None:
@@ -153,19 +172,19 @@ def test_a_repository_without_such_a_model(
 def test_what_goes_wrong_with_the_hub_is_explained(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
 ) -> None:
-    def fails(_: str) -> list[str]:
+    def fails(_: str, timeout: float) -> ModelInfo:
         raise error
 
-    monkeypatch.setattr(hub, "list_repo_files", fails)
+    monkeypatch.setattr(hub, "model_info", fails)
     with pytest.raises(EngineError, match=text):
         open_speech("whisper:tiny.en").load(lambda _: None)
 
 
 def test_a_model_that_the_hub_does_not_have(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_: str) -> list[str]:
+    def fails(_: str, timeout: float) -> ModelInfo:
         raise RepositoryNotFoundError("404", response=httpx.Response(404, request=ASKED))
 
-    monkeypatch.setattr(hub, "list_repo_files", fails)
+    monkeypatch.setattr(hub, "model_info", fails)
     with pytest.raises(EngineError, match="the hub has no model a/b"):
         open_speech("whisper:a/b").load(lambda _: None)
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -489,6 +490,31 @@ def test_holding_the_microphone_speaks_a_prompt(page: Page, worker: FakeWorker) 
         assert recording.streams.audio[0].codec_context.name == "opus"
         assert sum(frame.samples for frame in recording.decode(audio=0)) > 24_000
     expect(page.locator("#voice")).to_have_attribute("data-stage", "off")
+    expect(page.locator("#voice-caption")).to_have_text("Heard: a gold fox")
+    expect(page.locator("#say")).to_have_text("Heard: a gold fox")
+
+
+def test_who_goes_elsewhere_while_talking_has_let_go(page: Page, worker: FakeWorker) -> None:
+    listener(page, {"text": "", "confidence": 0.1, "spoken": 0.8})
+    page.hover("#voice")
+    page.mouse.down()
+    expect(page.locator("#voice")).to_have_attribute("data-stage", "talk")
+    expect(page.locator("#voice-caption")).to_have_text("Talk, let go to send")
+    page.evaluate("dispatchEvent(new Event('blur'))")
+    expect(page.locator("#voice-caption")).to_contain_text("Not understood")
+    expect(page.locator("#voice")).to_have_attribute("data-stage", "off")
+    page.mouse.up()
+    expect(page.locator("#voice")).to_have_attribute("data-stage", "off")
+
+
+def test_black_can_be_said_and_typed(page: Page, worker: FakeWorker) -> None:
+    shown = page.locator("#output-notice h2")
+    expect(shown).to_be_visible()
+    listener(page, {"text": "black", "confidence": 0.9, "action": {"name": "black", "text": ""}})
+    talk(page, 0.6)
+    expect(shown).to_be_hidden()
+    press(page, "k")
+    expect(shown).to_be_visible()
 
 
 def test_a_spoken_command_is_no_prompt(page: Page, worker: FakeWorker) -> None:
@@ -507,23 +533,30 @@ def test_while_the_ears_load_the_page_says_how_far_they_are(
     browser: Browser, relay: RunningRelay, worker: FakeWorker
 ) -> None:
     with quiet_page(browser, permissions=["microphone"], allowed=ALLOWED) as page:
-        states = iter(["loading", "loading", "ready"])
-        page.goto(relay.url)
-        page.route(
-            "**/speech",
-            lambda route: (
+        said: list[bytes | None] = []
+        ready = threading.Event()
+
+        def reply(route: Route) -> None:
+            if route.request.method == "GET":
+                state = "ready" if ready.is_set() else "loading"
+                route.fulfill(json={"state": state, "text": "model, 75 MB", "fraction": 0.5})
+                return
+            said.append(route.request.post_data_buffer)
+            if ready.is_set():
+                route.fulfill(json={"text": "a gold fox", "confidence": 0.9})
+            else:
                 route.fulfill(status=503, json={"error": {"code": "engine", "message": "wait"}})
-                if route.request.method == "POST"
-                else route.fulfill(
-                    json={"state": next(states), "text": "model, 75 MB", "fraction": 0.5}
-                )
-            ),
-        )
+
+        page.goto(relay.url)
+        page.route("**/speech", reply)
         page.route("**/speech/load", lambda route: route.fulfill(status=202, json={}))
         talk(page, 0.6)
         expect(page.locator("#note-voice")).to_contain_text("model, 75 MB, 50 %")
+        ready.set()
+        expect(page.locator("#prompt")).to_have_value("a gold fox")  # it was kept until then
         expect(page.locator("#note-voice")).to_be_hidden()
-        expect(page.locator("#say")).to_contain_text("Ready to listen")
+        assert len(said) > 1
+        assert set(said) == {said[0]}
 
 
 def test_words_that_are_not_sure_wait_for_enter(page: Page, worker: FakeWorker) -> None:
@@ -544,6 +577,35 @@ def test_a_short_press_listens_until_the_next_one(page: Page, worker: FakeWorker
     button.click()
     expect(button).to_have_attribute("data-stage", "off")
     assert said == []
+
+
+def test_what_came_just_before_the_first_word_is_recorded_too(page: Page) -> None:
+    page.evaluate(
+        """() => {
+            const quiet = new AudioContext().createMediaStreamDestination().stream;
+            navigator.mediaDevices.getUserMedia = async () => quiet;
+            globalThis.MediaRecorder = class extends MediaRecorder {
+            static alive = 0;
+            start() { super.start(); MediaRecorder.alive += 1; }
+            stop() { super.stop(); MediaRecorder.alive -= 1; } }; }"""
+    )
+    page.locator("#voice").click()
+    # The older one has at least the time between the starts of both.
+    until(lambda: page.evaluate("MediaRecorder.alive") == 2, 30, "two side by side")
+    page.locator("#voice").click()
+    until(lambda: page.evaluate("MediaRecorder.alive") == 0, 30, "none")
+
+
+def test_ears_that_are_not_installed_can_be_had_by_a_copied_line(
+    browser: Browser, relay: RunningRelay, worker: FakeWorker
+) -> None:
+    with quiet_page(browser, permissions=["microphone"], allowed=ALLOWED) as page:
+        page.goto(relay.url)
+        message = 'understanding speech needs more packages: pip install "dreamrelay[voice]"'
+        listener(page, {"error": {"code": "missing-extra", "message": message}}, 503)
+        talk(page, 0.6)
+        note = page.locator("#note-voice")
+        expect(note.locator("code")).to_have_text('pip install "dreamrelay[voice]"')
 
 
 @pytest.mark.parametrize("status", [404, 503])

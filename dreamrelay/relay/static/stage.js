@@ -47,6 +47,11 @@ export class Stage extends EventTarget {
     this.#show();
   }
 
+  /** The projector's black: no picture, while all goes on behind it. @param {boolean} [on] the other of the two, if not given */
+  black(on = !this.root.classList.contains("black")) {
+    this.root.classList.toggle("black", on);
+  }
+
   #show() {
     if (!LAYOUTS.includes(this.layout)) this.layout = "inset";
     if (!CORNERS.includes(this.corner)) this.corner = "top-right";

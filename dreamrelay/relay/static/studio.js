@@ -68,6 +68,10 @@ for (const room of Object.entries({ voice, reference, presets, recorder })) {
 const SPOKEN = {
   prompt: (text) => prompt.say(text),
   add: (text) => prompt.say([$("prompt").value.replace(/[\s,]+$/, ""), text].filter(Boolean).join(", ")),
+  start: () => source.kind ?? sources.choose("camera"),
+  stop: () => source.stop(),
+  black: () => stage.black(true),
+  picture: () => stage.black(false),
   preset: (_, number) => presets.recall(number),
   seed: () => form.controls.some(({ field }) => field.name === "seed") && parameters.set({ seed: Math.floor(Math.random() * 2 ** 31) }),
   reset: () => form.resetAll(),
@@ -76,14 +80,14 @@ const SPOKEN = {
 /** @param {import("./rest.js").Heard} heard @param {boolean} sure */
 function heard({ text, action = { name: "prompt", text, number: null } }, sure) {
   const act = SPOKEN[action.name];
-  if (!act) return announce(`Heard: ${text}, which is not for the studio`);
+  if (!act) return voice.tell(`Heard: ${text}, which asks for nothing here`);
   if (sure || action.name !== "prompt") {
-    announce(`Heard: ${text}`);
+    voice.tell(`Heard: ${text}`);
     return act(action.text, action.number ?? 0);
   }
   $("prompt").value = text;
   $("prompt").dispatchEvent(new Event("input"));
-  announce(`Not sure: ${text}. Enter applies it`);
+  voice.tell(`Not sure: ${text}. Enter applies it`);
 }
 
 // ---- states --------------------------------------------------------------------------------------------------
@@ -333,6 +337,7 @@ const keys = new Keys([
   { keys: "b", does: "presets", act: togglePresets },
   { keys: "123456789", shown: "1 – 9", does: "recall a preset, with Shift save it", act: (digit) => presets.recall(digit), shifted: (digit) => presets.save(digit) },
   { keys: "l", does: "inset, side by side, wipe, output only", act: nextLayout, button: "layout-button" },
+  { keys: "k", does: "black, and back", act: () => stage.black() },
   { keys: "x", does: "swap input and output", act: () => stage.swap(), button: "swap-button" },
   { keys: "m", does: "the control map in place of the input", act: () => $("map-button").hidden || pictures.toggleMap(), button: "map-button" },
   { keys: "g", does: "save a snapshot", act: () => recorder.snapshot(), button: "snapshot-button" },

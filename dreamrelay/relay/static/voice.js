@@ -6,13 +6,18 @@ import { VoiceDetector } from "./vad.js";
 const KINDS = ["audio/webm;codecs=opus", "audio/ogg;codecs=opus", "audio/mp4"];
 const SHORT_MS = 350; // a press below it is a click
 const LOOK_MS = 50;
-const PREROLL_MS = 1500; // so much before the first word is sent with it
+const PREROLL_MS = 750; // at least so much before the first word is sent with it, where nobody spoke before
+const LONGEST_TALK_MS = 50_000; // who holds on is not listened to for ever; the relay takes 60 s
 const SURE = 0.4;
 const LOADING_MS = 1000;
+const CAPTION_MS = 5000;
+
+/** @type {Partial<Record<Stage, string>>} */
+const CAPTIONS = { starting: "The microphone is coming", talk: "Talk, let go to send", listen: "Listening", hear: "Hearing you" };
 
 /** @typedef {"off" | "starting" | "talk" | "listen" | "hear"} Stage */
 
-/** Events: `note` (detail: what is to be said, or null), `change`. */
+/** Events: `note` (detail: what is to be said, or null), `change`. What it does and hears is captioned above the button's form. */
 export class Voice extends EventTarget {
   /** @type {Stage} */
   stage = "off";
@@ -22,14 +27,20 @@ export class Voice extends EventTarget {
 
   /** @type {MediaStream | null} */
   #stream = null;
-  /** @type {MediaRecorder | null} */
-  #recorder = null;
+  /** The oldest first. While it listens on, two run side by side: the older has what came before the first word. @type {MediaRecorder[]} */
+  #recorders = [];
   /** @type {AudioContext | null} */
   #sound = null;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #clock;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #longest;
   #turn = 0;
   #pressed = 0;
+  #recordings = 0;
+  #caption = make("p", { id: "voice-caption", hidden: true });
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #captioned;
 
   /**
    * @param {HTMLButtonElement} button
@@ -60,6 +71,10 @@ export class Voice extends EventTarget {
       if (event.key === " " || event.key === "Enter") this.release();
     });
     button.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch is talk
+    // Who goes elsewhere with the key down lets go of it there, unseen.
+    globalThis.addEventListener("blur", () => this.stage === "talk" && this.#finish());
+    this.#caption.setAttribute("aria-hidden", "true"); // it is read out as it comes
+    button.closest("footer, body")?.prepend(this.#caption);
     this.#show();
   }
 
@@ -70,6 +85,7 @@ export class Voice extends EventTarget {
     if (this.stage !== "off" || !(await this.#open())) return;
     this.#become("talk");
     this.#record();
+    this.#longest = setTimeout(() => this.#finish(), LONGEST_TALK_MS);
   }
 
   /** And up. */
@@ -84,10 +100,23 @@ export class Voice extends EventTarget {
     }
   }
 
+  /** Say and show what became of what was heard. @param {string} text */
+  tell(text) {
+    announce(text);
+    clearTimeout(this.#captioned);
+    this.#caption.textContent = text;
+    this.#captioned = setTimeout(() => {
+      this.#captioned = undefined;
+      this.#show();
+    }, CAPTION_MS);
+    this.#show();
+  }
+
   /** No more listening, the microphone is given back. */
   stop() {
     this.#turn += 1;
     clearInterval(this.#clock);
+    clearTimeout(this.#longest);
     this.#drop();
     this.#stream?.getTracks().forEach((track) => track.stop());
     this.#sound?.close();
@@ -134,29 +163,28 @@ export class Voice extends EventTarget {
   #record() {
     const recorder = new MediaRecorder(/** @type {MediaStream} */ (this.#stream), { mimeType: this.#kind, audioBitsPerSecond: 32_000 });
     recorder.start();
-    this.#recorder = recorder;
+    this.#recorders.push(recorder);
   }
 
-  /** Forget what is being recorded. */
-  #drop() {
-    const recorder = this.#recorder;
-    this.#recorder = null;
-    if (recorder && recorder.state !== "inactive") recorder.stop();
+  /** Forget what is being recorded, or all but the newest so many. */
+  #drop(kept = 0) {
+    const count = Math.max(0, this.#recorders.length - kept);
+    for (const recorder of this.#recorders.splice(0, count)) if (recorder.state !== "inactive") recorder.stop();
   }
 
   /** Send what was recorded. */
   #send() {
-    const recorder = this.#recorder;
-    this.#recorder = null;
+    const recorder = this.#recorders.shift();
+    this.#drop();
     if (!recorder || recorder.state === "inactive") return;
     recorder.ondataavailable = ({ data }) => this.#transcribe(data);
     recorder.stop();
   }
 
   #finish() {
+    clearTimeout(this.#longest);
     this.#send();
     // The recorder has to end before its microphone does.
-    this.#recorder = null;
     const stream = this.#stream;
     this.#stream = null;
     setTimeout(() => stream?.getTracks().forEach((track) => track.stop()), 0);
@@ -164,6 +192,7 @@ export class Voice extends EventTarget {
   }
 
   #listen() {
+    clearTimeout(this.#longest);
     const sound = (this.#sound = new AudioContext());
     const ear = sound.createAnalyser();
     ear.fftSize = 1024;
@@ -171,13 +200,12 @@ export class Voice extends EventTarget {
     const samples = new Float32Array(ear.fftSize);
     const detector = new VoiceDetector();
     let fresh = performance.now();
-    const again = () => {
-      this.#drop();
+    const another = (/** @type {number} */ kept) => {
+      this.#drop(kept);
       this.#record();
       fresh = performance.now();
     };
-    this.#drop();
-    this.#record();
+    another(0);
     this.#become("listen");
     this.#clock = setInterval(() => {
       ear.getFloatTimeDomainData(samples);
@@ -188,13 +216,10 @@ export class Voice extends EventTarget {
       if (heard === "begin") this.#become("hear");
       else if (heard === "end") {
         this.#send();
-        this.#record();
-        fresh = now;
+        another(0);
         this.#become("listen");
-      } else if (heard === "nothing") {
-        again();
-        this.#become("listen");
-      } else if (!detector.speaking && now - fresh > PREROLL_MS) again();
+      } else if (heard === "nothing") this.#become("listen");
+      else if (!detector.speaking && now - fresh > PREROLL_MS) another(1);
     }, LOOK_MS);
   }
 
@@ -203,41 +228,70 @@ export class Voice extends EventTarget {
     this.thinking += 1;
     this.#show();
     try {
-      const heard = await this.relay.transcribe(this.stream, recording);
-      this.#note(null);
-      if (heard.text) this.said(heard, (heard.confidence ?? 1) >= SURE);
-      else announce("Nothing understood");
+      const heard = await this.#answer(recording, ++this.#recordings);
+      if (heard?.text) this.said(heard, (heard.confidence ?? 1) >= SURE);
+      else if (heard) this.tell(heard.spoken === 0 ? "Nobody spoke" : await this.#notUnderstood());
     } catch (error) {
-      await this.#refused(/** @type {import("./dreamrelay.js").RelayError} */ (error));
+      this.#refused(/** @type {import("./dreamrelay.js").RelayError} */ (error));
     } finally {
       this.thinking -= 1;
       this.#show();
     }
   }
 
-  /** @param {import("./dreamrelay.js").RelayError} error */
-  async #refused({ status, message }) {
-    if (status === 503 && (await this.#loads())) return;
-    if (status !== 404 && status !== 503) return this.#note({ title: "That was not understood", text: message });
-    this.stop();
-    this.#note({ title: "This relay does not listen", text: status === 404 ? "Start one that turns speech into text:" : message, command: this.command });
+  /**
+   * Ask; while the engine loads, say how far it is, and ask again when it is ready.
+   * @param {Blob} recording @param {number} number
+   * @returns {Promise<import("./rest.js").Heard | null>} null: something newer was said meanwhile
+   */
+  async #answer(recording, number) {
+    for (let loaded = true; loaded; ) {
+      const asked = { out: true };
+      this.#progress(() => asked.out);
+      try {
+        return await this.relay.transcribe(this.stream, recording);
+      } catch (error) {
+        const refusal = /** @type {import("./dreamrelay.js").RelayError} */ (error);
+        if (refusal.status !== 503) throw refusal;
+        const { state, text } = await this.#progress(() => true);
+        loaded = state === "ready";
+        if (state === "failed") refusal.message = text;
+        if (!loaded) throw refusal;
+      } finally {
+        asked.out = false;
+        this.#note(null);
+      }
+      if (number !== this.#recordings) return null;
+    }
+    return null;
   }
 
-  /** While the speech engine loads: how far it is. @returns {Promise<boolean>} false: it is not loading */
-  async #loads() {
-    for (let waited = false; ; waited = true) {
-      /** @type {Record<string, any>} */
-      const { state, text, fraction } = await this.relay.speech().catch(() => ({}));
-      if (state !== "loading") {
-        if (waited && state === "ready") {
-          this.#note(null);
-          announce("Ready to listen, say it again");
-        }
-        return waited && state === "ready";
-      }
-      const percent = typeof fraction === "number" ? `, ${Math.round(fraction * 100)} %` : "";
-      this.#note({ title: "The ears are loading", text: `${text}${percent}` });
+  /** @param {import("./dreamrelay.js").RelayError} error */
+  #refused({ status, code, message }) {
+    if (status !== 404 && status !== 503) return this.#note({ title: "That was not understood", text: message });
+    this.stop();
+    const install = code === "missing-extra" ? message.match(/pip install .*/)?.[0] : undefined;
+    this.#note({ title: "This relay does not listen", text: status === 404 ? "Start one that turns speech into text:" : message, command: install ?? this.command });
+  }
+
+  async #notUnderstood() {
+    const { engine } = /** @type {Record<string, any>} */ (await this.relay.speech().catch(() => ({})));
+    return engine === "offline" ? "Not understood. Without Whisper, say a command or the model's words" : "Not understood";
+  }
+
+  /**
+   * While the speech engine loads, and somebody waits for it: say how far it is.
+   * @param {() => boolean} waiting
+   * @returns {Promise<{ state: string, text: string }>} how it is then
+   */
+  async #progress(waiting) {
+    for (;;) {
       await new Promise((resolve) => setTimeout(resolve, LOADING_MS));
+      /** @type {Record<string, any>} */
+      const { state = "", text = "", fraction } = waiting() ? await this.relay.speech().catch(() => ({})) : {};
+      if (state !== "loading" || !waiting()) return { state, text };
+      const percent = typeof fraction === "number" ? `, ${Math.round(fraction * 100)} %` : "";
+      this.#note({ title: "The ears are loading", text: `${text}${percent}. What you said is kept until then.` });
     }
   }
 
@@ -249,7 +303,9 @@ export class Voice extends EventTarget {
 
   /** @param {Stage} stage */
   #become(stage) {
-    if (stage !== this.stage && (stage === "listen" || stage === "talk")) announce(stage === "talk" ? "Recording, let go to send" : "Listening");
+    // What became of the last words is not talked over by what is the same as before them.
+    const same = stage === this.stage || (stage === "listen" && this.stage === "hear");
+    if (!same && (stage === "listen" || stage === "talk")) announce(stage === "talk" ? "Recording, let go to send" : "Listening");
     this.stage = stage;
     this.#show();
   }
@@ -262,6 +318,11 @@ export class Voice extends EventTarget {
     button.title = `${label} (V)`;
     const words = button.querySelector(".sr") ?? button.appendChild(make("span", { className: "sr" }));
     words.textContent = label;
+    if (this.#captioned === undefined || stage === "talk") {
+      const thought = this.thinking > 0 && (stage === "off" || stage === "listen") ? "Understanding" : CAPTIONS[stage];
+      this.#caption.textContent = thought ?? "";
+    }
+    this.#caption.hidden = this.#caption.textContent === "";
     this.dispatchEvent(new Event("change"));
   }
 
