@@ -15,7 +15,7 @@ import { Recorder } from "./recorder.js";
 import { Reference, takeFiles } from "./reference.js";
 import { Source } from "./source.js";
 import { SourceMenu } from "./sources.js";
-import { FullScreen, Stage } from "./stage.js";
+import { FullScreen, Stage, makeRoomForKeyboard } from "./stage.js";
 import { describe, duration, makeCommands } from "./states.js";
 import { StreamsList } from "./streams.js";
 import { Voice } from "./voice.js";
@@ -36,6 +36,7 @@ const viewer = new Connection({ stream, role: "viewer", track: "both", credit: 1
 const parameters = new Parameters(viewer);
 const stage = new Stage($("stage"), $("input-pane"), $("output-pane"), $("wipe"));
 const full = new FullScreen();
+makeRoomForKeyboard();
 const notes = new Notes($("notes"));
 const form = new Form($("fields"), parameters, $("hint"), (field) => field.name === "prompt");
 const blend = new Blend($("blend"), $("meter"), parameters);
@@ -283,6 +284,7 @@ parameters.addEventListener("change", () => {
   $("no-fields").hidden = form.controls.length > 0;
   presets.offer();
 });
+addEventListener("hashchange", () => presets.offer());
 viewer.addEventListener("schema", () => {
   const names = Object.keys(parameters.schema?.properties ?? {});
   $("map-button").hidden = !names.some((name) => name.startsWith("controlnet_")); // nothing steers the others
@@ -339,6 +341,8 @@ const keys = new Keys([
   { keys: "r", does: "record, and stop", act: () => recorder.toggle(), button: "record-button" },
   { keys: "i", does: "where the time goes", act: () => $("age").hidden || $("budget").togglePopover?.() },
   { keys: "f", does: "full screen", act: () => full.toggle(), button: "full-button" },
+  { shown: "← ↑ → ↓", does: "move the inset to another corner, or the wipe" },
+  { shown: "Esc", does: "close what is open; in the prompt: back to what holds" },
   { keys: "?", does: "this list", act: () => $("help").togglePopover?.() },
 ]);
 keys.list($("keys"));
