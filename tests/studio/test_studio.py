@@ -670,9 +670,15 @@ def test_a_phone_shows_everything_in_reach(
             assert box is not None
             assert box["height"] > 40
             assert box["y"] + box["height"] <= 640
+        page.fill("#prompt", "a fox in the snow, " * 8)
+        page.press("#prompt", "Enter")
         worker.close()
         says(page, "held")
         assert page.evaluate(SPILLED) == []
+        page.locator("#drawer-close").click(trial=True)  # what is said of the worker lies not on it
+        page.focus("#prompt")
+        lines = "document.getElementById('prompt').clientHeight / 24"
+        until(lambda: page.evaluate(lines) == 4, what="four whole lines to be seen")
         overflow = "document.documentElement.scrollWidth"
         assert page.evaluate(overflow) <= 360
 

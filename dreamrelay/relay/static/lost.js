@@ -33,8 +33,10 @@ export class WhenLost {
     );
     this.select.addEventListener("change", () => this.#choose({ when_lost: this.select.value }));
     this.seconds.addEventListener("change", () => {
-      if (this.seconds.value === "") this.#show();
-      else this.#choose({ hold_seconds: Number(this.seconds.value) });
+      const fits = this.seconds.value !== "" && this.seconds.checkValidity();
+      if (fits) return this.#choose({ hold_seconds: Number(this.seconds.value) });
+      this.problem.textContent = `expected 0 to ${LONGEST} seconds`;
+      this.#show();
     });
     for (const event of ["focusin", "pointerover"]) {
       root.addEventListener(event, ({ target }) => (hint.textContent = this.after.contains(/** @type {Node} */ (target)) ? HELP_AFTER : HELP));

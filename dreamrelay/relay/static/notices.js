@@ -15,7 +15,8 @@ import { canShareScreen } from "./source.js";
 
 /** A line to be copied. @param {string} text @param {string} [what] */
 function copyLine(text, what = "") {
-  const code = make("code", {}, text.split(" ").flatMap((word, i) => [i ? " " : "", make("span", {}, [word])]));
+  const words = text.split(" "); // a command breaks between its flags; a link is cut
+  const code = make("code", {}, words.length === 1 ? words : words.flatMap((word, i) => [i ? " " : "", make("span", {}, [word])]));
   const label = make("span", { className: "sr" }, [`Copy ${what || text}`]);
   const made = make("button", { type: "button", className: "quiet", title: "Copy" }, [icon("copy"), label]);
   made.addEventListener("click", async () => {

@@ -1,6 +1,6 @@
 /** The source menu: which camera, screen, file or card goes in, which microphone listens, and what went wrong. */
 
-import { $, make, memory } from "./dom.js";
+import { $, make, memory, toggleFrom } from "./dom.js";
 import { canShareScreen } from "./source.js";
 import { describeTrouble } from "./states.js";
 
@@ -51,7 +51,7 @@ export class SourceMenu {
   }
 
   toggle() {
-    this.#menu.togglePopover?.();
+    toggleFrom($("source-button"), this.#menu);
   }
 
   /** @param {string} kind */

@@ -1,7 +1,7 @@
 /** The studio: wires a stream of the relay to the rooms of the page. */
 
 import { Blend } from "./blend.js";
-import { $, announce, make, memory } from "./dom.js";
+import { $, announce, make, memory, toggleFrom } from "./dom.js";
 import { Connection, Parameters, Relay, RelayError, nowMs } from "./dreamrelay.js";
 import { Form } from "./form.js";
 import { Keys } from "./keys.js";
@@ -339,11 +339,11 @@ const keys = new Keys([
   { keys: "m", does: "the control map in place of the input", act: () => $("map-button").hidden || pictures.toggleMap(), button: "map-button" },
   { keys: "g", does: "save a snapshot", act: () => recorder.snapshot(), button: "snapshot-button" },
   { keys: "r", does: "record, and stop", act: () => recorder.toggle(), button: "record-button" },
-  { keys: "i", does: "where the time goes", act: () => $("age").hidden || $("budget").togglePopover?.() },
+  { keys: "i", does: "where the time goes", act: () => $("age").hidden || toggleFrom($("age"), $("budget")) },
   { keys: "f", does: "full screen", act: () => full.toggle(), button: "full-button" },
   { shown: "← ↑ → ↓", does: "move the inset to another corner, or the wipe" },
-  { shown: "Esc", does: "close what is open; in the prompt: back to what holds" },
-  { keys: "?", does: "this list", act: () => $("help").togglePopover?.() },
+  { shown: "Esc", does: "close the menu you are in; in the prompt: back to what holds" },
+  { keys: "?", does: "this list", act: () => toggleFrom($("help-button"), $("help")) },
 ]);
 keys.list($("keys"));
 $("presets-button").addEventListener("click", togglePresets);
