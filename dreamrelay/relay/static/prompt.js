@@ -88,11 +88,15 @@ export class PromptBar {
     const text = this.parts.input.value.trim();
     this.#shown = text;
     this.#walk = -1;
-    if (text !== "" && text !== this.#history[0]) {
-      this.#history = [text, ...this.#history.filter((old) => old !== text)].slice(0, REMEMBERED);
-      memory.set("history", JSON.stringify(this.#history));
-    }
+    this.#remember(text);
     return text;
+  }
+
+  /** @param {string} text */
+  #remember(text) {
+    if (text === "" || text === this.#history[0]) return;
+    this.#history = [text, ...this.#history.filter((old) => old !== text)].slice(0, REMEMBERED);
+    memory.set("history", JSON.stringify(this.#history));
   }
 
   show() {
@@ -123,6 +127,7 @@ export class PromptBar {
       if (event.shiftKey) this.applyAsBlend();
       else this.apply();
     } else if (event.key === "Escape") {
+      if (this.dirty) this.#remember(input.value.trim()); // ↑ brings it back
       if (this.parameters.problems.has("prompt")) this.parameters.forget("prompt");
       const value = this.parameters.value("prompt");
       input.value = this.#shown = typeof value === "string" ? value : "";

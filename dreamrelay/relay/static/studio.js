@@ -1,5 +1,6 @@
 /** The studio: wires a stream of the relay to the rooms of the page. */
 
+import { Awake } from "./awake.js";
 import { Blend } from "./blend.js";
 import { $, announce, make, memory, toggleFrom } from "./dom.js";
 import { Connection, Parameters, Relay, RelayError, nowMs } from "./dreamrelay.js";
@@ -36,6 +37,7 @@ const viewer = new Connection({ stream, role: "viewer", track: "both", credit: 1
 const parameters = new Parameters(viewer);
 const stage = new Stage($("stage"), $("input-pane"), $("output-pane"), $("wipe"));
 const full = new FullScreen();
+const awake = new Awake();
 makeRoomForKeyboard();
 const notes = new Notes($("notes"));
 const form = new Form($("fields"), parameters, $("hint"), (field) => field.name === "prompt");
@@ -106,6 +108,7 @@ function secondsLeft() {
 let saidState = "";
 
 function show() {
+  awake.want(full.on || source.kind !== null);
   if (status?.dreaming && source.kind === null && !pictures.mapShown) pictures.forgetInput();
   const said = describe({
     link: viewer.state,

@@ -40,6 +40,14 @@ function numberInput(field, id, send) {
   /** @type {any} */
   let last = null;
   if (field.nullable) label.placeholder = "auto";
+  label.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    const way = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+    if (way === undefined || integer) return;
+    event.preventDefault(); // the browser would go by whole numbers
+    const next = Number(label.value) + way * step * (event.shiftKey ? 10 : 1);
+    label.value = plain(Math.min(max ?? Infinity, Math.max(min ?? -Infinity, next)));
+    send(Number(label.value));
+  });
   label.addEventListener("change", () => {
     if (label.value !== "") send(Number(label.value));
     else if (field.nullable) send(null);
