@@ -638,8 +638,7 @@ def test_a_page_without_a_token_asks_for_one(browser: Browser) -> None:
     settings = RelaySettings(
         port=0, token="sesame-open-the-gate", allowed_origins=["http://studio.test"]
     )
-    allowed = (*ALLOWED, "Cross-Origin-Opener-Policy")
-    with start_relay(settings) as relay, quiet_page(browser, allowed=allowed) as page:
+    with start_relay(settings) as relay, quiet_page(browser, allowed=ALLOWED) as page:
         port = relay.url.rstrip("/").rpartition(":")[2]
         page.goto(f"http://studio.test:{port}/")
         expect(page.locator("#chip-text")).to_have_text("not allowed")
@@ -653,11 +652,10 @@ def test_who_may_only_look_is_told_what_is_missing(browser: Browser) -> None:
     settings = RelaySettings(
         port=0, view_token="sesame-for-the-eyes", allowed_origins=["http://studio.test"]
     )
-    allowed = (*ALLOWED, "Cross-Origin-Opener-Policy")
     with (
         start_relay(settings) as relay,
         FakeWorker(relay.websocket) as worker,
-        quiet_page(browser, allowed=allowed) as page,
+        quiet_page(browser, allowed=ALLOWED) as page,
     ):
         worker.status("live")
         port = relay.url.rstrip("/").rpartition(":")[2]
@@ -720,8 +718,7 @@ def test_who_may_not_choose_is_told_so(browser: Browser) -> None:
     settings = RelaySettings(
         port=0, view_token="sesame-for-the-eyes", allowed_origins=["http://studio.test"]
     )
-    allowed = (*ALLOWED, "Cross-Origin-Opener-Policy")
-    with start_relay(settings) as relay, quiet_page(browser, allowed=allowed) as page:
+    with start_relay(settings) as relay, quiet_page(browser, allowed=ALLOWED) as page:
         port = relay.url.rstrip("/").rpartition(":")[2]
         page.goto(f"http://studio.test:{port}/?token=sesame-for-the-eyes")
         expect(page.locator("#chip-text")).to_have_text("no worker")

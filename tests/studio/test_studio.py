@@ -639,7 +639,7 @@ def test_an_insecure_page_says_the_two_ways_out(browser: Browser) -> None:
     settings = RelaySettings(port=0, token=token, allowed_origins=["http://studio.test"])
     with (
         start_relay(settings) as relay,
-        quiet_page(browser, allowed=("Cross-Origin-Opener-Policy",)) as page,
+        quiet_page(browser) as page,
     ):
         port = relay.url.rstrip("/").rpartition(":")[2]
         page.goto(f"http://studio.test:{port}/?token={token}&stream=default")

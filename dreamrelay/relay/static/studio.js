@@ -344,7 +344,7 @@ const keys = new Keys([
   { keys: "r", does: "record, and stop", act: () => recorder.toggle(), button: "record-button" },
   { keys: "i", does: "where the time goes", act: () => $("age").hidden || toggleFrom($("age"), $("budget")) },
   { keys: "f", does: "full screen", act: () => full.toggle(), button: "full-button" },
-  { shown: "← ↑ → ↓", does: "move the inset to another corner, or the wipe" },
+  { shown: "← ↑ → ↓", does: "the inset to another corner, the wipe, a step in a number (with Shift ten)" },
   { shown: "Esc", does: "close the menu you are in; in the prompt: back to what holds" },
   { keys: "?", does: "this list", act: () => toggleFrom($("help-button"), $("help")) },
 ]);

@@ -42,7 +42,7 @@ function numberInput(field, id, send) {
   if (field.nullable) label.placeholder = "auto";
   label.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     const way = { ArrowUp: 1, ArrowDown: -1 }[event.key];
-    if (way === undefined || integer) return;
+    if (way === undefined) return;
     event.preventDefault(); // the browser would go by whole numbers
     const next = Number(label.value) + way * step * (event.shiftKey ? 10 : 1);
     label.value = plain(Math.min(max ?? Infinity, Math.max(min ?? -Infinity, next)));
