@@ -61,7 +61,7 @@ PRODUCER_CREDIT = ON_WIRE
 
 _NOTICED = (
     "state text fraction producers workers viewers dreaming held stand_in when_lost model"
-    " input_text reference"
+    " hold_seconds input_text reference"
 ).split()
 """Of a status: what a person would notice."""
 
@@ -629,6 +629,7 @@ class Stream:
             "held": output.last is not None and not output.meter.rate and state == "lost",
             "stand_in": self._stand_in.shows,
             "when_lost": self._stand_in.fallback.when_lost,
+            "hold_seconds": self._stand_in.fallback.hold_seconds,
             **hello.about(),
             "home": self.mirrored.home,
             "seq_in": self._seq,

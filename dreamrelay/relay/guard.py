@@ -20,9 +20,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dreamrelay.errors import AuthError, LimitError
 from dreamrelay.protocol.native import error_fields
-from dreamrelay.relay.auth import Gate, Grant, Request, cookie_name
+from dreamrelay.relay.auth import Gate, Grant, Request, cookie_name, host_name
 from dreamrelay.relay.connections import deny, limit_messages
-from dreamrelay.relay.limits import Slots
+from dreamrelay.relay.limits import Slots, is_loopback
 
 OPEN_PATHS = ("/healthz", "/static/", "/favicon.ico")
 """What anybody may read: that we live, and the code of the pages."""
@@ -64,6 +64,11 @@ def content_security_policy(host: str, ancestors: Iterable[str]) -> str:
         "base-uri 'none'; form-action 'none'; "
         f"frame-ancestors {' '.join(ancestors) or chr(39) + 'none' + chr(39)}"
     )
+
+
+def _is_secure(request: Request) -> bool:
+    """Whether it came by TLS, to us or to the proxy before us."""
+    return request.secure or request.headers.get("x-forwarded-proto") == "https"
 
 
 class Guard:
@@ -143,8 +148,7 @@ class Guard:
         answer.headers["Cache-Control"] = "no-store"
         token = next((t for t in request.shown if self._gate.keys.find(t)), None)
         if token is not None:
-            secure = request.secure or request.headers.get("x-forwarded-proto") == "https"
-            name = cookie_name(request.host)
+            name, secure = cookie_name(request.host), _is_secure(request)
             answer.set_cookie(name, token, httponly=True, samesite="strict", secure=secure)
         return answer
 
@@ -200,7 +204,9 @@ class Guard:
             ancestors = ["'self'", *sorted(self._gate.origins)] if embeddable else []
             yield "Content-Security-Policy", content_security_policy(request.host, ancestors)
             yield "Permissions-Policy", _FEATURES
-            yield "Cross-Origin-Opener-Policy", "same-origin"
+            # Elsewhere browsers take no notice of it, but complain.
+            if _is_secure(request) or is_loopback(host_name(f"//{request.host}")):
+                yield "Cross-Origin-Opener-Policy", "same-origin"
         elif code:  # a worker's script brings its own policy
             yield "Content-Security-Policy", _CODE
             yield "Access-Control-Allow-Origin", "*"

@@ -4,11 +4,13 @@ The pictures are kept in ``artefacts/studio``, to be looked at by people.
 """
 
 import importlib.resources
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from dreamrelay.config import RelaySettings
@@ -195,9 +197,8 @@ def test_gone_and_not_allowed(browser: Browser, scheme: Any) -> None:
     settings = RelaySettings(
         port=0, token="sesame-open-the-gate", allowed_origins=["http://studio.test"]
     )
-    noise = (*NOISE, "Cross-Origin-Opener-Policy")
     size: Any = {"width": 1024, "height": 768}
-    with quiet_page(browser, viewport=size, color_scheme=scheme, allowed=noise) as page:
+    with quiet_page(browser, viewport=size, color_scheme=scheme, allowed=NOISE) as page:
         with start_relay(settings) as relay, FakeWorker(relay.websocket) as worker:
             worker.status("live")
             port = relay.url.rstrip("/").rpartition(":")[2]
@@ -226,6 +227,19 @@ def test_nothing_moves_where_motion_is_not_wanted(browser: Browser, relay: Runni
             }).map((e) => e.id || e.tagName)"""
         )
         assert moving == []
+
+
+def test_in_colours_of_the_system_controls_can_be_seen(
+    browser: Browser, relay: RunningRelay
+) -> None:
+    with quiet_page(browser, forced_colors="active") as page, FakeWorker(relay.websocket) as worker:
+        worker.status("live")
+        page.goto(relay.url)
+        chip(page, "no source")
+        press(page, "p")
+        for control in ("[data-name=strength] [type=range]", "#p-skip_similar"):
+            drawn = Image.open(io.BytesIO(page.locator(control).screenshot())).convert("L")
+            assert max(drawn.tobytes()) - min(drawn.tobytes()) > 100, control
 
 
 def test_the_view_has_nothing_against_it(browser: Browser, relay: RunningRelay) -> None:

@@ -332,6 +332,15 @@ def test_a_link_carries_what_was_changed_and_asks_before_it_acts(
         assert other.url == relay.url
         note.get_by_role("button", name="Use").click()
         until(lambda: told(worker)["prompt"] == "a fox & an owl", 15, "the link's prompt")
+        # In the address of a page that is open already; a list of prompts would hold in its place.
+        teach(other, worker, prompts=PROMPTS)
+        worker.say("parameters", patch={"prompts": [{"text": "a"}, {"text": "b"}]})
+        expect(other.locator("#blend")).to_be_visible()
+        other.evaluate("location.hash = 'prompt=%22an owl%22'")
+        note.get_by_role("button", name="Use").click()
+        expect(other.locator("#prompt")).to_have_value("an owl")
+        expect(other.locator("#blend")).to_be_hidden()
+        until(lambda: told(worker)["prompts"] is None, 15, "the one prompt to hold")
 
 
 # -- where the time goes -------------------------------------------------------------------------
@@ -368,7 +377,12 @@ def test_streams_are_listed_and_opened(page: Page, relay: RunningRelay, worker: 
     expect(panel.get_by_role("button", name=re.compile("^default"))).to_have_attribute(
         "aria-current", "true"
     )
+    rows = panel.get_by_role("listitem")
+    expect(rows).to_have_count(2)
+    page.fill("#other-stream", "SEC")
+    expect(rows).to_have_text(re.compile("^second"))
     page.fill("#other-stream", "no such name!")
+    expect(panel).to_contain_text("None is called so")
     panel.get_by_role("button", name="Open").click()
     expect(page.locator("#stream")).to_have_text("default")  # the browser says what is wrong
     page.fill("#other-stream", "third")
@@ -686,8 +700,7 @@ def test_a_page_without_a_token_asks_for_one(browser: Browser) -> None:
     settings = RelaySettings(
         port=0, token="sesame-open-the-gate", allowed_origins=["http://studio.test"]
     )
-    allowed = (*ALLOWED, "Cross-Origin-Opener-Policy")
-    with start_relay(settings) as relay, quiet_page(browser, allowed=allowed) as page:
+    with start_relay(settings) as relay, quiet_page(browser, allowed=ALLOWED) as page:
         port = relay.url.rstrip("/").rpartition(":")[2]
         page.goto(f"http://studio.test:{port}/")
         expect(page.locator("#chip-text")).to_have_text("not allowed")
@@ -701,11 +714,10 @@ def test_who_may_only_look_is_told_what_is_missing(browser: Browser) -> None:
     settings = RelaySettings(
         port=0, view_token="sesame-for-the-eyes", allowed_origins=["http://studio.test"]
     )
-    allowed = (*ALLOWED, "Cross-Origin-Opener-Policy")
     with (
         start_relay(settings) as relay,
         FakeWorker(relay.websocket) as worker,
-        quiet_page(browser, allowed=allowed) as page,
+        quiet_page(browser, allowed=ALLOWED) as page,
     ):
         worker.status("live")
         port = relay.url.rstrip("/").rpartition(":")[2]
@@ -738,6 +750,15 @@ def test_what_is_shown_without_results_is_chosen_for_everybody(
     expect(select).to_have_value("hold")
     select.select_option("pass")
     until(lambda: choice(relay) == "pass", what="the choice")
+    seconds = live.get_by_label("after so many seconds")
+    seconds.fill("4000")
+    seconds.press("Enter")
+    expect(live.locator("#when-lost-problem")).to_contain_text("expected 0 to 3600")
+    expect(seconds).to_have_value("3")
+    seconds.fill("0.5")
+    seconds.press("Enter")
+    until(lambda: relay.hub.streams["default"].fall_back().hold_seconds == 0.5, what="the time")
+    expect(live.locator("#when-lost-problem")).to_be_empty()
     worker.close()
     expect(live.locator("#chip-text")).to_have_text("camera as it is")
     expect(live.locator("#output-notice")).to_contain_text("The camera is shown as it is")
@@ -748,6 +769,9 @@ def test_what_is_shown_without_results_is_chosen_for_everybody(
     with urllib.request.urlopen(request, timeout=30) as reply:  # somebody else, elsewhere
         assert reply.status == 200
     expect(select).to_have_value("slate")
+    expect(seconds).to_have_value("0.5")
+    select.select_option("hold")
+    expect(seconds).to_be_hidden()  # what stays needs no time to go
     live.click("#stream-button")
     expect(live.locator("#streams li")).to_contain_text("lost")
 
@@ -756,8 +780,7 @@ def test_who_may_not_choose_is_told_so(browser: Browser) -> None:
     settings = RelaySettings(
         port=0, view_token="sesame-for-the-eyes", allowed_origins=["http://studio.test"]
     )
-    allowed = (*ALLOWED, "Cross-Origin-Opener-Policy")
-    with start_relay(settings) as relay, quiet_page(browser, allowed=allowed) as page:
+    with start_relay(settings) as relay, quiet_page(browser, allowed=ALLOWED) as page:
         port = relay.url.rstrip("/").rpartition(":")[2]
         page.goto(f"http://studio.test:{port}/?token=sesame-for-the-eyes")
         expect(page.locator("#chip-text")).to_have_text("no worker")

@@ -105,11 +105,29 @@ def test_another_camera_can_be_picked(page: Page, worker: FakeWorker) -> None:
     expect(button).to_have_attribute("title", "Sending: fake_device_1")
 
 
-def test_stopping_the_source_frees_the_camera(page: Page, worker: FakeWorker) -> None:
+AWAKE = """() => {
+    const ask = WakeLock.prototype.request;
+    window.locks = 0;
+    WakeLock.prototype.request = async function (kind) {
+        const lock = await ask.call(this, kind);
+        window.locks += 1;
+        lock.addEventListener("release", () => { window.locks -= 1; });
+        return lock;
+    };
+}"""
+
+
+def test_stopping_the_source_frees_the_camera_and_lets_the_screen_go_dark(
+    page: Page, worker: FakeWorker
+) -> None:
+    page.context.grant_permissions(["camera", "screen-wake-lock"])
+    page.evaluate(AWAKE)
     send(page, "camera")
     shows(page, "output", is_blue, "blue")
+    until(lambda: page.evaluate("locks") == 1, what="the screen to be kept on")
     send(page, "stop")
     says(page, "no source")
+    until(lambda: page.evaluate("locks") == 0, what="the screen to be let")
     expect(page.locator("#sending")).to_be_hidden()
     expect(page.locator("#people")).to_have_text("1 worker · 1 viewer")
 
@@ -230,6 +248,12 @@ def test_a_prompt_reaches_the_worker_and_comes_back(page: Page, worker: FakeWork
     expect(page.locator("#prompt")).to_have_value("a gold fox")
     page.keyboard.press("ArrowDown")
     expect(page.locator("#prompt")).to_have_value("another fox")
+    page.keyboard.type(" and more")
+    page.keyboard.press("Escape")
+    expect(page.locator("#prompt")).to_have_value("another fox")
+    page.focus("#prompt")
+    page.keyboard.press("ArrowUp")  # what was put aside is not lost
+    expect(page.locator("#prompt")).to_have_value("another fox and more")
 
 
 def test_a_word_of_the_model_is_one_touch(page: Page, worker: FakeWorker) -> None:
@@ -362,6 +386,8 @@ def test_each_widget_sends_its_kind_of_value(page: Page, worker: FakeWorker) -> 
     page.fill("#p-delta", "")
     page.press("#p-delta", "Enter")
     until(lambda: told()["delta"] is None, 15, "auto again")
+    page.press("#p-strength", "ArrowUp")
+    until(lambda: told()["strength"] == 0.81, 15, "a step, and not a whole one")
     page.click("#reset-all")
     until(lambda: told()["t_index_list"] is None and told()["strength"] == 0.5, 15, "defaults")
     expect(page.locator(".field.changed")).to_have_count(0)
@@ -613,7 +639,7 @@ def test_an_insecure_page_says_the_two_ways_out(browser: Browser) -> None:
     settings = RelaySettings(port=0, token=token, allowed_origins=["http://studio.test"])
     with (
         start_relay(settings) as relay,
-        quiet_page(browser, allowed=("Cross-Origin-Opener-Policy",)) as page,
+        quiet_page(browser) as page,
     ):
         port = relay.url.rstrip("/").rpartition(":")[2]
         page.goto(f"http://studio.test:{port}/?token={token}&stream=default")
@@ -670,9 +696,15 @@ def test_a_phone_shows_everything_in_reach(
             assert box is not None
             assert box["height"] > 40
             assert box["y"] + box["height"] <= 640
+        page.fill("#prompt", "a fox in the snow, " * 8)
+        page.press("#prompt", "Enter")
         worker.close()
         says(page, "held")
         assert page.evaluate(SPILLED) == []
+        page.locator("#drawer-close").click(trial=True)  # what is said of the worker lies not on it
+        page.focus("#prompt")
+        lines = "document.getElementById('prompt').clientHeight / 24"
+        until(lambda: page.evaluate(lines) == 4, what="four whole lines to be seen")
         overflow = "document.documentElement.scrollWidth"
         assert page.evaluate(overflow) <= 360
 

@@ -25,7 +25,7 @@ export class Blend {
     this.root = root;
     this.meter = meter;
     this.parameters = parameters;
-    this.#texts = [make("span", { className: "end" }), make("span", { className: "end" })];
+    this.#texts = ["A", "B"].map((end) => make("span", { className: "end" }, [make("b", {}, [end]), make("span", { dir: "auto" })]));
     this.#several = make("p");
     this.#range = make("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Blend, from A to B" });
     this.#range.addEventListener("input", () => {
@@ -105,7 +105,7 @@ export class Blend {
     this.meter.style.setProperty("--mix", String(two ? 1 - share : 0));
     if (!two) return;
     this.#ends = prompts.map((prompt) => prompt.text);
-    this.#texts.forEach((end, i) => end.replaceChildren(make("b", {}, ["AB"[i]]), ` ${this.#ends[i]}`));
+    this.#texts.forEach((end, i) => (end.lastChild.textContent = end.title = this.#ends[i]));
     if (document.activeElement !== this.#range || Math.abs(Number(this.#range.value) - share) > 0.02) this.#range.value = String(share);
     this.#range.style.setProperty("--at", String(share));
     this.#range.setAttribute("aria-valuetext", `${Math.round((1 - share) * 100)} % A, ${Math.round(share * 100)} % B`);

@@ -38,6 +38,12 @@ export function button({ icon: name, label, quiet = false, shown = !name, title 
   return made;
 }
 
+/** Open a menu by a key, or close it, as its button does: the next Tab goes into it. @param {HTMLElement} button @param {any} menu */
+export function toggleFrom(button, menu) {
+  button.focus();
+  menu.togglePopover?.({ source: button });
+}
+
 /** Put a text on the clipboard. @param {string} text @param {Node} [shown] where it is to be seen, to be selected instead */
 export async function copy(text, shown) {
   try {

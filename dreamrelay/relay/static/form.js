@@ -1,6 +1,6 @@
 /** A form from a JSON Schema: one control for each parameter, in groups, sent as it is moved. */
 
-import { button, copy, make } from "./dom.js";
+import { button, copy, make, memory } from "./dom.js";
 import { readSchema, same } from "./schema.js";
 import { makeWidget } from "./widgets.js";
 
@@ -8,7 +8,7 @@ import { makeWidget } from "./widgets.js";
 /** @typedef {import("./dreamrelay.js").Parameters} Parameters */
 
 const GROUPS = ["look", "motion", "guidance", "control"];
-const FOLDED = new Set(["advanced"]);
+const FOLDED = new Set(["advanced"]); // unless somebody opened it
 
 /** OSC's own words; a parameter of such a name is under /parameters. */
 const OSC_WORDS = new Set(["start", "s", "stop", "S", "trigger", "t", "p", "P", "x", "verbose", "v", "von", "voff", "preset", "query"]);
@@ -157,7 +157,11 @@ export class Form {
       ...groups.map((group, at) => {
         const { count, controls } = this.#groups[at];
         const name = group[0].toUpperCase() + group.slice(1);
-        return make("details", { open: !FOLDED.has(group) }, [make("summary", {}, [name, count]), ...controls.map(({ row }) => row)]);
+        const key = `group.${group}`;
+        const open = memory.get(key) ?? (FOLDED.has(group) ? "folded" : "open");
+        const details = make("details", { open: open === "open" }, [make("summary", {}, [name, count]), ...controls.map(({ row }) => row)]);
+        details.addEventListener("toggle", () => memory.set(key, details.open ? "open" : "folded"));
+        return details;
       }),
     );
   }

@@ -1,6 +1,7 @@
 /** What is said over the pictures and above the prompt: drawn here, worded in `states.js`. */
 
 import { button, copy, icon, make } from "./dom.js";
+import { canShareScreen } from "./source.js";
 
 /**
  * @typedef {object} Note A line above the prompt.
@@ -14,7 +15,8 @@ import { button, copy, icon, make } from "./dom.js";
 
 /** A line to be copied. @param {string} text @param {string} [what] */
 function copyLine(text, what = "") {
-  const code = make("code", {}, [text]);
+  const words = text.split(" "); // a command breaks between its flags; a link is cut
+  const code = make("code", {}, words.length === 1 ? words : words.flatMap((word, i) => [i ? " " : "", make("span", {}, [word])]));
   const label = make("span", { className: "sr" }, [`Copy ${what || text}`]);
   const made = make("button", { type: "button", className: "quiet", title: "Copy" }, [icon("copy"), label]);
   made.addEventListener("click", async () => {
@@ -111,7 +113,7 @@ export class Notice {
   }
 
   #offers() {
-    const offers = [["camera", "Camera"], ["screen", "Screen"], ["file", "File"], ["card", "Test card"]];
+    const offers = [["camera", "Camera"], ...(canShareScreen ? [["screen", "Screen"]] : []), ["file", "File"], ["card", "Test card"]];
     return make("div", { className: "invite" }, offers.map(([kind, label]) => button({ icon: kind, label, shown: true }, () => this.choose(kind))));
   }
 }

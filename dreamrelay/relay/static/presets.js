@@ -11,6 +11,9 @@ const FORMAT = "dreamrelay presets 1";
 const MAX_FILE = 1 << 20; // bytes
 const MAX_THUMB = 40_000; // characters
 
+/** What holds in place of another one as long as it is there. @type {Record<string, string>} */
+const INSTEAD = { prompt: "prompts", seed: "seeds" };
+
 /** The values of a link, as a fragment: `#strength=0.4&prompt="a fox"`. @param {Record<string, unknown>} values */
 export const toFragment = (values) =>
   Object.entries(values).map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(JSON.stringify(value))}`).join("&");
@@ -94,6 +97,9 @@ export class Presets extends EventTarget {
   apply(values) {
     const { schema } = this.parameters;
     const { values: fit, left } = fitting(values, schema);
+    for (const [name, list] of Object.entries(INSTEAD)) {
+      if (name in fit && !(list in fit) && this.parameters.value(list)) fit[list] = null;
+    }
     const patch = Object.entries(fit).filter(([name, value]) => !same(value, this.parameters.value(name)));
     if (patch.length > 0) this.parameters.set(Object.fromEntries(patch));
     return left;
@@ -212,7 +218,7 @@ export class Presets extends EventTarget {
     const without = left.length ? ` Not for this model: ${left.slice(0, 8).join(", ").slice(0, 200)}.` : "";
     if (count === 0) return this.#note({ title: "The link's parameters do not fit this model", text: without });
     const use = { label: "Use", act: () => this.apply(fit) };
-    this.#note({ title: `This link carries ${count} parameter${count === 1 ? "" : "s"}`, text: String(fit.prompt ?? "") + without, actions: [use] });
+    this.#note({ title: `This link carries ${count} parameter${count === 1 ? "" : "s"}`, text: (fit.prompt ? `“${fit.prompt}”.` : "") + without, actions: [use] });
   }
 
   /** @param {import("./notices.js").Note | null} detail */

@@ -5,6 +5,8 @@ import { nudgeWeight } from "./weights.js";
 import { Words } from "./words.js";
 
 const REMEMBERED = 50;
+const LINE = 24; // pixels; half of one is free above and below
+const MOST_LINES = 4;
 
 export class PromptBar {
   /** What the field showed when it last agreed with the stream. */
@@ -43,6 +45,12 @@ export class PromptBar {
       this.#walk = -1;
       this.#edited();
     });
+    let width = 0;
+    new ResizeObserver(([{ contentRect }]) => {
+      if (contentRect.width === width) return;
+      width = contentRect.width;
+      requestAnimationFrame(() => this.#grow());
+    }).observe(input);
     parameters.addEventListener("change", () => this.show());
     this.show();
     this.#edited();
@@ -80,11 +88,15 @@ export class PromptBar {
     const text = this.parts.input.value.trim();
     this.#shown = text;
     this.#walk = -1;
-    if (text !== "" && text !== this.#history[0]) {
-      this.#history = [text, ...this.#history.filter((old) => old !== text)].slice(0, REMEMBERED);
-      memory.set("history", JSON.stringify(this.#history));
-    }
+    this.#remember(text);
     return text;
+  }
+
+  /** @param {string} text */
+  #remember(text) {
+    if (text === "" || text === this.#history[0]) return;
+    this.#history = [text, ...this.#history.filter((old) => old !== text)].slice(0, REMEMBERED);
+    memory.set("history", JSON.stringify(this.#history));
   }
 
   show() {
@@ -115,6 +127,7 @@ export class PromptBar {
       if (event.shiftKey) this.applyAsBlend();
       else this.apply();
     } else if (event.key === "Escape") {
+      if (this.dirty) this.#remember(input.value.trim()); // ↑ brings it back
       if (this.parameters.problems.has("prompt")) this.parameters.forget("prompt");
       const value = this.parameters.value("prompt");
       input.value = this.#shown = typeof value === "string" ? value : "";
@@ -126,7 +139,7 @@ export class PromptBar {
         event.preventDefault();
         return this.#weigh(way);
       }
-      const lines = input.clientHeight > 56 && input.selectionStart !== 0 && this.#walk < 0;
+      const lines = input.clientHeight > LINE && input.selectionStart !== 0 && this.#walk < 0;
       if (lines || event.shiftKey) return; // in a text of several lines the arrows move the cursor
       event.preventDefault();
       this.#step(way);
@@ -156,11 +169,17 @@ export class PromptBar {
     this.#edited();
   }
 
+  /** As many lines as the text has, up to four. */
+  #grow() {
+    const { input } = this.parts;
+    input.style.height = "auto";
+    if (input.scrollHeight > 0) input.style.height = `${Math.min(input.scrollHeight, MOST_LINES * LINE) + LINE}px`;
+  }
+
   #edited() {
     const { input, apply } = this.parts;
     apply.hidden = !this.dirty;
-    input.style.height = "auto";
-    if (input.scrollHeight > 0) input.style.height = `${Math.min(input.scrollHeight, 96)}px`;
+    this.#grow();
     this.words.mark();
     try {
       if (this.dirty) sessionStorage.setItem(this.draftKey, input.value);

@@ -14,6 +14,9 @@ const TROUBLES = {
   NotReadableError: "busy", AbortError: "busy",
 };
 
+/** Phones share none. On a page that is not secure nobody can tell, and is told that. */
+export const canShareScreen = !globalThis.navigator?.mediaDevices || "getDisplayMedia" in navigator.mediaDevices;
+
 /**
  * What is being sent, one at a time. Events: `change` (kind, trouble or device changed).
  */

@@ -1,6 +1,7 @@
 /** The source menu: which camera, screen, file or card goes in, which microphone listens, and what went wrong. */
 
-import { $, make, memory } from "./dom.js";
+import { $, make, memory, toggleFrom } from "./dom.js";
+import { canShareScreen } from "./source.js";
 import { describeTrouble } from "./states.js";
 
 const ICONS = { camera: "camera", screen: "screen", file: "file", card: "card" };
@@ -40,6 +41,8 @@ export class SourceMenu {
       memory.set("microphone", voice.deviceId);
       voice.stop();
     });
+    menu.querySelector("[data-source=screen]").hidden = !canShareScreen;
+    menu.addEventListener("beforetoggle", () => this.#place());
     menu.addEventListener("toggle", () => this.#devices());
     navigator.mediaDevices?.addEventListener("devicechange", () => this.#devices());
     source.addEventListener("change", () => this.#show());
@@ -48,7 +51,7 @@ export class SourceMenu {
   }
 
   toggle() {
-    this.#menu.togglePopover?.();
+    toggleFrom($("source-button"), this.#menu);
   }
 
   /** @param {string} kind */
@@ -63,6 +66,12 @@ export class SourceMenu {
       voice.press();
       voice.release(); // as a short press: it listens on
     } else source.stop();
+  }
+
+  /** Over the prompt, wherever that is and however many lines it has. */
+  #place() {
+    const { top, left } = $("prompt-form").getBoundingClientRect();
+    Object.assign(this.#menu.style, { bottom: `${innerHeight - top + 8}px`, left: `${left}px`, maxHeight: `${top - 16}px` });
   }
 
   async #devices() {

@@ -148,16 +148,16 @@ export class Stage extends EventTarget {
   }
 }
 
-/** In full screen, all but the pictures fades when nothing is touched for a while. */
+/**
+ * In full screen, all but the pictures fades when nothing is touched for a while. Where the browser has none to give
+ * (an iPhone), the picture fills the page all the same.
+ */
 export class FullScreen {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
   constructor() {
-    document.addEventListener("fullscreenchange", () => {
-      document.body.classList.toggle("full", document.fullscreenElement !== null);
-      this.#wake();
-    });
+    document.addEventListener("fullscreenchange", () => this.#fill(document.fullscreenElement !== null));
     for (const touch of ["pointermove", "pointerdown", "keydown", "focusin", "wheel"]) {
       document.addEventListener(touch, () => this.#wake(), { passive: true });
     }
@@ -165,13 +165,38 @@ export class FullScreen {
 
   toggle() {
     if (document.fullscreenElement) document.exitFullscreen();
-    else document.documentElement.requestFullscreen?.().catch(() => {}); // refused: the page stays as it is
+    else if (this.on) this.#fill(false);
+    else if (!document.fullscreenEnabled) this.#fill(true);
+    else document.documentElement.requestFullscreen().catch(() => this.#fill(true));
+  }
+
+  get on() {
+    return document.body.classList.contains("full");
+  }
+
+  /** @param {boolean} on */
+  #fill(on) {
+    document.body.classList.toggle("full", on);
+    this.#wake();
   }
 
   #wake() {
     clearTimeout(this.#timer);
     document.body.classList.remove("idle");
-    if (!document.fullscreenElement) return;
+    if (!this.on) return;
     this.#timer = setTimeout(() => document.body.classList.add("idle"), IDLE_MS);
   }
+}
+
+/**
+ * Keep the page above the keyboard of a phone, where the browser lays it over the page instead of making room
+ * (`interactive-widget` asks for that, and Safari does not know it).
+ */
+export function makeRoomForKeyboard() {
+  const view = globalThis.visualViewport;
+  view?.addEventListener("resize", () => {
+    const covered = view.scale === 1 && view.height < innerHeight - 1;
+    document.body.style.height = covered ? `${view.height}px` : "";
+    if (covered) scrollTo(0, 0); // where the browser has moved it to, for the sake of the field
+  });
 }

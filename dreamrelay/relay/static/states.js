@@ -164,7 +164,8 @@ function inviteOf({ sending, status, commands }) {
 function unconnected({ link, retryIn, status, hasOutput, commands, plain, refusal }) {
   const first = status === null;
   if (refusal !== null) {
-    const output = { title: "Not allowed", text: `${refusal}. Open the link that the relay printed, or type its token:`, token: true };
+    const why = refusal.charAt(0).toUpperCase() + refusal.slice(1);
+    const output = { title: "Not allowed", text: `${why}. Open the link that the relay printed, or type its token:`, token: true };
     return { state: "not-allowed", chip: "not allowed", tone: "wrong", dim: hasOutput, output, input: null };
   }
   if (plain) {

@@ -1,4 +1,4 @@
-/** The list of streams: pick one, or open another by its name. */
+/** The list of streams: pick one, find one by a part of its name, or open another. */
 
 import { button, make } from "./dom.js";
 import { STAND_IN } from "./states.js";
@@ -11,6 +11,9 @@ export class StreamsList {
   #clock;
   #list = make("ul");
   #words = make("p", { className: "quiet" });
+  #name;
+  /** As the relay last said. @type {Record<string, any>[]} */
+  #streams = [];
 
   /**
    * @param {HTMLElement} root a popover
@@ -20,17 +23,20 @@ export class StreamsList {
   constructor(root, relay, present) {
     this.relay = relay;
     this.present = present;
-    const name = make("input", { id: "other-stream", pattern: NAME, maxLength: 64, placeholder: "another", required: true, autocomplete: "off", spellcheck: false });
+    const name = make("input", { id: "other-stream", pattern: NAME, maxLength: 64, placeholder: "find, or name another", required: true, autocomplete: "off", spellcheck: false });
+    this.#name = name;
+    name.addEventListener("input", () => this.#show());
     const form = make("form", {}, [make("label", { className: "sr", htmlFor: "other-stream" }, ["Name of a stream"]), name, make("button", { type: "submit" }, ["Open"])]);
     form.addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
       this.open(name.value);
     });
-    root.append(make("h2", {}, ["Streams"]), this.#list, this.#words, form);
+    root.append(make("div", { className: "head" }, [make("h2", {}, ["Streams"]), form]), this.#list, this.#words);
     root.addEventListener("toggle", () => {
       clearInterval(this.#clock);
       if (!root.matches(":popover-open")) return;
-      this.#load();
+      name.value = "";
+      this.#load().then(() => this.#list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" }));
       this.#clock = setInterval(() => this.#load(), EVERY_MS);
     });
   }
@@ -45,14 +51,22 @@ export class StreamsList {
 
   async #load() {
     try {
-      const streams = await this.relay.streams();
-      this.#words.textContent = streams.length === 0 ? "None yet: a stream is made by whoever names it first." : "";
-      const focused = this.#list.contains(document.activeElement) ? document.activeElement?.textContent : "";
-      this.#list.replaceChildren(...streams.map((status) => make("li", {}, [this.#row(status)])));
-      for (const row of this.#list.querySelectorAll("button")) if (focused && row.textContent === focused) row.focus();
+      const order = (/** @type {any} */ a, /** @type {any} */ b) => a.stream.localeCompare(b.stream, "en", { numeric: true });
+      this.#streams = (await this.relay.streams()).sort(order);
+      this.#show();
     } catch (error) {
       this.#words.textContent = `The list is not to be had: ${/** @type {Error} */ (error).message}`;
     }
+  }
+
+  #show() {
+    const part = this.#name.value.trim().toLowerCase();
+    const found = this.#streams.filter(({ stream }) => stream.toLowerCase().includes(part));
+    const none = part ? "None is called so: Open makes it." : "None yet: a stream is made by whoever names it first.";
+    this.#words.textContent = found.length === 0 ? none : "";
+    const focused = this.#list.contains(document.activeElement) ? document.activeElement?.firstChild?.textContent : "";
+    this.#list.replaceChildren(...found.map((status) => make("li", {}, [this.#row(status)])));
+    for (const row of this.#list.querySelectorAll("button")) if (focused && row.firstChild?.textContent === focused) row.focus();
   }
 
   /** @param {Record<string, any>} status */

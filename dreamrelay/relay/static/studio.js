@@ -1,7 +1,8 @@
 /** The studio: wires a stream of the relay to the rooms of the page. */
 
+import { Awake } from "./awake.js";
 import { Blend } from "./blend.js";
-import { $, announce, make, memory } from "./dom.js";
+import { $, announce, make, memory, toggleFrom } from "./dom.js";
 import { Connection, Parameters, Relay, RelayError, nowMs } from "./dreamrelay.js";
 import { Form } from "./form.js";
 import { Keys } from "./keys.js";
@@ -15,7 +16,7 @@ import { Recorder } from "./recorder.js";
 import { Reference, takeFiles } from "./reference.js";
 import { Source } from "./source.js";
 import { SourceMenu } from "./sources.js";
-import { FullScreen, Stage } from "./stage.js";
+import { FullScreen, Stage, makeRoomForKeyboard } from "./stage.js";
 import { describe, duration, makeCommands } from "./states.js";
 import { StreamsList } from "./streams.js";
 import { Voice } from "./voice.js";
@@ -36,6 +37,8 @@ const viewer = new Connection({ stream, role: "viewer", track: "both", credit: 1
 const parameters = new Parameters(viewer);
 const stage = new Stage($("stage"), $("input-pane"), $("output-pane"), $("wipe"));
 const full = new FullScreen();
+const awake = new Awake();
+makeRoomForKeyboard();
 const notes = new Notes($("notes"));
 const form = new Form($("fields"), parameters, $("hint"), (field) => field.name === "prompt");
 const blend = new Blend($("blend"), $("meter"), parameters);
@@ -109,6 +112,7 @@ function secondsLeft() {
 let saidState = "";
 
 function show() {
+  awake.want(full.on || source.kind !== null);
   if (status?.dreaming && source.kind === null && !pictures.mapShown) pictures.forgetInput();
   const said = describe({
     link: viewer.state,
@@ -287,6 +291,7 @@ parameters.addEventListener("change", () => {
   $("no-fields").hidden = form.controls.length > 0;
   presets.offer();
 });
+addEventListener("hashchange", () => presets.offer());
 viewer.addEventListener("schema", () => {
   const names = Object.keys(parameters.schema?.properties ?? {});
   $("map-button").hidden = !names.some((name) => name.startsWith("controlnet_")); // nothing steers the others
@@ -342,9 +347,11 @@ const keys = new Keys([
   { keys: "m", does: "the control map in place of the input", act: () => $("map-button").hidden || pictures.toggleMap(), button: "map-button" },
   { keys: "g", does: "save a snapshot", act: () => recorder.snapshot(), button: "snapshot-button" },
   { keys: "r", does: "record, and stop", act: () => recorder.toggle(), button: "record-button" },
-  { keys: "i", does: "where the time goes", act: () => $("age").hidden || $("budget").togglePopover?.() },
+  { keys: "i", does: "where the time goes", act: () => $("age").hidden || toggleFrom($("age"), $("budget")) },
   { keys: "f", does: "full screen", act: () => full.toggle(), button: "full-button" },
-  { keys: "?", does: "this list", act: () => $("help").togglePopover?.() },
+  { shown: "← ↑ → ↓", does: "the inset to another corner, the wipe, a step in a number (with Shift ten)" },
+  { shown: "Esc", does: "close the menu you are in; in the prompt: back to what holds" },
+  { keys: "?", does: "this list", act: () => toggleFrom($("help-button"), $("help")) },
 ]);
 keys.list($("keys"));
 $("presets-button").addEventListener("click", togglePresets);

@@ -26,7 +26,7 @@ function toggle(field, id, send) {
 /** @param {Field} field @param {string} id @param {Send} send @returns {Widget} */
 function select(field, id, send) {
   const options = field.nullable ? [null, ...field.options.filter((option) => option !== null)] : field.options;
-  const texts = options.map((option, i) => make("option", { value: String(i) }, [option === null ? "auto" : String(option)]));
+  const texts = options.map((option, i) => make("option", { value: String(i) }, [option === null ? "auto" : String(option) || "none"]));
   const label = make("select", { id }, texts);
   label.addEventListener("change", () => send(options[Number(label.value)]));
   return { label, nodes: [label], show: (value) => (label.value = String(options.findIndex((option) => same(option, value ?? null)))) };
@@ -40,6 +40,14 @@ function numberInput(field, id, send) {
   /** @type {any} */
   let last = null;
   if (field.nullable) label.placeholder = "auto";
+  label.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    const way = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+    if (way === undefined) return;
+    event.preventDefault(); // the browser would go by whole numbers
+    const next = Number(label.value) + way * step * (event.shiftKey ? 10 : 1);
+    label.value = plain(Math.min(max ?? Infinity, Math.max(min ?? -Infinity, next)));
+    send(Number(label.value));
+  });
   label.addEventListener("change", () => {
     if (label.value !== "") send(Number(label.value));
     else if (field.nullable) send(null);
@@ -91,7 +99,7 @@ function seed(field, id, send) {
 
 /** @param {Field} field @param {string} id @param {Send} send @param {(text: string) => void} complain @returns {Widget} */
 function text(field, id, send, complain) {
-  const label = make("textarea", { id, rows: field.widget === "text" ? 2 : 1, maxLength: field.maxLength, spellcheck: false });
+  const label = make("textarea", { id, rows: field.widget === "text" ? 2 : 1, maxLength: field.maxLength, spellcheck: false, dir: "auto" });
   if (field.nullable) label.placeholder = "auto";
   label.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
