@@ -40,6 +40,7 @@ from dreamrelay.relay.connections import (
     SPARE_CONNECTIONS,
     Limiting,
     deny,
+    keep_open,
     limit_messages,
     protocols,
 )
@@ -261,8 +262,9 @@ class Relay:
         address = grant_of(websocket.scope).address
         try:
             self._slots.check(address)
+            grant = await self._named(websocket)  # who is nobody yet takes nobody's place
+            self._slots.check(address)
             with self._slots.taking(address):
-                grant = await self._named(websocket)
                 if joins_at_once:
                     grant.check(ROLE_NEEDS[role], name)
                 elif not (grant.permissions and grant.reaches(name)):
@@ -297,6 +299,7 @@ class Relay:
         found = None if token is None else self.opening.gate.keys.find(token)
         if found is None:
             raise AuthError('expected {"type": "auth", "token": ...} first', status=401)
+        keep_open(websocket.scope)
         return found.at(grant.address)
 
     async def _host(

@@ -18,7 +18,7 @@ from dreamrelay.config import RelaySettings
 from dreamrelay.errors import LimitError
 from dreamrelay.packet import Codec, Packet
 from dreamrelay.protocol.native import encode_packet
-from dreamrelay.relay.connections import Limiting, Sockets
+from dreamrelay.relay.connections import HttpProtocol, Limiting, Sockets
 from dreamrelay.relay.limits import Allowance, Bucket, Slots, address_key
 from tests.relay.clients import (
     answer,
@@ -137,25 +137,68 @@ class TestAddresses:
             assert free == 4 * 10 * 2  # each of them had the half of what it may alone
             assert slots.throttle(SECOND).take() == 0
 
-    def test_sockets_are_counted_by_address_from_the_start(self) -> None:
-        class Transport:
-            def __init__(self, host: str) -> None:
-                self.host = host
 
-            def get_extra_info(self, _: str) -> tuple[str, int]:
-                return (self.host, 1)
+class Transport:
+    """Of a socket that is not there."""
 
-        sockets = Sockets(Limiting(sockets=8, sockets_each=2))
-        hosts = (FIRST, FIRST, FIRST, SECOND, SECOND, "192.0.2.3", "192.0.2.4")
-        made = [Transport(host) for host in (*hosts, "127.0.0.1", "127.0.0.1")]
-        taken = [sockets.opened(t) for t in made]  # type: ignore[arg-type]
-        # The third of one address; the seventh stranger, though this machine still may; the ninth.
-        assert taken == [True, True, False, True, True, True, False, True, False]
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.cut = False
+
+    def get_extra_info(self, name: str) -> object:
+        return (self.host, 1) if name == "peername" else self
+
+    def abort(self) -> None:
+        self.cut = True
+
+
+class TestSockets:
+    def opened(self, sockets: Sockets, *hosts: str) -> list[Any]:
+        made = [Transport(host) for host in hosts]
         for transport in made:
-            sockets.closed(transport)  # type: ignore[arg-type]
-            sockets.closed(transport)  # type: ignore[arg-type]
+            assert sockets.opened(transport)  # type: ignore[arg-type]
+        return made
+
+    def test_the_oldest_of_an_address_that_only_knocks_makes_room(self) -> None:
+        sockets = Sockets(Limiting(sockets=80, sockets_each=2))
+        _, _, second, third = made = self.opened(sockets, SECOND, FIRST, FIRST, FIRST)
+        assert [transport.cut for transport in made] == [False, True, False, False]
+        sockets.keep(second)
+        sockets.keep(third)
+        late = Transport(FIRST)
+        assert not sockets.opened(late)  # type: ignore[arg-type]
+        for transport in (*made, late, late):
+            sockets.closed(transport)
         assert not sockets.open
-        assert sockets.opened(made[0])  # type: ignore[arg-type]
+
+    def test_in_all_it_is_the_oldest_of_the_address_with_the_most(self) -> None:
+        sockets = Sockets(Limiting(sockets=8))
+        made = self.opened(sockets, SECOND, FIRST, FIRST, FIRST, "192.0.2.3", "192.0.2.4", SECOND)
+        # Strangers leave two places to this machine.
+        assert [transport.cut for transport in made] == [False, True, *[False] * 5]
+        self.opened(sockets, "127.0.0.1", "127.0.0.1")
+        assert len(sockets.open) == 8
+
+    def test_who_may_be_here_makes_no_room(self) -> None:
+        sockets = Sockets(Limiting(sockets=4))
+        for transport in (made := self.opened(sockets, FIRST, SECOND, "192.0.2.3")):
+            sockets.keep(transport)
+        assert not sockets.opened(Transport(FIRST))  # type: ignore[arg-type]
+        assert not any(transport.cut for transport in made)
+        self.opened(sockets, "127.0.0.1")
+
+    def test_who_only_knocks_keeps_nobody_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("dreamrelay.relay.app.SPARE_CONNECTIONS", 3)
+        with (
+            start_relay(RelaySettings(port=0, max_connections=1)) as relay,
+            native(relay, "viewer") as viewer,
+            ExitStack() as stack,
+        ):
+            bares = [stack.enter_context(raw(relay)) for _ in range(12)]
+            assert answer(relay, "/healthz")[0] == 200
+            assert closed(bares[0]) == b""
+            viewer.send("ping", id=1)
+            assert viewer.text("pong")["id"] == 1
 
 
 class TestConnections:
@@ -175,6 +218,19 @@ class TestConnections:
         until(lambda: not tight.hub.streams["a"].connections)
         with stranger(tight, "/"):
             pass
+
+    def test_who_is_yet_to_say_its_token_takes_nobodys_place(self, tight: RunningRelay) -> None:
+        with ExitStack() as stack:
+            for number in range(10):
+                stack.enter_context(
+                    connect(
+                        f"{tight.websocket}/streams/a/viewer?auth=first",
+                        additional_headers={"X-Forwarded-For": f"192.0.2.{number}"},
+                        close_timeout=0.2,
+                    )
+                )
+            with stranger(tight, "/streams/a/viewer"):
+                pass
 
     def test_so_many_in_all(self, tight: RunningRelay) -> None:
         with ExitStack() as stack:
@@ -450,6 +506,37 @@ class TestSlow:
         bare.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Up")
         assert closed(bare) == b""
         bare.close()
+
+    def test_a_body_that_nobody_waits_for(self, hurried: RunningRelay) -> None:
+        """It was answered before it had come; each byte of it would prolong the wait for more."""
+        bare = raw(hurried)
+        bare.sendall(b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n")
+        assert b" 405 " in read_until(bare, b"\r\n")
+        bare.settimeout(0.05)
+        gone = False
+        for _ in range(1000):
+            try:
+                bare.sendall(b"x")
+                gone = bare.recv(4096) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                gone = True
+            if gone:
+                break
+        assert gone  # long before its end
+        bare.close()
+
+    def test_answers_that_nobody_reads(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Less than what makes a transport ask us to pause."""
+        monkeypatch.setattr(HttpProtocol, "pause_writing", lambda _: None)
+        with start_relay(RelaySettings(port=0, stall_seconds=0.2)) as relay:
+            bare = raw(relay, 2048)
+            bare.sendall(b"GET /static/studio.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 40)
+            until(lambda: "has read nothing" in caplog.text)
+            bare.close()
 
     def test_the_kernel_asks_whether_they_are_still_there(self, relay: RunningRelay) -> None:
         with native(relay, "viewer"):
