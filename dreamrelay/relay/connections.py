@@ -231,6 +231,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.transport.get_write_buffer_size():
             self._watchdog.watch()
 
+    def refuse_head(self) -> None:
+        """The library cannot read what another has read: a line or a list of headers is too long.
+
+        It would say nothing, and wait for ever.
+        """
+        self.handshake_complete = self.close_sent = True
+        status = "HTTP/1.1 431 Request Header Fields Too Large"
+        self.transport.write(f"{status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+        self.transport.close()
+
     def send_receive_event_to_app(self) -> None:
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
@@ -359,6 +369,9 @@ class HttpProtocol(H11Protocol):
         self._watchdog.stand_down()
         self._wait_no_more()
         super().handle_websocket_upgrade(event)
+        protocol: Any = self.transport.get_protocol()
+        if not protocol.handshake_initiated:
+            protocol.refuse_head()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -232,6 +232,15 @@ class TestConnections:
             with stranger(tight, "/streams/a/viewer"):
                 pass
 
+    def test_a_page_that_lists_streams_is_one(self, tight: RunningRelay) -> None:
+        with (
+            stranger(tight, "/ws/viewer/listing_1"),
+            stranger(tight, "/ws/viewer/listing_2"),
+            pytest.raises(InvalidStatus) as caught,
+        ):
+            stranger(tight, "/ws/viewer/listing_3")
+        assert caught.value.response.status_code == 429
+
     def test_so_many_in_all(self, tight: RunningRelay) -> None:
         with ExitStack() as stack:
             for number in range(8):
@@ -343,6 +352,13 @@ class TestUploads:
         assert b" 413 " in read_until(bare, b"\r\n")
         bare.close()
 
+    def test_a_form_of_many_parts(self, relay: RunningRelay) -> None:
+        """A million of them fit, and would take nine seconds in which nothing else goes on."""
+        body = b"--x\r\n\r\n\r\n" * 100 + b"--x--\r\n"
+        kind = "multipart/form-data; boundary=x"
+        status, _, reply = answer(relay, "/api/ip_ref_image", "POST", body, Content_Type=kind)
+        assert (status, b"64 parts" in reply) == (422, True)
+
     def test_one_that_does_not_end(
         self, relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -429,6 +445,21 @@ class TestPictures:
 
 
 class TestTexts:
+    @pytest.mark.parametrize("credit", ["9" * 5000, "99999", "-1", "x"])
+    def test_a_number_in_an_address(self, relay: RunningRelay, credit: str) -> None:
+        with pytest.raises(InvalidStatus) as caught:
+            connect(f"{relay.websocket}/streams/a/viewer?credit={credit}")
+        assert caught.value.response.status_code == 400
+
+    @pytest.mark.parametrize("path", ["/ws", "/ws/viewer/listing_1"])
+    def test_before_one_has_said_what_one_wants(self, relay: RunningRelay, path: str) -> None:
+        with connect(relay.websocket + path, compression=None) as websocket:
+            websocket.send('{"type": "ping", "x": "' + "x" * 100_000 + '"}')
+            with pytest.raises(ConnectionClosed) as caught:
+                websocket.recv(30)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1009
+
     def test_a_prompt_that_is_too_long(self, tight: RunningRelay) -> None:
         with stranger(tight, "/") as websocket:
             reply = ask(websocket, type="prompt_update", prompt="x" * 51)
@@ -505,6 +536,24 @@ class TestSlow:
         bare = raw(hurried)
         bare.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Up")
         assert closed(bare) == b""
+        bare.close()
+
+    @pytest.mark.parametrize(
+        ("query", "headers"),
+        [("?x=" + "a" * 9000, ""), ("", "X: " + "a" * 9000 + "\r\n"), ("", "X: a\r\n" * 200)],
+        ids=["line", "header", "headers"],
+    )
+    def test_a_head_that_only_http_could_read(
+        self, relay: RunningRelay, query: str, headers: str
+    ) -> None:
+        """Before there is a WebSocket, its library reads the head again, and is less patient."""
+        bare = raw(relay)
+        bare.sendall(
+            f"GET /streams/a/viewer{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            f"Sec-WebSocket-Version: 13\r\n{headers}\r\n".encode()
+        )
+        assert b" 431 " in closed(bare)  # else this raises a TimeoutError
         bare.close()
 
     def test_a_body_that_nobody_waits_for(self, hurried: RunningRelay) -> None:
