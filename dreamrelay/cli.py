@@ -127,7 +127,7 @@ def _work(settings: WorkerSettings) -> int:
         program = _made("worker", settings)
         calls(program.stop)
         if settings.verbose:
-            where = settings.source or settings.spout_in or settings.websocket_uri
+            where = shown(settings.source or settings.spout_in or settings.websocket_uri or "")
             say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
             if program.osc_port:
                 say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
@@ -138,7 +138,7 @@ def _work(settings: WorkerSettings) -> int:
         with status_line(lambda: _work_report(program), settings.verbose):
             program.run()
         if program.replaced_by:
-            say(f"replaced by {program.replaced_by}")
+            say(f"replaced by {plain(program.replaced_by)}")
     return 0
 
 
@@ -159,7 +159,8 @@ def producer(settings: ProducerSettings, *positional: str, binary: bool = False)
         return _one_picture(settings, positional, binary=binary)
     program = _made("producer", settings)
     if settings.verbose:
-        say(f"dreamrelay {__version__} producer: {program.url} to {settings.websocket_uri}")
+        there = shown(settings.websocket_uri)
+        say(f"dreamrelay {__version__} producer: {shown(program.url)} to {there}")
 
     def report() -> str:
         s = program.statistics
@@ -222,7 +223,7 @@ def bridge(settings: BridgeSettings) -> int:
     """Bridge until Ctrl-C."""
     program = _made("bridge", settings)
     if settings.verbose:
-        say(f"dreamrelay {__version__} bridge: {settings.websocket_uri}")
+        say(f"dreamrelay {__version__} bridge: {shown(settings.websocket_uri)}")
     with stop_on_signal() as calls, status_line(program.report, settings.verbose):
         calls(program.stop)
         program.run()
@@ -332,7 +333,7 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     try:
         code = _start(settings_type, program, *parsed[0])
     except DreamRelayError as error:
-        print(f"dreamrelay: {error}", file=sys.stderr)
+        print(f"dreamrelay: {plain(str(error))}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
@@ -414,9 +415,34 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+_UNSEEN = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
+"""Characters that move the cursor, end a line or turn its direction, and how they are shown."""
+
+
+def shown(address: str) -> str:
+    """An address without the secrets in it: what is printed ends up in journals."""
+    address = re.sub(r"(?<=//)[^/@?#]*@", "", address)
+    return re.sub(r"(?<=[?&]token=)[^&#]*", "***", address)
+
+
+def plain(text: str) -> str:
+    """A text of a peer's, on one line: it cannot pass for a line of ours, nor steer a terminal."""
+    return text.translate(_UNSEEN)
+
+
+class _Plain(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return plain(super().formatMessage(record).rstrip())
+
+
 def set_up_logging(verbose: int) -> None:
     """Log to standard error: 0 errors, 1 warnings, 2 what happens, 3 everything."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("dreamrelay").setLevel(LOG_LEVELS[verbose])
 
 
