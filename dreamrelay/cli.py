@@ -132,8 +132,8 @@ def _work(settings: WorkerSettings) -> int:
         program = _made("worker", settings)
         calls(program.stop)
         if settings.verbose:
-            where = settings.source or settings.spout_in or settings.websocket_uri
-            say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {_shown(where)}")
+            where = shown(settings.source or settings.spout_in or settings.websocket_uri)
+            say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
             if program.osc_port:
                 say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
                 if not program.started:
@@ -147,7 +147,7 @@ def _work(settings: WorkerSettings) -> int:
         with status_line(lambda: _work_report(program), settings.verbose):
             program.run()
         if program.replaced_by:
-            say(f"replaced by {program.replaced_by}")
+            say(f"replaced by {plain(program.replaced_by)}")
     return 0
 
 
@@ -168,8 +168,8 @@ def producer(settings: ProducerSettings, *positional: str, binary: bool = False)
         return _one_picture(settings, positional, binary=binary)
     program = _made("producer", settings)
     if settings.verbose:
-        there = _shown(settings.websocket_uri)
-        say(f"dreamrelay {__version__} producer: {_shown(program.url)} to {there}")
+        there = shown(settings.websocket_uri)
+        say(f"dreamrelay {__version__} producer: {shown(program.url)} to {there}")
 
     def report() -> str:
         s = program.statistics
@@ -222,8 +222,8 @@ def _one_picture(settings: ProducerSettings, positional: Sequence[str], *, binar
     return 0
 
 
-def _shown(url: str) -> str:
-    """An address without the password, or the token, that may be in it."""
+def shown(url: str) -> str:
+    """An address without the password, or the token, that may be in it: journals keep it."""
     from dreamrelay.media.address import parse
 
     return str(parse(url))
@@ -239,7 +239,7 @@ def bridge(settings: BridgeSettings) -> int:
     """Bridge until Ctrl-C."""
     program = _made("bridge", settings)
     if settings.verbose:
-        say(f"dreamrelay {__version__} bridge: {_shown(settings.websocket_uri)}")
+        say(f"dreamrelay {__version__} bridge: {shown(settings.websocket_uri)}")
     with stop_on_signal() as calls, status_line(program.report, settings.verbose):
         calls(program.stop)
         program.run()
@@ -346,7 +346,7 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     except FireExit as stopped:
         code = stopped.code
     except DreamRelayError as error:
-        print(f"dreamrelay: {error}", file=sys.stderr)
+        print(f"dreamrelay: {plain(str(error))}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
@@ -462,12 +462,31 @@ def say(text: str, end: str = "\n") -> None:
         os.close(nowhere)
 
 
+_UNSEEN = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
+"""Characters that move the cursor, end a line or turn its direction, and how they are shown."""
+
+
+def plain(text: str) -> str:
+    """A text of a peer's, on one line: it cannot pass for a line of ours, nor steer a terminal."""
+    return text.translate(_UNSEEN)
+
+
+class _Plain(logging.Formatter):
+    """On a terminal a line begins where the status line stands, which is drawn again soon."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        clear = CLEAR_LINE if sys.stderr.isatty() else ""
+        return clear + plain(super().formatMessage(record).rstrip())
+
+
 def set_up_logging(verbose: int) -> None:
     """Log to standard error: 0 errors, 1 warnings, 2 what happens, 3 everything."""
-    # On a terminal the line begins where the status line stands, which is drawn again soon.
-    clear = CLEAR_LINE if sys.stderr.isatty() else ""
-    form = f"{clear}%(levelname)s %(message)s"
-    logging.basicConfig(level=logging.WARNING, format=form, force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("dreamrelay").setLevel(LOG_LEVELS[verbose])
 
 

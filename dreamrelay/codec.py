@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import (
-    ExifTags,
     Image,
     WebPImagePlugin,  # noqa: F401 - registers itself; Pillow would look for it in all its plugins
 )
 
+from dreamrelay.bombs import defused, orientation
 from dreamrelay.errors import ProtocolError
 from dreamrelay.packet import Codec, Hop, Packet, inspect
 
@@ -57,17 +57,19 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Frame:
     an EXIF orientation is applied. Of an animation the first picture is taken.
 
     Raises:
-        ProtocolError: no picture, a broken one, or one of more than ``max_pixels``.
+        ProtocolError: no picture, a broken one, one of more than ``max_pixels``, or one that takes
+            far longer to decode than others of its size.
     """
     picture = inspect(data)
     _refuse_huge(picture.width, picture.height, max_pixels)
+    data, notes = defused(data, picture.codec)
     try:
         # No other of Pillow's many readers is ever tried on a peer's bytes.
         with Image.open(io.BytesIO(data), formats=[picture.codec.name]) as image:
             # A hostile file can say one size to us and another to Pillow.
             _refuse_huge(*image.size, max_pixels)
             image.load()
-            return to_frame(image)
+            return to_frame(image, notes or image.info.get("exif", b""))
     except _BROKEN as error:
         what = str(error).partition("\n")[0] or type(error).__name__
         raise ProtocolError(f"the {picture.codec.name} picture is broken: {what}") from error
@@ -80,9 +82,9 @@ def _refuse_huge(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def to_frame(image: Image.Image) -> Frame:
-    """Turn a Pillow image of any mode into a frame that can be written to."""
-    turn = _TURNS.get(_orientation(image))
+def to_frame(image: Image.Image, notes: bytes = b"") -> Frame:
+    """Turn a Pillow image of any mode, with its EXIF notes, into a frame that can be written to."""
+    turn = _TURNS.get(orientation(notes))
     if turn is not None:
         image = image.transpose(turn)
     if image.mode.startswith("I") or image.mode == "F":
@@ -104,14 +106,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What puts a picture of that EXIF orientation upright."""
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except _BROKEN:
-        # A picture whose notes are broken is still a picture.
-        return 1
 
 
 def _grey_of_16_bits(image: Image.Image) -> Frame:

@@ -6,7 +6,6 @@ too.
 
 import asyncio
 import base64
-import binascii
 import json
 import ssl
 from contextlib import suppress
@@ -18,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from dreamrelay.errors import DeviceError, EngineError, ProtocolError
-from dreamrelay.link import bearer, refusal, relay_uri, without_token
+from dreamrelay.link import MAX_MESSAGE, bearer, refusal, relay_uri, without_token
 from dreamrelay.packet import inspect
 from dreamrelay.trust import Trust, unknown_certificate
 
@@ -86,7 +85,7 @@ def transform(
             additional_headers=shown,
             create_connection=trust.connection(),
             compression=None,
-            max_size=None,
+            max_size=MAX_MESSAGE,
             proxy=None,
             open_timeout=OPEN_SECONDS,
         ) as websocket:
@@ -132,7 +131,7 @@ async def _ask(
             picture = base64.b64decode(answer["image"], validate=True)
         else:
             raise ProtocolError(f"expected a picture, got {kind!r}")
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ProtocolError(f"the answer cannot be understood: {error}") from None
     inspect(picture)
     return Transformed(picture, str(answer.get("prompt", "")))

@@ -1,7 +1,6 @@
 """What lies in the worker's mailboxes, and the way of a computed picture into a packet."""
 
 import base64
-import binascii
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -122,7 +121,7 @@ class Reference:
             return None
         try:
             data = base64.b64decode(self.image, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # other letters than ASCII are no binascii.Error
             raise ProtocolError(f"the picture to imitate is no base64: {error}") from None
         return decode(data)
 

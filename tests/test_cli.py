@@ -27,7 +27,7 @@ from dreamrelay.config import (
     Settings,
     WorkerSettings,
 )
-from dreamrelay.errors import ConfigError, DeviceError
+from dreamrelay.errors import AuthError, ConfigError, DeviceError
 from tests.support import ROOT, RunningRelay
 
 pytestmark = pytest.mark.usefixtures("restored_logging", "elsewhere")
@@ -603,3 +603,49 @@ def test_a_long_report_is_cut_and_a_warning_begins_a_line_of_its_own(
 def test_demo_settings_know_no_end() -> None:
     assert DemoSettings.load({"duration": ""}, environ={}).duration is None
     assert DemoSettings.load({"duration": "0.0"}, environ={}).duration is None
+
+
+class TestWhatPeersSay:
+    """Texts of peers are on a line of ours, as what they are."""
+
+    NASTY = "\x1b[2J\x1b]0;owned\x07\nERROR all is lost\r\u202egnihton\x9b1A"
+
+    def test_in_the_log(self, capsys: pytest.CaptureFixture[str]) -> None:
+        cli.set_up_logging(2)
+        logging.getLogger("dreamrelay.worker").warning("the relay says: %s", self.NASTY)
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert "\\x1b[2J" in err
+        assert err.rstrip("\n").isprintable()
+
+    def test_a_traceback_keeps_its_lines(self, capsys: pytest.CaptureFixture[str]) -> None:
+        cli.set_up_logging(2)
+        try:
+            raise ValueError("of ours")
+        except ValueError:
+            logging.getLogger("dreamrelay.worker").exception("oh\n")
+        assert "ERROR oh\nTraceback" in capsys.readouterr().err
+
+    def test_in_an_error(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def program(_: Settings) -> int:
+            raise AuthError(self.NASTY)
+
+        monkeypatch.setitem(cli.COMMANDS, "relay", (RelaySettings, program))
+        assert run("relay") == 1
+        assert error_of(capsys).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("ws://a:1/?token=secret", "ws://a:1/?***"),
+        ("wss://a/x?b=1&token=secret&c=2", "wss://a/x?***"),
+        ("rtsp://me:secret@camera/1?tcp=1", "rtsp://me:***@camera/1?***"),
+        ("ws://localhost:8765", "ws://localhost:8765"),
+        ("pattern://bars", "pattern://bars"),
+    ],
+)
+def test_an_address_is_printed_without_its_secrets(address: str, said: str) -> None:
+    assert cli.shown(address) == said

@@ -428,3 +428,80 @@ def test_shrinking_averages_and_does_not_pick() -> None:
 def test_the_limit_on_pixels_is_stricter_than_pillows() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
     assert Image.MAX_IMAGE_PIXELS > codec.MAX_PIXELS
+
+
+# -- pictures that cost far more than they show ----------------------------------------------------
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+def png_chunk(kind: bytes, body: bytes = b"") -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def many_scans(*, progressive: bool) -> bytes:
+    """A JPEG whose last scan comes again and again; there is no end of it."""
+    data = saved(thirds(), "JPEG", progressive=progressive)
+    if not progressive:  # one component in its only scan: others may follow
+        at = data.index(b"\xff\xda")
+        data = data[:at] + segment(0xDA, b"\x01\x01\0\0\x3f\0") + b"\xff\xd9"
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * 100 + data[-2:]
+
+
+def gif_with(blocks: int) -> bytes:
+    data = saved(thirds(), "GIF")
+    at = 13 + (3 << (data[10] & 7) + 1)
+    return data[:at] + b"!\xfe" + b"\x01x" * blocks + b"\0" + data[at:]
+
+
+def bmp_with_run_lengths() -> bytes:
+    data = bytearray(saved(thirds().convert("P"), "BMP"))
+    data[30] = 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("bomb", "what"),
+    [
+        (many_scans(progressive=True), "40 scans"),
+        (many_scans(progressive=False), "40 scans"),
+        (b"\xff\xd8" + segment(0xE0, b"") * 5000, "2000 segments"),
+        (saved(thirds(), "JPEG")[:2] + segment(0xFE, b"") * 1999, "2000 segments|cut off"),
+        (saved(thirds(), "PNG")[:-12] + png_chunk(b"prVt") * 6000, "5000 chunks"),
+        (gif_with(6000), "5000 blocks"),
+        (bmp_with_run_lengths(), "run lengths"),
+    ],
+    ids=["scans", "plain scans", "segments", "comments", "chunks", "blocks", "run lengths"],
+)
+def test_bombs_are_refused_before_they_are_decoded(
+    bomb: bytes, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(ProtocolError, match=what):
+        decode(bomb)
+
+
+def test_what_programs_write_is_no_bomb() -> None:
+    noise = Image.effect_noise((700, 500), 90).convert("RGB")
+    for data in (
+        saved(noise, "JPEG", progressive=True),
+        saved(noise, "JPEG", comment=b"by hand", icc_profile=bytes(200_000)),
+        saved(noise, "PNG", compress_level=0),
+        saved(noise, "GIF", comment=b"x" * 9000),
+        gif_with(200),
+    ):
+        assert decode(data).shape[2] == 3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_no_note_but_the_orientation_is_read(form: str) -> None:
+    """Pillow reads them all, and complains of each on the program's standard error."""
+    entries = [(0x0112, 3, 1, 6)] + [(tag, 7, 60_000, 8) for tag in range(0x200, 0x200 + 2000)]
+    notes = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries))
+    notes += b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    data = saved(thirds(), form, exif=b"Exif\0\0" + notes.ljust(60_100, b"\0"))
+    assert decode(data).shape == (48, 32, 3)

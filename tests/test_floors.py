@@ -15,6 +15,7 @@ PACKAGE = ROOT / "dreamrelay"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("packet", "mailbox", "importer", "clock", "child", "form"),
+    ("bombs",),  # it knows packets
     ("config", "codec", "telemetry", "protocol", "schema", "trust"),
     (
         "hub",

@@ -37,6 +37,7 @@ from dreamrelay.protocol.messages import (
     StatusChanged,
     Welcome,
 )
+from dreamrelay.protocol.texts import read_json
 
 PROCESSORS = ("standard", "lightning")
 DEFAULT_PROCESSOR = "lightning"
@@ -153,7 +154,7 @@ class DreamStreamDialect(Dialect):
 
     def receive(self, message: str | bytes) -> list[Event]:
         try:
-            fields = orjson.loads(message) if isinstance(message, str) else None
+            fields = read_json(message) if isinstance(message, str) else None
         except orjson.JSONDecodeError:
             return [self._error(_INVALID)]
         kind = fields.get("type") if isinstance(fields, dict) else None
@@ -556,7 +557,7 @@ def read_opening(message: str) -> tuple[str, str] | None:
     An older page names no role in its path. A broadcaster that names no stream gets a new one.
     """
     try:
-        fields = orjson.loads(message)
+        fields = read_json(message)
     except orjson.JSONDecodeError:
         return None
     kind = fields.get("type") if isinstance(fields, dict) else None

@@ -64,6 +64,7 @@ from dreamrelay.protocol.messages import (
     Welcome,
     WorkerHello,
 )
+from dreamrelay.protocol.texts import read_json
 
 W = TypeVar("W", bound=str)
 
@@ -178,7 +179,7 @@ def decode_text(message: str) -> tuple[str, dict[str, Any]]:
         ProtocolError: not a JSON object with a ``type``.
     """
     try:
-        fields = orjson.loads(message)
+        fields = read_json(message)
     except orjson.JSONDecodeError as error:
         raise ProtocolError(f"expected a JSON object, got something else: {error}") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):

@@ -29,6 +29,7 @@ from dreamrelay.protocol.messages import (
     StatusChanged,
     Welcome,
 )
+from dreamrelay.protocol.texts import read_json
 
 WINDOW = 2
 """Pictures under way: the page fetches one while the other is computed."""
@@ -81,7 +82,7 @@ class StreamDiffusionWebDialect(Dialect):
 
     def _text(self, message: str) -> list[Event]:
         try:
-            fields = orjson.loads(message)
+            fields = read_json(message)
         except orjson.JSONDecodeError as error:
             raise ProtocolError(f"expected a JSON object: {error}") from None
         if not isinstance(fields, dict):

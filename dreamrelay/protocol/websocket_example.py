@@ -37,6 +37,7 @@ from dreamrelay.protocol.messages import (
     Unanswered,
     Welcome,
 )
+from dreamrelay.protocol.texts import read_json
 
 MAX_WAITING_REQUESTS = 8
 """More ``img2img`` than this on one socket are answered with an error at once."""
@@ -368,7 +369,7 @@ def _cut(message: bytes) -> dict[str, Any] | None:
 
 def _object(message: bytes) -> dict[str, Any] | None:
     try:
-        fields = orjson.loads(message)
+        fields = read_json(message)
     except orjson.JSONDecodeError:
         return None
     return fields if isinstance(fields, dict) else None

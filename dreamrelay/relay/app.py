@@ -40,6 +40,7 @@ from dreamrelay.relay.connections import (
     SPARE_CONNECTIONS,
     Limiting,
     deny,
+    keep_open,
     limit_messages,
     protocols,
 )
@@ -64,6 +65,9 @@ DEFAULT_STREAM = "default"
 GREETING_GRACE = 0.06
 NOT_SENT_LOW_WATER = 64 * 1024
 """Bytes the kernel may hold unsent: without this its buffer is 4 MB of old pictures."""
+
+OTHER_FAMILY = {"localhost": "::1", "127.0.0.1": "::1", "::": "0.0.0.0"}
+"""What is listened on as well: clients try either of ``localhost`` first, and ``::`` means all."""
 
 SPARE_EACH = 32
 """Sockets of one address beside those that last: a page is loaded over several."""
@@ -181,7 +185,7 @@ class Relay:
         app.include_router(make_voice_router(self.hub, self.speech))
         app.add_api_websocket_route("/", self._websocket_example)
         app.add_api_websocket_route("/streams/{stream}/{role}", self._native)
-        DreamStream(self.hub, self._lender, self._serve_peer).add(app)
+        DreamStream(self.hub, self._lender, self._serve_peer, self._slots).add(app)
         offer = Offer(
             DEFAULT_STREAM,
             self.settings.max_users,
@@ -238,7 +242,7 @@ class Relay:
             if known == "viewer":
                 tracks = parse_tracks(query.get("track", "output"))
                 text = query.get("credit", "1")
-                if not text.isdecimal() or int(text) > MAX_CREDIT:
+                if not text.isdecimal() or len(text) > 9 or int(text) > MAX_CREDIT:
                     raise ProtocolError(f"credit: expected 0 to {MAX_CREDIT}, got {text[:20]!r}")
                 credit = int(text)
         except ProtocolError as error:
@@ -261,8 +265,9 @@ class Relay:
         address = grant_of(websocket.scope).address
         try:
             self._slots.check(address)
+            grant = await self._named(websocket)  # who is nobody yet takes nobody's place
+            self._slots.check(address)
             with self._slots.taking(address):
-                grant = await self._named(websocket)
                 if joins_at_once:
                     grant.check(ROLE_NEEDS[role], name)
                 elif not (grant.permissions and grant.reaches(name)):
@@ -297,6 +302,7 @@ class Relay:
         found = None if token is None else self.opening.gate.keys.find(token)
         if found is None:
             raise AuthError('expected {"type": "auth", "token": ...} first', status=401)
+        keep_open(websocket.scope)
         return found.at(grant.address)
 
     async def _host(
@@ -341,10 +347,11 @@ class Relay:
                 f" (is another relay running? try --port={port + 1 if port else 0})"
             ) from None
         self._sockets.append(listener)
-        if host.lower() in ("localhost", "127.0.0.1"):
+        other = OTHER_FAMILY.get(host.lower())
+        if other is not None:
             bound = int(listener.getsockname()[1])
-            with contextlib.suppress(OSError):  # no IPv6 here, or somebody else's: IPv4 is enough
-                self._sockets.append(_listen("::1", bound))
+            with contextlib.suppress(OSError):  # not here, or somebody else's: one is enough
+                self._sockets.append(_listen(other, bound))
 
     @property
     def url(self) -> str:

@@ -354,8 +354,11 @@ class Gate:
     def address(self, request: Request) -> str:
         """Whom the limits count."""
         client = request.client
-        if self.behind_proxy:  # the last one is what our proxy wrote itself
-            client = request.headers.get("x-forwarded-for", client).rpartition(",")[2].strip()
+        if (
+            self.behind_proxy
+        ):  # the last one is what our proxy wrote itself, some on a line of its own
+            said = request.headers.getlist("x-forwarded-for") or [client]
+            client = _bare(said[-1].rpartition(",")[2].strip())
         return address_key(client)
 
     def _check_host(self, request: Request) -> None:
@@ -416,6 +419,11 @@ class Gate:
             and origin.startswith(("http://", "https://"))
             and is_loopback(host_name(origin))
         )
+
+
+def _bare(address: str) -> str:
+    """An address without the port and the brackets that some proxies write."""
+    return address if _is_address(address) else host_name(f"//{address}") or address
 
 
 def host_name(url: str) -> str:

@@ -12,10 +12,12 @@ from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import h11
 from starlette.responses import Response
+from starlette.types import Scope
 from starlette.websockets import WebSocket
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -32,6 +34,9 @@ MAX_FRAGMENTS = 16_384
 
 CONTROL_FRAMES = 50.0
 """Pings and pongs a second of one peer: each costs us more than it costs the sender."""
+
+KEEP = "keep"
+"""Where the state of a connection has what says that somebody speaks on it who may."""
 
 SPARE_CONNECTIONS = 128
 """Beside those that last: pages being loaded, and those who have not said what they want."""
@@ -56,33 +61,80 @@ class Limiting:
     tls: ssl.SSLContext | None = None
 
 
+@dataclass(slots=True)
+class _Open:
+    """A socket that is open.
+
+    Attributes:
+        address: it is counted by; empty for this machine's.
+        known: somebody speaks on it who may do something here.
+    """
+
+    transport: asyncio.Transport
+    address: str
+    known: bool = False
+
+
 class Sockets:
-    """The open sockets, counted from their first moment, before anything was said on them."""
+    """The open sockets, counted from their first moment, before anything was said on them.
+
+    Where there is no room for one more, the one goes that has been there longest without showing
+    that it may do anything here: honest programs show it with their first words. So nobody who only
+    knocks, however slowly, keeps others out.
+    """
 
     def __init__(self, limiting: Limiting) -> None:
         self._limiting = limiting
         self._addresses: Counter[str] = Counter()
-        self.open: dict[asyncio.BaseTransport, str] = {}
+        self.open: dict[object, _Open] = {}
 
-    def opened(self, transport: asyncio.BaseTransport) -> bool:
+    def opened(self, transport: asyncio.Transport) -> bool:
         """Count a socket; False if there is no room for it."""
         host = str((transport.get_extra_info("peername") or ("",))[0])
         address = "" if is_loopback(host) else address_key(host)
-        self.open[transport] = address
-        self._addresses[address] += 1
         each, most = self._limiting.sockets_each, self._limiting.sockets
-        if not address:
-            return len(self.open) <= most
-        crowded = bool(each) and self._addresses[address] > each
         # Strangers leave a quarter free: nobody locks the operator out of the own machine.
-        return not crowded and len(self.open) <= most - most // 4
+        most -= most // 4 if address else 0
+        room = True
+        if address and each and self._addresses[address] >= each:
+            room = self._make_room(address)
+        elif len(self.open) >= most:
+            room = self._make_room()
+        self.open[_socket_of(transport)] = _Open(transport, address)
+        self._addresses[address] += 1
+        return room
 
-    def closed(self, transport: asyncio.BaseTransport) -> None:
-        address = self.open.pop(transport, None)
-        if address is not None:
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+    def keep(self, transport: asyncio.Transport) -> None:
+        """Somebody who may do something here speaks on it."""
+        found = self.open.get(_socket_of(transport))
+        if found is not None:
+            found.known = True
+
+    def closed(self, transport: asyncio.Transport) -> None:
+        found = self.open.pop(_socket_of(transport), None)
+        if found is not None:
+            self._addresses[found.address] -= 1
+            if not self._addresses[found.address]:
+                del self._addresses[found.address]
+
+    def _make_room(self, address: str | None = None) -> bool:
+        """Cut the oldest socket of nobody we know: of this address, or of the one with the most."""
+        strangers = (
+            found
+            for found in self.open.values()
+            if not found.known and address in (None, found.address)
+        )
+        found = max(strangers, key=lambda found: self._addresses[found.address], default=None)
+        if found is None:
+            return False
+        self.closed(found.transport)
+        found.transport.abort()
+        return True
+
+
+def _socket_of(transport: asyncio.BaseTransport) -> object:
+    """What stays the same when TLS is put on a connection."""
+    return transport.get_extra_info("socket")
 
 
 async def deny(websocket: WebSocket, response: Response) -> None:
@@ -103,6 +155,11 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = 0
 
+    def watch_the_rest(self) -> None:
+        """All is said, and something of it may lie in the buffer still."""
+        if self._timer is None and self._transport.get_write_buffer_size():
+            self.watch()
+
     def watch(self) -> None:
         """The buffer is full."""
         self.stand_down()
@@ -116,12 +173,22 @@ class Watchdog:
             self._timer = None
 
     def _look(self) -> None:
-        if self._transport.get_write_buffer_size() < self._waiting:
-            self.watch()  # slow, but it reads
+        self._timer = None
+        left = self._transport.get_write_buffer_size()
+        if left < self._waiting:
+            if left:
+                self.watch()  # slow, but it reads
             return
         peer = self._transport.get_extra_info("peername")
         logger.warning("%s has read nothing for %.1f s: cut off", peer, self._stall)
         self._transport.abort()
+
+
+def keep_open(scope: Scope) -> None:
+    """Who asks may do something here: its socket makes no room for others."""
+    keep = scope.get("state", {}).get(KEEP)
+    if keep is not None:
+        keep()
 
 
 def limit_messages(websocket: WebSocket, size: int) -> None:
@@ -163,6 +230,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().shutdown()
         if self.transport.get_write_buffer_size():
             self._watchdog.watch()
+
+    def refuse_head(self) -> None:
+        """The library cannot read what another has read: a line or a list of headers is too long.
+
+        It would say nothing, and wait for ever.
+        """
+        self.handshake_complete = self.close_sent = True
+        status = "HTTP/1.1 431 Request Header Fields Too Large"
+        self.transport.write(f"{status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+        self.transport.close()
 
     def send_receive_event_to_app(self) -> None:
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
@@ -235,6 +312,7 @@ class HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.app_state = {**self.app_state, KEEP: partial(self.sockets.keep, transport)}
         self._watchdog = Watchdog(transport, self.limiting.stall_seconds)
         self._patience: asyncio.TimerHandle | None = None
         if self.limiting.tls is None and not self.sockets.opened(transport):
@@ -242,7 +320,9 @@ class HttpProtocol(H11Protocol):
         self._wait()
 
     def _wait(self) -> None:
-        """For the head of a request, from its first byte on (of the first one: from before)."""
+        """For the head of a request, from its first byte on (of the first one: from before), or for
+        the rest of a body that nobody reads any more.
+        """
         if self._patience is None:
             self._patience = self.loop.call_later(
                 self.limiting.request_seconds, self.transport.abort
@@ -255,10 +335,18 @@ class HttpProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            self._wait()
-        else:
+        state = self.conn.their_state
+        answered = self.cycle is not None and self.cycle.response_complete
+        if self.transport.is_closing() or not (
+            state is h11.IDLE or (answered and state is h11.SEND_BODY)
+        ):
             self._wait_no_more()
+        else:
+            self._wait()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watchdog.watch_the_rest()
 
     def send_400_response(self, msg: str) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
@@ -269,6 +357,7 @@ class HttpProtocol(H11Protocol):
             super().send_400_response(msg)
         else:
             self.transport.close()
+        self._watchdog.watch_the_rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.sockets.closed(self.transport)
@@ -280,6 +369,9 @@ class HttpProtocol(H11Protocol):
         self._watchdog.stand_down()
         self._wait_no_more()
         super().handle_websocket_upgrade(event)
+        protocol: Any = self.transport.get_protocol()
+        if not protocol.handshake_initiated:
+            protocol.refuse_head()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -306,13 +398,13 @@ class TlsDoor(SSLProtocol):
             ssl_handshake_timeout=limiting.request_seconds,  # type: ignore[arg-type]  # seconds
         )
         self._sockets = sockets
-        self._raw: asyncio.BaseTransport | None = None
+        self._raw: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = transport
         super().connection_made(transport)
-        if not self._sockets.opened(transport):
-            transport.abort()  # type: ignore[attr-defined]
+        if not self._sockets.opened(self._raw):
+            self._raw.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._raw is not None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter, FastAPI, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from dreamrelay.errors import AuthError, ParameterError
+from dreamrelay.errors import AuthError, LimitError, ParameterError
 from dreamrelay.hub import Hub, Stream
 from dreamrelay.packet import Track
 from dreamrelay.protocol.dreamstream import (
@@ -33,10 +33,11 @@ from dreamrelay.protocol.dreamstream import (
 )
 from dreamrelay.protocol.messages import Dialect, ReplyDue, Role
 from dreamrelay.relay.auth import Grant
-from dreamrelay.relay.connections import deny
+from dreamrelay.relay.connections import deny, limit_messages
 from dreamrelay.relay.guard import grant_of
 from dreamrelay.relay.http import error_response
 from dreamrelay.relay.lending import Lender
+from dreamrelay.relay.limits import Slots
 
 FIRST_WORDS = {
     "prompt": "A painting in the style of van Gogh's 'Starry Night'",
@@ -52,6 +53,9 @@ MOST_REPLAYS = 1024
 
 LISTING_MESSAGES = 100
 """Of one page that lists streams; it needs one."""
+
+OPENING_BYTES = 64 * 1024
+"""Of a message of one who has yet to say what it wants, or only asks which streams there are."""
 
 INVALID_CLIENT = "Invalid client type"
 
@@ -117,10 +121,11 @@ class Replays:
 class DreamStream:
     """The doors, over one hub."""
 
-    def __init__(self, hub: Hub, lender: Lender, serve: Serve) -> None:
+    def __init__(self, hub: Hub, lender: Lender, serve: Serve, slots: Slots) -> None:
         self._hub = hub
         self._lender = lender
         self._serve = serve
+        self._slots = slots
         self._broadcasts: dict[str, Broadcast] = {}
         self._replays = Replays()
 
@@ -185,6 +190,7 @@ class DreamStream:
 
     async def _connect_by_words(self, websocket: WebSocket) -> None:
         """The way of an older server: the first message says who it is, and where."""
+        limit_messages(websocket, OPENING_BYTES)
         await websocket.accept()
         try:
             async with asyncio.timeout(FIRST_WORD_SECONDS):
@@ -198,6 +204,7 @@ class DreamStream:
                 await websocket.send_text(NO_OPENING)
                 await websocket.close(1008, "expected start_stream or join_stream first")
             return
+        limit_messages(websocket, self._hub.limits.message_bytes)
         client_type, stream = opening
         await self._join(websocket, client_type, stream, by_words=True)
 
@@ -268,9 +275,15 @@ class DreamStream:
         grant = grant_of(websocket.scope)
         try:
             grant.check("view", None)
-        except AuthError as error:
+            self._slots.check(grant.address)
+        except (AuthError, LimitError) as error:
             await deny(websocket, error_response(error.status, error))
             return
+        limit_messages(websocket, OPENING_BYTES)
+        with self._slots.taking(grant.address):
+            await self._answer_listing(websocket, name, grant)
+
+    async def _answer_listing(self, websocket: WebSocket, name: str, grant: Grant) -> None:
         directory = _Seen(self._hub, grant, self._broadcasts)
         dialect = ListingDialect(Broadcast(name), directory, self._hub.limits)
         await websocket.accept()

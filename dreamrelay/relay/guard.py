@@ -7,9 +7,10 @@ A route need not think of it: what none of the lists below names needs a permiss
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 from starlette.datastructures import MutableHeaders
@@ -21,8 +22,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from dreamrelay.errors import AuthError, LimitError
 from dreamrelay.protocol.native import error_fields
 from dreamrelay.relay.auth import Gate, Grant, Request, cookie_name, host_name
-from dreamrelay.relay.connections import deny, limit_messages
-from dreamrelay.relay.limits import Slots, is_loopback
+from dreamrelay.relay.connections import deny, keep_open, limit_messages
+from dreamrelay.relay.limits import Bucket, Slots, is_loopback
 
 OPEN_PATHS = ("/healthz", "/static/", "/favicon.ico")
 """What anybody may read: that we live, and the code of the pages."""
@@ -39,6 +40,9 @@ AUTH_SECONDS = 5.0
 """For the first message of one who said that its token is in it."""
 
 STRANGER_BYTES = 4096
+
+WARNINGS_PER_SECOND, MOST_WARNINGS = 0.2, 5.0
+"""Of the libraries: that a request is none at all any stranger can have them say."""
 
 _HOST = re.compile(r"[a-z0-9.:\[\]-]{1,255}\Z")
 _NOWHERE = "default-src 'none'; frame-ancestors 'none'; sandbox"
@@ -128,6 +132,8 @@ class Guard:
         except AuthError as error:
             if not (page and error.status == 401):
                 raise
+        if state["grant"].permissions:
+            keep_open(scope)
         if page and request.in_link and not request.is_framed:
             return self._link_opened(request, scope)
         if not page and not request.websocket:
@@ -246,17 +252,23 @@ def _refusal(error: AuthError | LimitError) -> Response:
 
 
 class BlackOut(logging.Filter):
-    """Keeps tokens out of the log lines of the libraries below us, whatever they log."""
+    """Keeps tokens out of the log lines of the libraries below us, whatever they log, also as they
+    are written in addresses, and what somebody took for one; and has what any stranger can make
+    them say said now and then only.
+    """
 
-    def __init__(self, secrets: Iterable[str]) -> None:
+    def __init__(self, secrets: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._secrets = tuple(secrets)
+        written = {form for secret in secrets for form in (secret, quote(secret, safe=""))}
+        words = sorted(map(re.escape, written), key=len, reverse=True)
+        self._secret = re.compile("|".join([*words, r"(?<=[?&]token=)[^&\s\"']+"]), re.IGNORECASE)
+        self._warnings = Bucket(WARNINGS_PER_SECOND, clock, burst=MOST_WARNINGS)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        if any(secret in text for secret in self._secrets):
-            for secret in self._secrets:
-                text = text.replace(secret, "***")
+        if record.levelno == logging.WARNING and not self._warnings.try_take():
+            return False
+        text, count = self._secret.subn("***", record.getMessage())
+        if count:
             record.msg, record.args = text, None
         return True
 

@@ -29,6 +29,7 @@ from dreamrelay.hub import Hub, Peer, Stream
 from dreamrelay.packet import Packet, Track
 from dreamrelay.protocol.messages import Notice, ParametersChanged, Refused
 from dreamrelay.protocol.native import error_fields
+from dreamrelay.protocol.texts import read_json
 from dreamrelay.relay.bodies import BodyError, read_body
 from dreamrelay.relay.federation import Federation
 from dreamrelay.relay.guard import grant_of
@@ -329,7 +330,7 @@ def _add_parameters(router: APIRouter, hub: Hub) -> None:
     )
     async def change_parameters(name: StreamName, request: Request) -> Response:
         try:
-            patch = orjson.loads(await read_body(request, MAX_PATCH_BYTES, "a patch"))
+            patch = read_json(await read_body(request, MAX_PATCH_BYTES, "a patch"))
             orjson.dumps([[[[patch]]]])  # everybody will be told
         except BodyError as error:
             return error_response(error.status, error)

@@ -27,12 +27,15 @@ class Bucket:
 
     Args:
         rate: 0 is no limit.
+        burst: what can be saved up, if it is not that.
     """
 
-    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, rate: float, clock: Callable[[], float] = time.monotonic, *, burst: float = 0.0
+    ) -> None:
         self._rate = rate
         self._clock = clock
-        self._left = rate * BURST_SECONDS
+        self._most = self._left = burst or rate * BURST_SECONDS
         self._then = clock()
 
     @property
@@ -44,8 +47,7 @@ class Bucket:
         if self._rate <= 0:
             return 0.0
         now = self._clock()
-        most = self._rate * BURST_SECONDS
-        self._left = min(most, self._left + (now - self._then) * self._rate) - 1.0
+        self._left = min(self._most, self._left + (now - self._then) * self._rate) - 1.0
         self._then = now
         return max(0.0, -self._left / self._rate)
 

@@ -9,6 +9,9 @@ from dreamrelay.relay.bodies import BodyError, read_body
 ENVELOPE_BYTES = 16 * 1024
 """What a form may have besides the file."""
 
+MOST_PARTS = 64
+"""Each takes the parser as long as 100 KB of one, and nothing else goes on meanwhile."""
+
 FORM = {
     "requestBody": {
         "required": True,
@@ -61,11 +64,13 @@ class _Form:
         self._name = bytearray()
         self._value = bytearray()
         self._data: bytearray | None = None
+        self._parts = 0
 
     def read(self, boundary: bytes, body: bytes) -> None:
         parser = MultipartParser(
             boundary,
             {
+                "on_part_begin": self._begin,
                 "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
                 "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
                 "on_header_end": self._header,
@@ -75,6 +80,11 @@ class _Form:
         )
         parser.write(body)
         parser.finalize()
+
+    def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > MOST_PARTS:
+            raise FormParserError(f"at most {MOST_PARTS} parts")
 
     def _header(self) -> None:
         if self._name.lower() == b"content-disposition" and self.content is None:

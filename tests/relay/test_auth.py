@@ -110,6 +110,28 @@ class TestGate:
         assert check(host=host) == 401
         assert check(host=host, token=SECRET) == 200
 
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            ["192.0.2.7"],
+            ["198.51.100.1, 192.0.2.7"],
+            ["198.51.100.1", "192.0.2.7"],
+            ["198.51.100.1", "198.51.100.2 , 192.0.2.7:4711"],
+            ["[::ffff:192.0.2.7]:4711"],
+        ],
+    )
+    def test_a_proxy_has_the_last_word_about_who_is_counted(self, lines: list[str]) -> None:
+        scope = {
+            "type": "http",
+            "path": "/",
+            "scheme": "http",
+            "query_string": b"",
+            "client": ("127.0.0.1", 5),
+            "headers": [(b"x-forwarded-for", line.encode()) for line in lines],
+        }
+        gate = Gate(KEYS, behind_proxy=True)
+        assert gate.address(Request.of(scope)) == "192.0.2.7"
+
     def test_behind_a_proxy_and_without_trust_nobody_is_local(self) -> None:
         assert check(Gate(KEYS, behind_proxy=True)) == 401
         assert check(Gate(KEYS, trust_local=False)) == 401

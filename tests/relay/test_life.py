@@ -81,6 +81,19 @@ class TestPort:
             assert b"200 OK" in closed(connection)
             connection.close()
 
+    def test_all_addresses_are_those_of_both_families(self) -> None:
+        """The link that is printed for ``--host=::`` names an address of IPv4."""
+        try:
+            Relay(RelaySettings(host="::1", port=0)).bind()
+        except ConfigError:
+            pytest.skip("this machine has no IPv6 loopback")
+        with start_relay(RelaySettings(host="::", port=0)) as relay:
+            port = urlsplit(relay.url).port or 0
+            for address in ("::1", "127.0.0.1"):
+                with socket.create_connection((address, port), 20) as connection:
+                    connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                    assert b"200 OK" in closed(connection)
+
     def test_the_port_is_free_again(self) -> None:
         with start_relay(RelaySettings(port=0)) as relay:
             port = urlsplit(relay.url).port or 0

@@ -18,7 +18,7 @@ from dreamrelay.config import RelaySettings
 from dreamrelay.errors import LimitError
 from dreamrelay.packet import Codec, Packet
 from dreamrelay.protocol.native import encode_packet
-from dreamrelay.relay.connections import Limiting, Sockets
+from dreamrelay.relay.connections import HttpProtocol, Limiting, Sockets
 from dreamrelay.relay.limits import Allowance, Bucket, Slots, address_key
 from tests.relay.clients import (
     answer,
@@ -61,6 +61,13 @@ def tight() -> Iterator[RunningRelay]:
         max_text=50,
         max_message_mb=1,
     ) as relay:
+        yield relay
+
+
+@pytest.fixture
+def slow() -> Iterator[RunningRelay]:
+    """A relay that is asked faster than it allows by any machine, however busy."""
+    with open_relay(max_messages_per_second=1) as relay:
         yield relay
 
 
@@ -137,25 +144,68 @@ class TestAddresses:
             assert free == 4 * 10 * 2  # each of them had the half of what it may alone
             assert slots.throttle(SECOND).take() == 0
 
-    def test_sockets_are_counted_by_address_from_the_start(self) -> None:
-        class Transport:
-            def __init__(self, host: str) -> None:
-                self.host = host
 
-            def get_extra_info(self, _: str) -> tuple[str, int]:
-                return (self.host, 1)
+class Transport:
+    """Of a socket that is not there."""
 
-        sockets = Sockets(Limiting(sockets=8, sockets_each=2))
-        hosts = (FIRST, FIRST, FIRST, SECOND, SECOND, "192.0.2.3", "192.0.2.4")
-        made = [Transport(host) for host in (*hosts, "127.0.0.1", "127.0.0.1")]
-        taken = [sockets.opened(t) for t in made]  # type: ignore[arg-type]
-        # The third of one address; the seventh stranger, though this machine still may; the ninth.
-        assert taken == [True, True, False, True, True, True, False, True, False]
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.cut = False
+
+    def get_extra_info(self, name: str) -> object:
+        return (self.host, 1) if name == "peername" else self
+
+    def abort(self) -> None:
+        self.cut = True
+
+
+class TestSockets:
+    def opened(self, sockets: Sockets, *hosts: str) -> list[Any]:
+        made = [Transport(host) for host in hosts]
         for transport in made:
-            sockets.closed(transport)  # type: ignore[arg-type]
-            sockets.closed(transport)  # type: ignore[arg-type]
+            assert sockets.opened(transport)  # type: ignore[arg-type]
+        return made
+
+    def test_the_oldest_of_an_address_that_only_knocks_makes_room(self) -> None:
+        sockets = Sockets(Limiting(sockets=80, sockets_each=2))
+        _, _, second, third = made = self.opened(sockets, SECOND, FIRST, FIRST, FIRST)
+        assert [transport.cut for transport in made] == [False, True, False, False]
+        sockets.keep(second)
+        sockets.keep(third)
+        late = Transport(FIRST)
+        assert not sockets.opened(late)  # type: ignore[arg-type]
+        for transport in (*made, late, late):
+            sockets.closed(transport)
         assert not sockets.open
-        assert sockets.opened(made[0])  # type: ignore[arg-type]
+
+    def test_in_all_it_is_the_oldest_of_the_address_with_the_most(self) -> None:
+        sockets = Sockets(Limiting(sockets=8))
+        made = self.opened(sockets, SECOND, FIRST, FIRST, FIRST, "192.0.2.3", "192.0.2.4", SECOND)
+        # Strangers leave two places to this machine.
+        assert [transport.cut for transport in made] == [False, True, *[False] * 5]
+        self.opened(sockets, "127.0.0.1", "127.0.0.1")
+        assert len(sockets.open) == 8
+
+    def test_who_may_be_here_makes_no_room(self) -> None:
+        sockets = Sockets(Limiting(sockets=4))
+        for transport in (made := self.opened(sockets, FIRST, SECOND, "192.0.2.3")):
+            sockets.keep(transport)
+        assert not sockets.opened(Transport(FIRST))  # type: ignore[arg-type]
+        assert not any(transport.cut for transport in made)
+        self.opened(sockets, "127.0.0.1")
+
+    def test_who_only_knocks_keeps_nobody_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("dreamrelay.relay.app.SPARE_CONNECTIONS", 3)
+        with (
+            start_relay(RelaySettings(port=0, max_connections=1)) as relay,
+            native(relay, "viewer") as viewer,
+            ExitStack() as stack,
+        ):
+            bares = [stack.enter_context(raw(relay)) for _ in range(12)]
+            assert answer(relay, "/healthz")[0] == 200
+            assert closed(bares[0]) == b""
+            viewer.send("ping", id=1)
+            assert viewer.text("pong")["id"] == 1
 
 
 class TestConnections:
@@ -175,6 +225,28 @@ class TestConnections:
         until(lambda: not tight.hub.streams["a"].connections)
         with stranger(tight, "/"):
             pass
+
+    def test_who_is_yet_to_say_its_token_takes_nobodys_place(self, tight: RunningRelay) -> None:
+        with ExitStack() as stack:
+            for number in range(10):
+                stack.enter_context(
+                    connect(
+                        f"{tight.websocket}/streams/a/viewer?auth=first",
+                        additional_headers={"X-Forwarded-For": f"192.0.2.{number}"},
+                        close_timeout=0.2,
+                    )
+                )
+            with stranger(tight, "/streams/a/viewer"):
+                pass
+
+    def test_a_page_that_lists_streams_is_one(self, tight: RunningRelay) -> None:
+        with (
+            stranger(tight, "/ws/viewer/listing_1"),
+            stranger(tight, "/ws/viewer/listing_2"),
+            pytest.raises(InvalidStatus) as caught,
+        ):
+            stranger(tight, "/ws/viewer/listing_3")
+        assert caught.value.response.status_code == 429
 
     def test_so_many_in_all(self, tight: RunningRelay) -> None:
         with ExitStack() as stack:
@@ -229,16 +301,16 @@ class TestRates:
             while json.loads(other.recv(30)).get("id") != "other":
                 pass  # nobody else waits for it
 
-    def test_so_many_requests(self, tight: RunningRelay) -> None:
-        replies = [answer(tight, "/streams", **as_stranger("all", FIRST)) for _ in range(60)]
+    def test_so_many_requests(self, slow: RunningRelay) -> None:
+        replies = [answer(slow, "/streams", **as_stranger("all", FIRST)) for _ in range(40)]
         assert {status for status, _, _ in replies} == {200, 429}
         _, headers, body = next(reply for reply in replies if reply[0] == 429)
         assert headers["retry-after"] == "1"
         assert problem(body)["code"] == "limit"
-        assert answer(tight, "/streams", **as_stranger("all", SECOND))[0] == 200
+        assert answer(slow, "/streams", **as_stranger("all", SECOND))[0] == 200
 
-    def test_strangers_without_a_token_are_counted_too(self, tight: RunningRelay) -> None:
-        asked = [answer(tight, "/streams", X_Forwarded_For=FIRST)[0] for _ in range(60)]
+    def test_strangers_without_a_token_are_counted_too(self, slow: RunningRelay) -> None:
+        asked = [answer(slow, "/streams", X_Forwarded_For=FIRST)[0] for _ in range(40)]
         assert set(asked) == {401, 429}
 
     @pytest.mark.parametrize("opcode", [9, 10])
@@ -286,6 +358,13 @@ class TestUploads:
             pass
         assert b" 413 " in read_until(bare, b"\r\n")
         bare.close()
+
+    def test_a_form_of_many_parts(self, relay: RunningRelay) -> None:
+        """A million of them fit, and would take nine seconds in which nothing else goes on."""
+        body = b"--x\r\n\r\n\r\n" * 100 + b"--x--\r\n"
+        kind = "multipart/form-data; boundary=x"
+        status, _, reply = answer(relay, "/api/ip_ref_image", "POST", body, Content_Type=kind)
+        assert (status, b"64 parts" in reply) == (422, True)
 
     def test_one_that_does_not_end(
         self, relay: RunningRelay, monkeypatch: pytest.MonkeyPatch
@@ -373,6 +452,21 @@ class TestPictures:
 
 
 class TestTexts:
+    @pytest.mark.parametrize("credit", ["9" * 5000, "99999", "-1", "x"])
+    def test_a_number_in_an_address(self, relay: RunningRelay, credit: str) -> None:
+        with pytest.raises(InvalidStatus) as caught:
+            connect(f"{relay.websocket}/streams/a/viewer?credit={credit}")
+        assert caught.value.response.status_code == 400
+
+    @pytest.mark.parametrize("path", ["/ws", "/ws/viewer/listing_1"])
+    def test_before_one_has_said_what_one_wants(self, relay: RunningRelay, path: str) -> None:
+        with connect(relay.websocket + path, compression=None) as websocket:
+            websocket.send('{"type": "ping", "x": "' + "x" * 100_000 + '"}')
+            with pytest.raises(ConnectionClosed) as caught:
+                websocket.recv(30)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1009
+
     def test_a_prompt_that_is_too_long(self, tight: RunningRelay) -> None:
         with stranger(tight, "/") as websocket:
             reply = ask(websocket, type="prompt_update", prompt="x" * 51)
@@ -450,6 +544,55 @@ class TestSlow:
         bare.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Up")
         assert closed(bare) == b""
         bare.close()
+
+    @pytest.mark.parametrize(
+        ("query", "headers"),
+        [("?x=" + "a" * 9000, ""), ("", "X: " + "a" * 9000 + "\r\n"), ("", "X: a\r\n" * 200)],
+        ids=["line", "header", "headers"],
+    )
+    def test_a_head_that_only_http_could_read(
+        self, relay: RunningRelay, query: str, headers: str
+    ) -> None:
+        """Before there is a WebSocket, its library reads the head again, and is less patient."""
+        bare = raw(relay)
+        bare.sendall(
+            f"GET /streams/a/viewer{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            f"Sec-WebSocket-Version: 13\r\n{headers}\r\n".encode()
+        )
+        assert b" 431 " in closed(bare)  # else this raises a TimeoutError
+        bare.close()
+
+    def test_a_body_that_nobody_waits_for(self, hurried: RunningRelay) -> None:
+        """It was answered before it had come; each byte of it would prolong the wait for more."""
+        bare = raw(hurried)
+        bare.sendall(b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n")
+        assert b" 405 " in read_until(bare, b"\r\n")
+        bare.settimeout(0.05)
+        gone = False
+        for _ in range(1000):
+            try:
+                bare.sendall(b"x")
+                gone = bare.recv(4096) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                gone = True
+            if gone:
+                break
+        assert gone  # long before its end
+        bare.close()
+
+    def test_answers_that_nobody_reads(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Less than what makes a transport ask us to pause."""
+        monkeypatch.setattr(HttpProtocol, "pause_writing", lambda _: None)
+        with start_relay(RelaySettings(port=0, stall_seconds=0.2)) as relay:
+            bare = raw(relay, 2048)
+            bare.sendall(b"GET /static/studio.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 40)
+            until(lambda: "has read nothing" in caplog.text)
+            bare.close()
 
     def test_the_kernel_asks_whether_they_are_still_there(self, relay: RunningRelay) -> None:
         with native(relay, "viewer"):

@@ -60,6 +60,28 @@ class TestLogs:
         assert SECRET not in text
         assert "***" in text
 
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "< GET /?token=a%2Fb%2Bc%3D&x=1 HTTP/1.1",
+            "< GET /?token=a%2fb%2bc%3d&x=1 HTTP/1.1",
+            "< GET /?token=a/b+c=&x=1 HTTP/1.1",
+            "< GET /?token=something-else&x=1 HTTP/1.1",
+        ],
+    )
+    def test_as_addresses_write_it_too_and_what_is_nearly_one(self, line: str) -> None:
+        record = logging.LogRecord("x", 20, "", 0, line, (), None)
+        assert BlackOut(["a/b+c="]).filter(record)
+        assert record.getMessage() == "< GET /?token=***&x=1 HTTP/1.1"
+
+    def test_no_stranger_fills_the_log(self) -> None:
+        black_out = BlackOut([], clock=lambda: 5.0)
+        passed = [
+            black_out.filter(logging.LogRecord("x", level, "", 0, "Invalid request", (), None))
+            for level in [logging.WARNING] * 50 + [logging.ERROR, logging.INFO]
+        ]
+        assert passed == [True] * 5 + [False] * 45 + [True, True]
+
     def test_what_is_blacked_out(self) -> None:
         record = logging.LogRecord("x", 20, "", 0, "GET %s by %s", ("/?token=abc", "def"), None)
         assert BlackOut(["abc", "def"]).filter(record)
