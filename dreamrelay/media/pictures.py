@@ -23,6 +23,9 @@ _WRITES = {
 _COUNTER = re.compile(r"%(0[1-9])?d")
 _PADDED = re.compile(r"%0[1-9]d")
 
+MOST_MISSED = 60
+"""Pictures in a row that somebody's reading may keep out of a file, before it is an error."""
+
 
 class PictureSource(Source):
     """One picture, again and again."""
@@ -144,6 +147,7 @@ class SnapshotSink(Sink):
             )
         self._codec = codec
         self._template = template
+        self._missed = 0
         try:
             template.parent.mkdir(parents=True, exist_ok=True)
             self._number = self._first_free()
@@ -159,11 +163,23 @@ class SnapshotSink(Sink):
         unfinished = path.with_name(f".{name}.part")
         try:
             unfinished.write_bytes(encode_bytes(frame, self._codec))
-            os.replace(unfinished, path)
+            self._put(unfinished, path)
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             raise DeviceError(f"cannot write {str(path)!r}: {error.strerror}") from error
         self._number += 1
+
+    def _put(self, unfinished: Path, path: Path) -> None:
+        try:
+            os.replace(unfinished, path)
+        except PermissionError:
+            # Windows replaces no file that somebody reads just now: the next frame will do.
+            self._missed += 1
+            if self._missed > MOST_MISSED:
+                raise
+            unfinished.unlink(missing_ok=True)
+        else:
+            self._missed = 0
 
     def _counted(self, counter: re.Match[str]) -> str:
         return format(self._number, f"{counter[1]}d" if counter[1] else "d")

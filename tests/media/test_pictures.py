@@ -12,7 +12,7 @@ from PIL import Image
 from dreamrelay.codec import Frame, decode
 from dreamrelay.errors import ConfigError, DeviceError
 from dreamrelay.media import Source, open_sink, open_source
-from dreamrelay.media.pictures import DirectorySource
+from dreamrelay.media.pictures import MOST_MISSED, DirectorySource
 
 
 def save(path: Path, level: int, size: tuple[int, int] = (8, 8)) -> Path:
@@ -205,6 +205,29 @@ def test_one_file_is_replaced_whole(tmp_path: Path) -> None:
     stop.set()
     thread.join(30)
     assert seen
+    assert [entry.name for entry in tmp_path.iterdir()] == ["latest.png"]
+
+
+def test_a_file_that_somebody_reads_is_replaced_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where a file that is open cannot be replaced."""
+    path, other = tmp_path / "latest.png", np.zeros((4, 6, 3), np.uint8)
+
+    def busy(_: Path, into: Path) -> None:
+        raise PermissionError(13, "The process cannot access the file", str(into))
+
+    with open_sink(str(path)) as sink:
+        sink.write(FRAME)
+        with monkeypatch.context() as windows:
+            windows.setattr("os.replace", busy)
+            for _ in range(MOST_MISSED):
+                sink.write(other)
+            with pytest.raises(DeviceError, match=r"cannot write .* cannot access"):
+                sink.write(other)
+        assert decode(path.read_bytes()).shape == FRAME.shape
+        sink.write(other)
+    assert decode(path.read_bytes()).shape == other.shape
     assert [entry.name for entry in tmp_path.iterdir()] == ["latest.png"]
 
 
