@@ -25,7 +25,6 @@ from dreamrelay.osc.fitting import (
     shown,
     text,
     truth,
-    weighted,
 )
 from dreamrelay.osc.presets import Presets
 from dreamrelay.osc.table import (
@@ -197,7 +196,7 @@ class Dialect:
             if "prompts" not in rules:
                 why = self._schema.absent.get("prompts", "expected a text [and a negative one]")
                 raise Unfit(f"this engine blends no prompts: {why}")
-            values = {"prompts": self._fitted("prompts", rules["prompts"], [weighted(arguments)])}
+            values = {"prompts": self._fitted("prompts", rules["prompts"], arguments)}
         else:
             names = ("prompt", "negative_prompt")
             values = {name: text(a) for name, a in zip(names, arguments, strict=False)}

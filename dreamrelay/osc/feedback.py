@@ -112,7 +112,7 @@ class Rules(Protocol):
 
 
 @dataclass(slots=True)
-class Voice:
+class Subject:
     """Of whom it is told: what stands before the addresses, and what he was in trouble with."""
 
     prefix: str
@@ -131,12 +131,12 @@ class Feedback:
     def __init__(
         self,
         names: Sequence[str],
-        voices: Sequence[Voice],
+        subjects: Sequence[Subject],
         own_port: int = 0,
     ) -> None:
         if len(names) > MAX_TARGETS:
             raise ConfigError(f"--osc-out: expected at most {MAX_TARGETS} targets")
-        self._voices = voices
+        self._voices = subjects
         self._errors: deque[Reply] = deque(maxlen=MAX_ERRORS)
         self._complained: list[Reply] = []
         self._told: dict[str, list[Any]] = {}
@@ -190,7 +190,7 @@ class Feedback:
             self._refresh_at = now + REFRESH_SECONDS
             self._told.clear()
         beat = now >= self._beat_at
-        due = [reply for voice in self._voices for reply in self._of(voice, beat)]
+        due = [reply for subject in self._voices for reply in self._of(subject, beat)]
         while self._errors:
             error = self._errors.popleft()
             # A tool that sends all it has is wrong in the same way a thousand times a second.
@@ -204,21 +204,21 @@ class Feedback:
             due.append(("/heartbeat", [self._beats % 2**31]))
         return due
 
-    def _of(self, voice: Voice, beat: bool) -> list[Reply]:
+    def _of(self, subject: Subject, beat: bool) -> list[Reply]:
         """What has changed of one, and at each beat how it goes."""
         due: list[Reply] = []
-        steered, prefix = voice.steered, voice.prefix
+        steered, prefix = subject.steered, subject.prefix
         standing, values = steered.standing(), steered.values()
         told = {f"{prefix}/state": figure_arguments("/state", standing)}
-        for name, rule in voice.known.rules.items():
+        for name, rule in subject.known.rules.items():
             if name in values:
                 told[f"{prefix}{address_of(name)}"] = shown(rule, values[name])
         for address, arguments in told.items():
             if self._told.get(address) != arguments:
                 self._told[address] = arguments
                 due.append((address, arguments))
-        if standing.trouble != voice.trouble:
-            voice.trouble = standing.trouble
+        if standing.trouble != subject.trouble:
+            subject.trouble = standing.trouble
             if standing.trouble:
                 due.append(("/error", [prefix, standing.trouble[:400]]))
         if beat:
