@@ -118,11 +118,7 @@ class Dialect:
             ProtocolError: it is none that a worker may publish.
         """
         self._schema = ParameterSchema(schema)
-        definitions = schema.get("$defs", {})
-        self._rules = {
-            name: _resolved(rule, definitions)
-            for name, rule in schema.get("properties", {}).items()
-        }
+        self._rules = rules_of(schema)
 
     @property
     def rules(self) -> Mapping[str, Any]:
@@ -408,6 +404,12 @@ class Dialect:
 
 
 _ANSWERED = ("/state", "/fps", "/age")
+
+
+def rules_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule of each parameter, without references to definitions elsewhere in the schema."""
+    definitions = schema.get("$defs", {})
+    return {n: _resolved(rule, definitions) for n, rule in schema.get("properties", {}).items()}
 
 
 def figure_arguments(name: str, standing: Standing) -> list[Any]:
