@@ -50,8 +50,13 @@ def find(host: str, port: int, flags: int = 0) -> tuple[int, int, Any]:
     return family, kind, address
 
 
-def _is_here(family: int, address: Any) -> bool:
-    """Is it one of this machine's own addresses? Only to those can a socket be bound."""
+def _is_heard_at(own: Any, family: int, address: Any) -> bool:
+    """Does what is sent to an address come in where we listen?"""
+    if address[1] != own[1]:
+        return False
+    if own[0] not in ("0.0.0.0", "::"):
+        return bool(address[0] == own[0])
+    # Every address of this machine is: only to those can a socket be bound.
     with socket.socket(family, socket.SOCK_DGRAM) as trial:
         try:
             trial.bind((address[0], 0, *address[2:]))
@@ -64,10 +69,10 @@ class Target:
     """Somebody who is told, by ``host:port``.
 
     Args:
-        own_port: where we listen: to be told there what we tell would go round and round.
+        own: where we listen: to be told there what we tell would go round and round.
     """
 
-    def __init__(self, name: str, own_port: int = 0) -> None:
+    def __init__(self, name: str, own: Any = None) -> None:
         match = re.fullmatch(r"\[?([^\]]+)\]?:(\d{1,5})", name.strip())
         port = int(match[2]) if match else 0
         if match is None or not 0 < port < 65536:
@@ -76,7 +81,7 @@ class Target:
             family, kind, self._address = find(match[1], port)
         except OSError as error:
             raise ConfigError(f"--osc-out: cannot find {match[1]!r:.80}: {error}") from None
-        if port == own_port and _is_here(family, self._address):
+        if own is not None and _is_heard_at(own, family, self._address):
             raise ConfigError(
                 f"--osc-out: expected the port of another program, {name} is where we listen"
             )
@@ -132,7 +137,7 @@ class Feedback:
         self,
         names: Sequence[str],
         subjects: Sequence[Subject],
-        own_port: int = 0,
+        own: Any = None,
     ) -> None:
         if len(names) > MAX_TARGETS:
             raise ConfigError(f"--osc-out: expected at most {MAX_TARGETS} targets")
@@ -147,7 +152,7 @@ class Feedback:
         self._targets: list[Target] = []
         try:
             for name in names:
-                self._targets.append(Target(name, own_port))
+                self._targets.append(Target(name, own))
         except ConfigError:
             self.close()
             raise

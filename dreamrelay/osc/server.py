@@ -118,7 +118,7 @@ class OscServer:
                 for name, one in (streams or {}).items()
                 if one is not steered
             ]
-            self.feedback = Feedback(out, subjects, self.port)
+            self.feedback = Feedback(out, subjects, self._socket.getsockname())
         except ConfigError:
             self._socket.close()
             raise

@@ -57,7 +57,10 @@ def test_every_target_is_told_how_things_are_and_each_change(tmp_path: Path) -> 
         wire.socket.close()
 
 
-@pytest.mark.parametrize(("host", "target"), [("127.0.0.1", "localhost"), ("::1", "[::1]")])
+@pytest.mark.parametrize(
+    ("host", "target"),
+    [("127.0.0.1", "localhost"), ("::1", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1")],
+)
 def test_to_be_told_where_one_listens_is_refused(host: str, target: str) -> None:
     """It would go round and round, old values over new ones."""
     with socket.socket(find(host, 0)[0], socket.SOCK_DGRAM) as free:
@@ -66,6 +69,8 @@ def test_to_be_told_where_one_listens_is_refused(host: str, target: str) -> None
     with pytest.raises(ConfigError, match="where we listen"):
         OscServer(host, port, Scene().steered(), out=[f"{target}:{port}"])
     OscServer(host, port, Scene().steered(), out=[f"192.0.2.1:{port}"]).close()
+    if host == "127.0.0.1":  # another address of this machine is another program's
+        OscServer(host, port, Scene().steered(), out=[f"127.0.0.2:{port}"]).close()
 
 
 def test_what_one_tells_sets_the_same_at_another(tmp_path: Path) -> None:
