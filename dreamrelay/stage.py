@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +206,13 @@ class Stage:
         )
         streams = {} if stream is None else {stream: steered}
         for name, other in (beside or {}).items():
+            # The log and the connections are the worker's, whichever stream they are said to.
             streams[name] = replace(
-                other, set_verbosity=steered.set_verbosity, verbosity=steered.verbosity
+                steered,
+                change=other.change,
+                command=partial(self._act_beside, other.command),
+                values=other.values,
+                standing=other.standing,
             )
         port, out = settings.osc_port, settings.osc_out
 
@@ -279,6 +285,13 @@ class Stage:
         if turned:
             logger.info("OSC: %s", self.gate.reason or "generating")
         self._turned(turned)
+
+    def _act_beside(self, command: Callable[[Word], None], word: Word) -> None:
+        """Act on a word that another stream was told."""
+        if word == "x":
+            self._act(word)
+        else:
+            command(word)
 
     def _set_verbosity(self, level: int) -> None:
         self._verbosity = level

@@ -542,6 +542,8 @@ def test_each_stream_of_a_worker_is_steered_by_its_name(relay: RunningRelay) -> 
         assert hall.status["state"] == "live"
         wire.send(encode("/stream/bar/s"))
         until(lambda: bar.status["state"] == "live")
+        wire.send(encode("/stream/bar/verbose", "?"))
+        assert wire.until("/stream/bar/verbose").arguments == (1,)
 
 
 def test_who_is_to_be_told_needs_osc() -> None:

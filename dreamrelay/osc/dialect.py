@@ -25,7 +25,6 @@ from dreamrelay.osc.fitting import (
     shown,
     text,
     truth,
-    weighted,
 )
 from dreamrelay.osc.presets import Presets
 from dreamrelay.osc.table import (
@@ -121,11 +120,7 @@ class Dialect:
             ProtocolError: it is none that a worker may publish.
         """
         self._schema = ParameterSchema(schema)
-        definitions = schema.get("$defs", {})
-        self._rules = {
-            name: _resolved(rule, definitions)
-            for name, rule in schema.get("properties", {}).items()
-        }
+        self._rules = rules_of(schema)
 
     @property
     def rules(self) -> Mapping[str, Any]:
@@ -199,7 +194,7 @@ class Dialect:
             if "prompts" not in rules:
                 why = self._schema.absent.get("prompts", "expected a text [and a negative one]")
                 raise Unfit(f"this engine blends no prompts: {why}")
-            values = {"prompts": self._fitted("prompts", rules["prompts"], [weighted(arguments)])}
+            values = {"prompts": self._fitted("prompts", rules["prompts"], arguments)}
         else:
             names = ("prompt", "negative_prompt")
             values = {name: text(a) for name, a in zip(names, arguments, strict=False)}
@@ -411,6 +406,12 @@ class Dialect:
 
 
 _ANSWERED = ("/state", "/fps", "/age", "/prompt_cache")
+
+
+def rules_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule of each parameter, without references to definitions elsewhere in the schema."""
+    definitions = schema.get("$defs", {})
+    return {n: _resolved(rule, definitions) for n, rule in schema.get("properties", {}).items()}
 
 
 def figure_arguments(name: str, standing: Standing) -> list[Any]:

@@ -50,8 +50,13 @@ def find(host: str, port: int, flags: int = 0) -> tuple[int, int, Any]:
     return family, kind, address
 
 
-def _is_here(family: int, address: Any) -> bool:
-    """Is it one of this machine's own addresses? Only to those can a socket be bound."""
+def _is_heard_at(own: Any, family: int, address: Any) -> bool:
+    """Does what is sent to an address come in where we listen?"""
+    if address[1] != own[1]:
+        return False
+    if own[0] not in ("0.0.0.0", "::"):
+        return bool(address[0] == own[0])
+    # Every address of this machine is: only to those can a socket be bound.
     with socket.socket(family, socket.SOCK_DGRAM) as trial:
         try:
             trial.bind((address[0], 0, *address[2:]))
@@ -64,10 +69,10 @@ class Target:
     """Somebody who is told, by ``host:port``.
 
     Args:
-        own_port: where we listen: to be told there what we tell would go round and round.
+        own: where we listen: to be told there what we tell would go round and round.
     """
 
-    def __init__(self, name: str, own_port: int = 0) -> None:
+    def __init__(self, name: str, own: Any = None) -> None:
         match = re.fullmatch(r"\[?([^\]]+)\]?:(\d{1,5})", name.strip())
         port = int(match[2]) if match else 0
         if match is None or not 0 < port < 65536:
@@ -76,7 +81,7 @@ class Target:
             family, kind, self._address = find(match[1], port)
         except OSError as error:
             raise ConfigError(f"--osc-out: cannot find {match[1]!r:.80}: {error}") from None
-        if port == own_port and _is_here(family, self._address):
+        if own is not None and _is_heard_at(own, family, self._address):
             raise ConfigError(
                 f"--osc-out: expected the port of another program, {name} is where we listen"
             )
@@ -112,7 +117,7 @@ class Rules(Protocol):
 
 
 @dataclass(slots=True)
-class Voice:
+class Subject:
     """Of whom it is told: what stands before the addresses, and what he was in trouble with."""
 
     prefix: str
@@ -131,12 +136,12 @@ class Feedback:
     def __init__(
         self,
         names: Sequence[str],
-        voices: Sequence[Voice],
-        own_port: int = 0,
+        subjects: Sequence[Subject],
+        own: Any = None,
     ) -> None:
         if len(names) > MAX_TARGETS:
             raise ConfigError(f"--osc-out: expected at most {MAX_TARGETS} targets")
-        self._voices = voices
+        self._voices = subjects
         self._errors: deque[Reply] = deque(maxlen=MAX_ERRORS)
         self._complained: list[Reply] = []
         self._told: dict[str, list[Any]] = {}
@@ -147,7 +152,7 @@ class Feedback:
         self._targets: list[Target] = []
         try:
             for name in names:
-                self._targets.append(Target(name, own_port))
+                self._targets.append(Target(name, own))
         except ConfigError:
             self.close()
             raise
@@ -190,7 +195,7 @@ class Feedback:
             self._refresh_at = now + REFRESH_SECONDS
             self._told.clear()
         beat = now >= self._beat_at
-        due = [reply for voice in self._voices for reply in self._of(voice, beat)]
+        due = [reply for subject in self._voices for reply in self._of(subject, beat)]
         while self._errors:
             error = self._errors.popleft()
             # A tool that sends all it has is wrong in the same way a thousand times a second.
@@ -204,24 +209,24 @@ class Feedback:
             due.append(("/heartbeat", [self._beats % 2**31]))
         return due
 
-    def _of(self, voice: Voice, beat: bool) -> list[Reply]:
+    def _of(self, subject: Subject, beat: bool) -> list[Reply]:
         """What has changed of one, and at each beat how it goes."""
         due: list[Reply] = []
-        steered, prefix = voice.steered, voice.prefix
+        steered, prefix = subject.steered, subject.prefix
         standing, values = steered.standing(), steered.values()
         told = {
             f"{prefix}{name}": figure_arguments(name, standing)
             for name in ("/state", "/prompt_cache")
         }
-        for name, rule in voice.known.rules.items():
+        for name, rule in subject.known.rules.items():
             if name in values:
                 told[f"{prefix}{address_of(name)}"] = shown(rule, values[name])
         for address, arguments in told.items():
             if self._told.get(address) != arguments:
                 self._told[address] = arguments
                 due.append((address, arguments))
-        if standing.trouble != voice.trouble:
-            voice.trouble = standing.trouble
+        if standing.trouble != subject.trouble:
+            subject.trouble = standing.trouble
             if standing.trouble:
                 due.append(("/error", [prefix, standing.trouble[:400]]))
         if beat:

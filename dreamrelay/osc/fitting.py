@@ -167,7 +167,11 @@ def _list(rule: Rule, arguments: Sequence[Any]) -> list[Any]:
         elif kind_of(items) != "object":
             values = written.replace(",", " ").split()
     if kind_of(items) == "object":
-        fitted = values if any(isinstance(v, Mapping) for v in values) else weighted(values)
+        names = pair(rule)
+        if names is None or any(isinstance(value, Mapping) for value in values):
+            fitted = values
+        else:
+            fitted = _pairs(items, values, *names)
     else:
         fitted = [fit(items, [value]) for value in values]
     low, high = int(rule.get("minItems", 0)), int(rule.get("maxItems", 64))
@@ -176,17 +180,29 @@ def _list(rule: Rule, arguments: Sequence[Any]) -> list[Any]:
     return fitted
 
 
-def weighted(values: Sequence[Any]) -> list[dict[str, Any]]:
-    """Texts, each with its weight behind it or none: ``"fox" 0.7 "wolf" 0.3``."""
+def pair(rule: Rule) -> tuple[str, str] | None:
+    """Of a list of things that each have an amount (a text and its weight, a LoRA and its scale):
+    the names of the two.
+    """
+    rule = next((r for r in rule.get("anyOf", [rule]) if r.get("type") != "null"), rule)
+    names = tuple(rule.get("items", {}).get("properties", ()))
+    return (names[0], names[1]) if len(names) == 2 else None
+
+
+def _pairs(items: Rule, values: Sequence[Any], thing: str, amount: str) -> list[dict[str, Any]]:
+    """Things, each with its amount behind it: ``"fox" 0.7 "wolf" 0.3``. A text may go without."""
+    rule = items["properties"][thing]
     parts: list[dict[str, Any]] = []
     for value in values:
-        if isinstance(value, str | bytes):
-            parts.append({"text": text(value), "weight": 1.0})
-        elif not parts:
-            raise Unfit("expected texts, each with a weight behind it")
+        named = kind_of(rule) == "string"
+        begins = isinstance(value, str | bytes) if named else not parts or amount in parts[-1]
+        if begins:
+            parts.append({thing: fit(rule, [value])})
+        elif not parts or amount in parts[-1]:
+            raise Unfit(f"expected a {thing}, then its {amount}, and so on: got {value!r:.40}")
         else:
-            parts[-1]["weight"] = float(number(value))
-    return parts
+            parts[-1][amount] = float(number(value))
+    return [{amount: 1.0, **part} for part in parts]
 
 
 def flat(values: Sequence[Any]) -> list[Any]:
@@ -219,7 +235,8 @@ def shown(rule: Rule, value: Any) -> list[Any]:
     if kind == "number" and isinstance(value, int | float):
         return [float(value)]
     if kind == "array" and isinstance(value, Sequence) and not isinstance(value, str):
-        if value and isinstance(value[0], Mapping) and {"text", "weight"} == set(value[0]):
-            return [word for part in value for word in (part["text"], float(part["weight"]))]
+        if (names := pair(rule)) and all(isinstance(part, Mapping) for part in value):
+            thing, amount = names
+            return [word for part in value for word in (part[thing], float(part[amount]))]
         return [v if isinstance(v, str | int | float) else json.dumps(v) for v in value]
     return [value if isinstance(value, str | int | float) else json.dumps(value)]

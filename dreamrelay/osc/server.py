@@ -18,7 +18,7 @@ from typing import Any
 
 from dreamrelay.errors import ConfigError, DreamRelayError, ProtocolError
 from dreamrelay.osc.dialect import Dialect, Reply, Sender, Steered
-from dreamrelay.osc.feedback import Feedback, Voice, find
+from dreamrelay.osc.feedback import Feedback, Subject, find
 from dreamrelay.osc.presets import Presets, default_path
 from dreamrelay.osc.table import STREAM
 from dreamrelay.osc.wire import Broken, Message, decode, encode
@@ -112,13 +112,13 @@ class OscServer:
         self._complained: set[tuple[str, str]] = set()
         self._socket = _bound(host, port)
         try:
-            voices = [Voice("", steered, self._dialect)]
-            voices += [
-                Voice(f"{STREAM}{name}", one, self._streams[name])
+            subjects = [Subject("", steered, self._dialect)]
+            subjects += [
+                Subject(f"{STREAM}{name}", one, self._streams[name])
                 for name, one in (streams or {}).items()
                 if one is not steered
             ]
-            self.feedback = Feedback(out, voices, self.port)
+            self.feedback = Feedback(out, subjects, self._socket.getsockname())
         except ConfigError:
             self._socket.close()
             raise

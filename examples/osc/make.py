@@ -13,7 +13,7 @@ from typing import Any
 
 from dreamrelay.engines.parameters import StreamBatchParameters
 from dreamrelay.osc import dialect, feedback, presets, server, wire
-from dreamrelay.osc.fitting import bounds, kind_of
+from dreamrelay.osc.fitting import bounds, kind_of, pair
 from dreamrelay.osc.table import ADDRESSES, FIGURES, SUFFIXES, address_of
 from dreamrelay.preprocess import HumanParameters
 from examples.osc.tosc import layout
@@ -78,7 +78,9 @@ def takes(rule: Mapping[str, Any]) -> str:
             return ", ".join(f"{n}: `{word}`" for n, word in enumerate(rule["enum"]))
         case "array":
             inner = rule["items"]
-            each = "text weight ..." if kind_of(inner) == "object" else takes(inner)
+            each = takes(inner)
+            if names := pair(rule):
+                each = f"{takes(inner['properties'][names[0]])} {names[1]} ..."
             return f"up to {rule.get('maxItems', 64)} of {each}, or none"
     return "JSON"
 

@@ -4,14 +4,24 @@ A ``.tosc`` is XML, packed by zlib: one canvas, in it nodes of a type, each with
 messages and children. Written here is version 3, which every TouchOSC since 2021 reads; the editor
 of today saves version 6. Its makers publish what a script may read and write and what the fields
 mean (hexler.net/touchosc/manual), not how they are stored.
+
+For what a running worker takes, whatever its engine (a file with a schema does as well)::
+
+    python -m examples.osc.tosc http://127.0.0.1:8765/streams/default/parameters/schema mine.tosc
 """
 
+import json
+import sys
+import urllib.request
 import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
+from dreamrelay.osc.dialect import rules_of
 from dreamrelay.osc.fitting import bounds, choices, kind_of
 from dreamrelay.osc.table import address_of
 
@@ -152,7 +162,9 @@ def layout(rules: Mapping[str, Any]) -> bytes:
     _show(_page(pager, "show", GREY))
     for group, colour in PAGES.items():
         members = sorted(
-            (rule["ui"]["order"], name) for name, rule in rules.items() if _group(rule) == group
+            (rule.get("ui", {}).get("order", 0), name)
+            for name, rule in rules.items()
+            if _group(rule) == group
         )
         if members:
             _parameters(_page(pager, group, colour), [(n, rules[n]) for _, n in members], colour)
@@ -333,3 +345,29 @@ def _partial(
         Xml.SubElement(partial, key).text = text
     for key, number in zip(("scaleMin", "scaleMax"), span, strict=True):
         Xml.SubElement(partial, key).text = f"{number:g}"
+
+
+def main(arguments: list[str]) -> int:
+    """Write a layout for a schema: that of a relay's stream, or one in a file."""
+    if len(arguments) != 2 or not arguments[1].endswith(".tosc"):
+        print("expected a schema's address or file, and a name that ends in .tosc")
+        return 2
+    source, target = arguments
+    try:
+        if source.startswith(("http://", "https://")):
+            with urllib.request.urlopen(source, timeout=10) as answer:
+                schema = json.load(answer)
+        else:
+            schema = json.loads(Path(source).read_text(encoding="utf-8"))
+        if not isinstance(schema, dict):
+            raise ValueError("expected a JSON Schema")
+        Path(target).write_bytes(zlib.compress(layout(rules_of(schema)), 9))
+    except (OSError, ValueError) as error:
+        print(f"{source}: {error}")
+        return 1
+    print(f"{target}: {len(rules_of(schema))} parameters")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -23,6 +23,7 @@ from dreamrelay.config import (
     spout_url,
 )
 from dreamrelay.engines.parameters import StreamBatchParameters
+from dreamrelay.engines.processor_parameters import ProcessorParameters
 from dreamrelay.media import keep_apart
 from dreamrelay.media.address import parse
 from dreamrelay.media.catalog import SINKS, SOURCES
@@ -139,6 +140,20 @@ def test_whatever_the_layout_sends_is_taken(layout: Xml.Element, tmp_path: Path)
             dialect.flush()
             assert heard or "/save/" in address, f"{address} {argument}"
             heard.clear()
+
+
+def test_a_layout_for_another_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema, target = tmp_path / "schema.json", tmp_path / "mine.tosc"
+    schema.write_text(json.dumps(ProcessorParameters.model_json_schema()))
+    assert tosc.main([str(schema), str(target)]) == 0
+    made = Xml.fromstring(zlib.decompress(target.read_bytes()))
+    followed = {m.findtext("path/partial/value") for m in messages(made, "receive")}
+    assert {f"/{name}" for name in ProcessorParameters.model_fields} <= followed
+    schema.write_text("{")
+    assert tosc.main([str(schema), str(target)]) == 1
+    assert tosc.main([str(schema), "mine.txt"]) == 2
+    assert tosc.main(["http://127.0.0.1:9/schema", str(target)]) == 1
+    assert str(schema) in capsys.readouterr().out
 
 
 def arguments(message: Xml.Element) -> list[str | float]:

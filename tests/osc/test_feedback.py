@@ -13,7 +13,7 @@ import pytest
 
 from dreamrelay.errors import ConfigError
 from dreamrelay.osc import OscServer, Standing
-from dreamrelay.osc.feedback import MAX_ERRORS, MAX_TARGETS, Feedback, Target, Voice, find
+from dreamrelay.osc.feedback import MAX_ERRORS, MAX_TARGETS, Feedback, Subject, Target, find
 from dreamrelay.osc.wire import encode
 from tests.osc.support import SCHEMA, TOLD, VALUES, Scene, Wire, serving
 from tests.support import until
@@ -26,8 +26,8 @@ class Known:
     rules: Mapping[str, Any]
 
 
-def voices(scene: Scene | None = None, prefix: str = "") -> list[Voice]:
-    return [Voice(prefix, (scene or Scene()).steered(), Known(RULES))]
+def subjects(scene: Scene | None = None, prefix: str = "") -> list[Subject]:
+    return [Subject(prefix, (scene or Scene()).steered(), Known(RULES))]
 
 
 def test_every_target_is_told_how_things_are_and_each_change(tmp_path: Path) -> None:
@@ -57,7 +57,10 @@ def test_every_target_is_told_how_things_are_and_each_change(tmp_path: Path) -> 
         wire.socket.close()
 
 
-@pytest.mark.parametrize(("host", "target"), [("127.0.0.1", "localhost"), ("::1", "[::1]")])
+@pytest.mark.parametrize(
+    ("host", "target"),
+    [("127.0.0.1", "localhost"), ("::1", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1")],
+)
 def test_to_be_told_where_one_listens_is_refused(host: str, target: str) -> None:
     """It would go round and round, old values over new ones."""
     with socket.socket(find(host, 0)[0], socket.SOCK_DGRAM) as free:
@@ -66,6 +69,8 @@ def test_to_be_told_where_one_listens_is_refused(host: str, target: str) -> None
     with pytest.raises(ConfigError, match="where we listen"):
         OscServer(host, port, Scene().steered(), out=[f"{target}:{port}"])
     OscServer(host, port, Scene().steered(), out=[f"192.0.2.1:{port}"]).close()
+    if host == "127.0.0.1":  # another address of this machine is another program's
+        OscServer(host, port, Scene().steered(), out=[f"127.0.0.2:{port}"]).close()
 
 
 def test_what_one_tells_sets_the_same_at_another(tmp_path: Path) -> None:
@@ -108,7 +113,7 @@ def test_who_cannot_be_reached_is_named_once(caplog: pytest.LogCaptureFixture) -
 
 
 def test_the_same_error_a_thousand_times_is_told_once_a_second() -> None:
-    feedback = Feedback(["127.0.0.1:9"], voices())
+    feedback = Feedback(["127.0.0.1:9"], subjects())
     feedback.due(0.0)
     for beat in (1, 2):
         for look in range(5):
@@ -125,7 +130,7 @@ def test_the_same_error_a_thousand_times_is_told_once_a_second() -> None:
 
 def test_when_what_is_due() -> None:
     scene = Scene()
-    feedback = Feedback([], voices(scene))
+    feedback = Feedback([], subjects(scene))
     first = dict(feedback.due(0.0))
     assert first["/heartbeat"] == [1]
     assert first["/fps"] == [24.5]
@@ -147,7 +152,7 @@ def test_when_what_is_due() -> None:
 
 def test_others_are_told_of_at_their_names() -> None:
     first, other = Scene(), Scene()
-    feedback = Feedback([], [*voices(first), *voices(other, "/stream/bar")])
+    feedback = Feedback([], [*subjects(first), *subjects(other, "/stream/bar")])
     told = dict(feedback.due(0.0))
     assert set(told) == {*TOLD, *(f"/stream/bar{one}" for one in TOLD), "/heartbeat"}
     other.values = {**other.values, "seed": 5}
@@ -162,7 +167,7 @@ def test_others_are_told_of_at_their_names() -> None:
 
 def test_a_parameter_called_as_a_figure_does_not_speak_for_it() -> None:
     scene = Scene()
-    due = Feedback([], voices(scene)).due(0.0)
+    due = Feedback([], subjects(scene)).due(0.0)
     assert [arguments for address, arguments in due if address == "/fps"] == [[24.5]]
     assert ("/parameters/fps", [30.0]) in due
 
@@ -172,12 +177,12 @@ def test_a_parameter_called_as_a_figure_does_not_speak_for_it() -> None:
 )
 def test_what_is_no_target(name: str) -> None:
     with pytest.raises(ConfigError, match="--osc-out"):
-        Feedback([name], voices())
+        Feedback([name], subjects())
 
 
 def test_so_many_and_no_more() -> None:
     with pytest.raises(ConfigError, match="at most"):
-        Feedback(["127.0.0.1:9"] * (MAX_TARGETS + 1), voices())
+        Feedback(["127.0.0.1:9"] * (MAX_TARGETS + 1), subjects())
 
 
 @pytest.mark.skipif(shutil.which("oscdump") is None, reason="needs oscdump (liblo-tools)")

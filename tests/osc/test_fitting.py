@@ -15,6 +15,23 @@ RULES = {
     "mixed": {"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "null"}]},
     "words": {"type": "array", "items": {"type": "string"}},
     "number": {"enum": [1, 2, 4]},
+    "seeds": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "seed": {"type": "integer", "minimum": 0, "maximum": 9},
+                "weight": {"type": "number"},
+            },
+        },
+    },
+    "loras": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "scale": {"type": "number"}},
+        },
+    },
 }
 
 
@@ -55,6 +72,10 @@ RULES = {
                                                 {"text": "wolf", "weight": 0.3}]),
         ("prompts", ["fox"], [{"text": "fox", "weight": 1.0}]),
         ("prompts", ['[{"text": "fox", "weight": 2}]'], [{"text": "fox", "weight": 2}]),
+        ("seeds", [7.0, 0.5, 9, 0.25], [{"seed": 7, "weight": 0.5}, {"seed": 9, "weight": 0.25}]),
+        ("seeds", [7], [{"seed": 7, "weight": 1.0}]),
+        ("loras", ["ink", -0.5, "oil"], [{"name": "ink", "scale": -0.5},
+                                         {"name": "oil", "scale": 1.0}]),
         ("words", ["a", "b"], ["a", "b"]),
         ("thing", ['{"a": 1}'], {"a": 1}),
         ("mixed", [3], 3),
@@ -100,7 +121,11 @@ def test_what_fits(name: str, arguments: list[Any], value: Any) -> None:
         ("steps", [1, 2, 3, 4, 5], "1 to 4 values"),
         ("steps", ["[1, 2"], "JSON"),
         ("steps", ["[" * 5000], "JSON"),
-        ("prompts", [0.5, "fox"], "texts"),
+        ("prompts", [0.5, "fox"], "expected a text, then its weight"),
+        ("prompts", ["fox", 0.5, 0.5], "expected a text, then its weight"),
+        ("seeds", ["fox"], "a number"),
+        ("seeds", [-7, 1.0], "0..9"),
+        ("loras", [0.5], "expected a name, then its scale"),
         ("prompts", ["a", "b", "c", "d"], "0 to 3"),
         ("thing", [3], "JSON"),
     ],
@@ -122,6 +147,8 @@ def test_what_does_not(name: str, arguments: list[Any], expected: str) -> None:
         ("steps", [1, 2], [1, 2]),
         ("steps", None, ["none"]),
         ("prompts", [{"text": "fox", "weight": 1}], ["fox", 1.0]),
+        ("seeds", [{"seed": 7, "weight": 1}, {"seed": 9, "weight": 0.5}], [7, 1.0, 9, 0.5]),
+        ("loras", [{"name": "ink", "scale": 0.5}], ["ink", 0.5]),
         ("thing", {"a": [1]}, ['{"a": [1]}']),
         ("prompt", "", [""]),
     ],
