@@ -17,6 +17,8 @@ from dreamrelay.codec import Frame
 from dreamrelay.errors import DreamRelayError, ProtocolError
 from dreamrelay.media import open_sink
 from dreamrelay.osc import Presets
+from dreamrelay.osc.presets import all_but
+from dreamrelay.schema import checked
 from dreamrelay.stage import Outlet
 from dreamrelay.viewer import (
     Closed,
@@ -59,6 +61,7 @@ class Projection:
         presets: the file of the presets.
         change: brings values of parameters into force.
         values: those in force; empty until the engine has said what it takes.
+        schema: what it takes.
         wake: has :meth:`renew` called soon by the thread that hands out pictures.
     """
 
@@ -69,12 +72,14 @@ class Projection:
         *,
         change: Callable[[dict[str, Any]], None],
         values: Callable[[], Mapping[str, Any]],
+        schema: Callable[[], Mapping[str, Any]],
         wake: Callable[[], None],
     ) -> None:
         self.viewer = viewer
         self._presets = Presets(presets)
         self._change = change
         self._values = values
+        self._schema = schema
         self._wake = wake
         self._take: Take | None = None
         self._ended: collections.deque[Take] = collections.deque()
@@ -180,18 +185,19 @@ class Projection:
     def _use_preset(self, name: str, save: bool) -> None:
         try:
             known = dict(self._values())
+            problems: dict[str, str] = {}
             if not known:
                 raise ProtocolError(f"preset {name}: the engine has not said yet what it takes")
             if save:
                 self._presets.save(name, known)
             else:
-                kept = self._presets.recall(name)
-                # Another engine may know fewer parameters than the one it was saved with.
-                self._change({n: value for n, value in kept.items() if n in known})
+                kept, problems = self._presets.fitting(name, checked(self._schema()))
+                self._change(kept)
         except DreamRelayError as error:
             self._say(str(error))
         else:
-            self._say(f"preset {name} saved" if save else f"preset {name}")
+            done = " saved" if save else f" {all_but(problems)}" if problems else ""
+            self._say(f"preset {name}{done}")
 
     def _record(self) -> None:
         if self._take is not None:

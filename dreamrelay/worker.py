@@ -152,6 +152,7 @@ class Worker:
                     self._stage.presets,
                     change=lambda values: self.first.change(values, "viewer"),
                     values=lambda: self.first.known_values(),
+                    schema=lambda: self.first.engine.schema(),
                     wake=lambda: self.first.wake_outlet(),
                 )
                 self._on_stage.callback(self._projection.close)

@@ -62,6 +62,12 @@ class Scene:
             self.file,
             change=self.changes.append,
             values=lambda: self.values,
+            schema=lambda: {
+                "properties": {
+                    "prompt": {"type": "string"},
+                    "strength": {"type": "number", "maximum": 1},
+                }
+            },
             wake=self.wake,
         )
 
@@ -131,6 +137,13 @@ def test_what_this_engine_does_not_have_is_left_out(scene: Scene) -> None:
     Presets(scene.file).save("1", {"prompt": "one", "delta": 0.3})
     scene.do(Preset(1))
     assert scene.changes == [{"prompt": "one"}]
+
+
+def test_a_value_that_fits_no_more_costs_no_other(scene: Scene) -> None:
+    Presets(scene.file).save("1", {"prompt": "one", "strength": 3})
+    scene.do(Preset(1))
+    assert scene.changes == [{"prompt": "one"}]
+    assert scene.window.notes == ["preset 1 holds but for strength: expected at most 1, got 3"]
 
 
 def test_a_preset_that_is_not_there_is_said(scene: Scene) -> None:

@@ -26,7 +26,7 @@ from dreamrelay.osc.fitting import (
     text,
     truth,
 )
-from dreamrelay.osc.presets import Presets
+from dreamrelay.osc.presets import Presets, all_but
 from dreamrelay.osc.table import (
     BY_ADDRESS,
     FIGURE_NAMES,
@@ -259,13 +259,10 @@ class Dialect:
                 raise Unfit("nothing to save yet: the engine has not said what it takes")
             self._presets.save(name, values)
             return
-        # Another engine may know fewer parameters than the one it was saved with, or other bounds.
-        values = {n: v for n, v in self._presets.recall(name).items() if n in self._rules}
-        problems = self._schema.problems(values)
-        self._change({n: v for n, v in values.items() if n not in problems})
+        values, problems = self._presets.fitting(name, self._schema)
+        self._change(values)
         if problems:
-            wrong = "; ".join(f"{n}: {problem}" for n, problem in problems.items())
-            raise Unfit(f"preset {name} holds but for {wrong}")
+            raise Unfit(f"preset {name} {all_but(problems)}")
 
     # -- parameters -------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dreamrelay.errors import DeviceError, ProtocolError
+from dreamrelay.schema import ParameterSchema
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,11 @@ def default_path(environ: Mapping[str, str] = os.environ, platform: str = sys.pl
     return base / "dreamrelay" / "presets.json"
 
 
+def all_but(problems: Mapping[str, str]) -> str:
+    """How a preset holds of which some values could not be taken."""
+    return "holds but for " + "; ".join(f"{n}: {problem}" for n, problem in problems.items())
+
+
 class Presets:
     """The presets of a file. It is read when one is asked for and it has changed."""
 
@@ -65,6 +71,18 @@ class Presets:
             known = ", ".join(self.names()[:12]) or "none yet"
             raise ProtocolError(f"no such preset: {name} (there are: {known})")
         return dict(values)
+
+    def fitting(self, name: str, schema: ParameterSchema) -> tuple[dict[str, Any], dict[str, str]]:
+        """The values of a preset that an engine takes, and what is wrong with the others.
+
+        Parameters that it does not have are left out: another engine was saved.
+
+        Raises:
+            ProtocolError: there is none of that name.
+        """
+        values = {n: value for n, value in self.recall(name).items() if n in schema.names}
+        problems = schema.problems(values)
+        return {n: value for n, value in values.items() if n not in problems}, problems
 
     def save(self, name: str, values: Mapping[str, Any]) -> None:
         """Keep values under a name, over those that it had.
