@@ -39,7 +39,7 @@ class _Sender:
 
     def __init__(self, url: str) -> None:
         self.sent_at: dict[int, float] = {}
-        self.error: DreamRelayError | None = None
+        self.error = ""
         self._url = url
         self._size = (512, 512)
         self._on = threading.Event()
@@ -66,8 +66,8 @@ class _Sender:
             while not self._ended.is_set():
                 if self._on.wait(0.05):
                     self._send()
-        except DreamRelayError as error:
-            self.error = error
+        except Exception as error:  # noqa: BLE001 - told in the report, with whatever it is
+            self.error = _told(error)
 
     def _send(self) -> None:
         """Send until the size is another one, or we are told to be silent."""
@@ -119,19 +119,17 @@ class Check:
                 self._line("the active sender", lambda: self._any(source))
         finally:
             sender.end()
-        if sender.error is not None:
+        if sender.error:
             self.failures += 1
             self._say(f"FAIL  sending: {sender.error}")
 
     def _line(self, what: str, act: Callable[[], str]) -> None:
         try:
-            self._say(f"ok    {what}: {act()}")
-        except (Failed, DreamRelayError) as error:
-            self.failures += 1
-            self._say(f"FAIL  {what}: {error}")
+            text = f"ok    {what}: {act()}"
         except Exception as error:  # noqa: BLE001 - the report of what nobody foresaw is what this is for
             self.failures += 1
-            self._say(f"FAIL  {what}: {type(error).__name__}: {error}")
+            text = f"FAIL  {what}: {_told(error)}"
+        self._say(text)
 
     def _first(self, sender: _Sender, source: Source) -> str:
         began = time.monotonic()
@@ -185,6 +183,12 @@ class Check:
     def _any(self, source: Source) -> str:
         frame = _next(source)
         return f"{frame.shape[1]}x{frame.shape[0]}"
+
+
+def _told(error: Exception) -> str:
+    """What went wrong; of what was not foreseen also its kind."""
+    known = isinstance(error, Failed | DreamRelayError)
+    return str(error) if known else f"{type(error).__name__}: {error}"
 
 
 def _frames(source: Source) -> Iterator[Frame]:
@@ -250,8 +254,8 @@ def _sharing(make_sender: Callable[[], Any]) -> str:
         asked = ("isGLDXReady", "getAutoShare", "getCPUshare")
         answers = [f"{name} {getattr(sender, name)()}" for name in asked]
         sender.closeOpenGL()
-    except Exception as error:  # noqa: BLE001 - the report of what nobody foresaw is what this is for
-        return f"{type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 - told in the report, with whatever it is
+        return _told(error)
     return ", ".join(answers)
 
 

@@ -81,7 +81,8 @@ def test_the_report_names_the_graphics_cards_and_how_textures_are_shared(
     assert gpu.open_contexts == 0
 
 
-def test_without_a_graphics_driver_it_says_so(gpu: Gpu) -> None:
+def test_without_a_graphics_driver_it_says_so(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "WAIT_S", 0.1)
     gpu.has_driver = False
     good, report = run()
     assert not good
@@ -106,16 +107,24 @@ def test_wrong_colours_are_seen(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> No
     assert "expected red, green, blue, got [(0, 0, 255)" in report
 
 
+@pytest.mark.parametrize(
+    ("kind", "method", "what"),
+    [
+        ("SpoutReceiver", "receiveImage", "a first picture"),
+        ("SpoutSender", "sendImage", "sending"),
+    ],
+)
 def test_a_crash_of_the_library_is_a_line_of_the_report(
-    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch, kind: str, method: str, what: str
 ) -> None:
     def crash(*_: object) -> bool:
         raise BufferError("Buffer not large enough")
 
-    monkeypatch.setattr(sys.modules["SpoutGL"].SpoutReceiver, "receiveImage", crash)
+    monkeypatch.setattr(selftest, "WAIT_S", 0.1)
+    monkeypatch.setattr(getattr(sys.modules["SpoutGL"], kind), method, crash)
     good, report = run()
     assert not good
-    assert "FAIL  a first picture: BufferError: Buffer not large enough" in report
+    assert f"FAIL  {what}: BufferError: Buffer not large enough" in report
 
 
 def test_elsewhere_it_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
