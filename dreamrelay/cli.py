@@ -54,7 +54,7 @@ PROGRAMS = {
     "demo": Entry("dreamrelay.demo:run_demo", "the demo", "relay,pocket"),
     "chaos": Entry("dreamrelay.chaos.run:run_chaos", "the disasters", "relay,producer"),
     "list": Entry("dreamrelay.media.present:look", "the list", "producer"),
-    "selftest": Entry("dreamrelay.media.selftest:spout", "the self-test", "spout"),
+    "selftest": Entry("dreamrelay.media.selftest:run", "the self-test", "producer"),
     "bench": Entry("dreamrelay.glass:run_glass", "the measurement", "relay,pocket,producer"),
 }
 """What each command runs, imported when it is asked for."""
@@ -259,7 +259,8 @@ def list_(settings: ListSettings) -> int:
 
 def selftest(settings: SelftestSettings) -> int:
     """Try a technology; 0 only if all of it works."""
-    return 0 if PROGRAMS["selftest"].load()(say, seconds=settings.seconds) else 1
+    works = PROGRAMS["selftest"].load()(settings.what, say, seconds=settings.seconds)
+    return 0 if works else 1
 
 
 def capacity_(settings: Show) -> int:

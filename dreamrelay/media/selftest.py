@@ -1,6 +1,6 @@
-"""``dreamrelay selftest spout``: does Spout work on this machine? Ten seconds and a report to send.
+"""``dreamrelay selftest spout``, or ``syphon``: does it work here? Ten seconds, a report to send.
 
-Nobody of us has a machine that Spout runs on, so this is how we hear of it. It sends to itself: one
+Nobody of us has a machine that these run on, so this is how we hear of it. It sends to itself: one
 thread is another program's sender, this one receives.
 """
 
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -217,46 +217,83 @@ def _fenced(say: Callable[[str], None]) -> Iterator[None]:
     say("---- to here " + "-" * 52)
 
 
-def spout(say: Callable[[str], None], *, seconds: float = 3.0) -> bool:
-    """Try Spout; True if all of it works.
+def run(
+    what: Literal["spout", "syphon"], say: Callable[[str], None], *, seconds: float = 3.0
+) -> bool:
+    """Try a technology; True if all of it works.
 
     Args:
         say: takes a line of the report.
         seconds: how long rate and delay are measured.
 
     Raises:
-        DeviceError: this is not Windows.
-        MissingExtra: SpoutGL is not installed.
+        DeviceError: this is another system than it is made for.
+        MissingExtra: its package is not installed.
     """
-    from dreamrelay.media.spout import Spout, senders  # noqa: PLC0415 - only where it is asked for
-
-    library = Spout.load()
-    say("Testing Spout for about ten seconds.")
+    facts = {"spout": _about_spout, "syphon": _about_syphon}[what]()
+    say(f"Testing {what.capitalize()} for about ten seconds.")
     with _fenced(say):
         say(f"dreamrelay {__version__}, Python {platform.python_version()}, {sys.platform}")
-        say(f"{platform.platform()}, SpoutGL {_version('SpoutGL')}, numpy {np.__version__}")
-        say(f"graphics: {', '.join(_graphics_cards()) or 'unknown'}; {_sharing(library.sender)}")
-        others = [f"{name} {size}".strip() for name, size in senders()]
-        say(f"senders before: {', '.join(others) or 'none'}")
-        check = Check("spout", say, seconds)
+        say(f"{platform.platform()}, numpy {np.__version__}")
+        for label, ask in facts.items():
+            say(f"{label}: {_answer(ask)}")
+        check = Check(what, say, seconds)
         check.run()
         say(f"{check.failures} failed" if check.failures else "all is well")
     say("Please send us these lines in an issue, also when all is well.")
     return check.failures == 0
 
 
-def _sharing(make_sender: Callable[[], Any]) -> str:
-    """How Spout means to share textures: without the GPU it goes through memory, and is slow."""
+Facts = dict[str, Callable[[], str]]
+
+
+def _about_spout() -> Facts:
+    from dreamrelay.media.spout import Spout, senders  # noqa: PLC0415 - only where it is asked for
+
+    library = Spout.load()
+    return {
+        "SpoutGL": lambda: _version("SpoutGL"),
+        "graphics": lambda: ", ".join(_graphics_cards()) or "unknown",
+        "sharing": lambda: _sharing(library.sender()),
+        "senders before": lambda: (
+            ", ".join(f"{name} {size}".strip() for name, size in senders()) or "none"
+        ),
+    }
+
+
+def _about_syphon() -> Facts:
+    from dreamrelay.media.syphon import Syphon, servers  # noqa: PLC0415 - only where it is asked for
+
+    library = Syphon.load()
+    return {
+        "syphon-python": lambda: _version("syphon-python"),
+        "graphics": lambda: _metal_device(library.server(NAME)),
+        "servers before": lambda: ", ".join(servers()) or "none",
+    }
+
+
+def _answer(ask: Callable[[], str]) -> str:
     try:
-        sender = make_sender()
-        if not sender.createOpenGL():
-            return "no OpenGL context"
-        asked = ("isGLDXReady", "getAutoShare", "getCPUshare")
-        answers = [f"{name} {getattr(sender, name)()}" for name in asked]
-        sender.closeOpenGL()
+        return ask()
     except Exception as error:  # noqa: BLE001 - told in the report, with whatever it is
         return _told(error)
+
+
+def _sharing(sender: Any) -> str:
+    """How Spout means to share textures: without the GPU it goes through memory, and is slow."""
+    if not sender.createOpenGL():
+        return "no OpenGL context"
+    asked = ("isGLDXReady", "getAutoShare", "getCPUshare")
+    answers = [f"{name} {getattr(sender, name)()}" for name in asked]
+    sender.closeOpenGL()
     return ", ".join(answers)
+
+
+def _metal_device(server: Any) -> str:
+    try:
+        return str(server.device.name())
+    finally:
+        server.stop()
 
 
 def _graphics_cards() -> Iterator[str]:

@@ -128,13 +128,20 @@ def _to_image(texture: Texture) -> Pixels:
     return image.reshape(texture.data.shape)
 
 
+class Device:
+    """A graphics processor."""
+
+    def name(self) -> str:
+        return "Apple M2"
+
+
 class _Server:
     def __init__(
         self, mac: Mac, name: str, device: Any, command_queue: Any, is_private: bool
     ) -> None:
         if not mac.has_metal:
             raise RuntimeError("No Metal device is available")
-        self.mac, self.name, self.device = mac, name, device or object()
+        self.mac, self.name, self.device = mac, name, device or Device()
         self.has_clients = False
         mac.servers[name] = Shared(name, "Python", uuid=f"uuid of {name}")
 
