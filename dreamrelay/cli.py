@@ -7,6 +7,7 @@ would complain of an unknown flag only after the program has ended. The only pla
 import asyncio
 import difflib
 import gc
+import io
 import logging
 import os
 import re
@@ -56,7 +57,7 @@ PROGRAMS = {
     "demo": Entry("dreamrelay.demo:run_demo", "the demo", "relay,pocket"),
     "chaos": Entry("dreamrelay.chaos.run:run_chaos", "the disasters", "relay,producer"),
     "list": Entry("dreamrelay.media.present:look", "the list", "producer"),
-    "selftest": Entry("dreamrelay.media.selftest:spout", "the self-test", "spout"),
+    "selftest": Entry("dreamrelay.media.selftest:run", "the self-test", "producer"),
     "bench": Entry("dreamrelay.glass:run_glass", "the measurement", "relay,pocket,producer"),
 }
 """What each command runs, imported when it is asked for."""
@@ -267,7 +268,8 @@ def list_(settings: ListSettings) -> int:
 
 def selftest(settings: SelftestSettings) -> int:
     """Try a technology; 0 only if all of it works."""
-    return 0 if PROGRAMS["selftest"].load()(say, seconds=settings.seconds) else 1
+    works = PROGRAMS["selftest"].load()(settings.what, say, seconds=settings.seconds)
+    return 0 if works else 1
 
 
 def capacity_(settings: Show) -> int:
@@ -329,6 +331,9 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     line.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Into a pipe Windows writes its old alphabet: a name in another one shall end nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     settings_type, program = COMMANDS[name]
     if any(word in ("--help", "-h") for word in arguments) or list(arguments) == ["help"]:
         say(help_text(settings_type))
@@ -453,10 +458,10 @@ def _summary(thing: object) -> str:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print a line now, also into a pipe; one that was closed (``| head``) ends no show."""
+    """Print a line now, also into a pipe; one that was closed, or a full disk, ends no show."""
     try:
         print(text, end=end, flush=True)
-    except BrokenPipeError:
+    except OSError:  # of a closed pipe Windows has no more to say
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # or Python complains at its end
         os.close(nowhere)

@@ -41,6 +41,10 @@ class LocalSource:
         """Whether every picture counts: those of a folder have no rate, and are not skipped."""
         return not self._source.live and self._source.fps is None
 
+    def tend(self) -> None:
+        """As of every source: what must happen in the main thread."""
+        self._source.tend()
+
     def stop(self) -> None:
         """Have a read end that waits for what is not there; from any thread."""
         self._source.stop()

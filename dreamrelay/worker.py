@@ -310,6 +310,8 @@ class Worker:
         for lane in self.lanes:
             if not lane.over:
                 lane.look()
+        if self._source is not None:
+            self._source.tend()
         if self._left_stage:
             return
         if self.first.over and self.first.all_out.is_set():

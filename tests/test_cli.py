@@ -1,6 +1,7 @@
 """The command line: what is wrong is said in one line before anything starts."""
 
 import gc
+import io
 import json
 import logging
 import os
@@ -560,6 +561,14 @@ def test_a_terminal_gets_one_line_that_is_written_over(
     out = capsys.readouterr().out
     assert out.startswith("\r\x1b[Kreport 1\r\x1b[Kreport 2")
     assert out.count("\n") == 1
+
+
+def test_a_name_in_any_alphabet_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As into a pipe on Windows."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    assert run("producer", "--source=video://日本.mp4", "--websocket_uri=ws://127.0.0.1:9") == 1
+    assert rb"producer: video://\u65e5\u672c.mp4 to " in written.getvalue()
 
 
 def test_whoever_reads_our_lines_may_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -839,6 +839,32 @@ def test_a_camera_that_is_not_there_yet_is_waited_for(
         assert running.stop() is None
 
 
+def test_a_local_source_is_tended_by_another_thread_than_the_one_that_reads(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Syphon's news reach the main thread only."""
+    readers: set[int] = set()
+    tending: set[int] = set()
+
+    class Tended(Source):
+        def read(self) -> Captured | None:
+            readers.add(threading.get_ident())
+            return Captured(np.zeros((48, 64, 3), np.uint8), len(readers))
+
+        def tend(self) -> None:
+            tending.add(threading.get_ident())
+
+    class Row:
+        def load(self) -> Callable[[object], Source]:
+            return lambda _: Tended()
+
+    monkeypatch.setitem(SOURCES, "tended", Row())
+    running = work("", source="tended://")
+    until(lambda: readers and tending)
+    assert running.stop() is None
+    assert not readers & tending
+
+
 def test_a_camera_that_never_comes_does_not_hold_up_the_end(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:

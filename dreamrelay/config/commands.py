@@ -50,9 +50,11 @@ class SelftestSettings(Settings):
     """Try a technology that we have no machine for, and print a report to send us."""
 
     section = "selftest"
-    usage = "dreamrelay selftest spout"
+    usage = "dreamrelay selftest spout|syphon"
 
-    what: Literal["spout"] = Field("spout", description="What to try; also as the first word.")
+    what: Literal["spout", "syphon"] = Field(
+        "spout", description="What to try; also as the first word."
+    )
     seconds: float = Field(3.0, gt=0, le=60, description="To measure rate and delay.")
     verbose: int = Field(1, ge=0, le=3, description="0 quiet, 1 progress, 2 and 3 more.")
 

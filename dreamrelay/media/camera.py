@@ -53,7 +53,7 @@ def open_camera(address: Address) -> LiveSource:
     name = f"camera {index}"
     hint = (
         "is it plugged in, allowed for this program and free (close other programs that use it)? "
-        f"Try camera://{index + 1 if index == 0 else 0}, or see `dreamrelay list`"
+        f"Try camera://{index + 1 if index == 0 else 0}; dreamrelay list names those there are"
     )
     backend = _backend(options.backend)
     return LiveSource(
@@ -70,7 +70,7 @@ def _stand_in(address: Address) -> LiveSource:
         if not path.suffix and path.name == place and not path.exists():
             raise ConfigError(
                 f"expected the number of a camera (camera://0 to camera://99), or the path or URL"
-                f" of a video, got {address}: `dreamrelay list` names the cameras there are"
+                f" of a video, got {address}; dreamrelay list names those there are"
             )
         place = str(path.absolute())
     hint = "is there a video that OpenCV can read?"

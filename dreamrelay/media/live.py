@@ -124,7 +124,8 @@ class LiveSource(Source):
             if self._stop.is_set():
                 return
             if worked:  # at the first attempt, whoever opens is told
-                level = logging.WARNING if played else logging.DEBUG  # once, not at every attempt
+                # Once, not at every attempt; and whoever reads is told, and says it louder.
+                level = logging.INFO if played else logging.DEBUG
                 log.log(level, "%s; trying again in %g s", error, wait)
             self._newest.put(error)
 

@@ -43,6 +43,11 @@ class Source(ABC):
             DeviceError: the device or file failed. Reading again may work (the caller backs off).
         """
 
+    def tend(self) -> None:  # noqa: B027 - most sources need nothing
+        """What some systems want done in the main thread: to be called there a few times a second,
+        where another thread reads.
+        """
+
     def close(self) -> None:  # noqa: B027 - a source may have nothing to let go
         """Let the device go; idempotent."""
 

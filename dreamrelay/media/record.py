@@ -166,7 +166,7 @@ class RecordSink(Sink):
         elif (width, height) != self._size:
             frame = resize(frame, *self._size, "stretch")
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace=self._matrix)
+        picture = picture.reformat(format="yuv420p", dst_colorspace=self._matrix.name)
         self._last = picture.pts = max(self._last + 1, round((now - self._began) / _TICKS))
         picture.time_base = _TICKS
         for packet in self._stream.encode(picture):

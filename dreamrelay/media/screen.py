@@ -132,7 +132,7 @@ class ScreenSource(Source):
             raise DeviceError("no monitor is connected")
         if self._monitor >= len(monitors):
             raise DeviceError(
-                f"expected a monitor from 0 to {len(monitors) - 1}, got {self._monitor}"
+                f"monitor {self._monitor} is not there: expected 0 to {len(monitors) - 1}"
             )
         found = monitors[self._monitor]
         return _clamp(self._wanted, found["left"], found["top"], found["width"], found["height"])

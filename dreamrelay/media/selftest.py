@@ -1,6 +1,6 @@
-"""``dreamrelay selftest spout``: does Spout work on this machine? Ten seconds and a report to send.
+"""``dreamrelay selftest spout``, or ``syphon``: does it work here? Ten seconds, a report to send.
 
-Nobody of us has a machine that Spout runs on, so this is how we hear of it. It sends to itself: one
+Nobody of us has a machine that these run on, so this is how we hear of it. It sends to itself: one
 thread is another program's sender, this one receives.
 """
 
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class _Sender:
 
     def __init__(self, url: str) -> None:
         self.sent_at: dict[int, float] = {}
-        self.error: DreamRelayError | None = None
+        self.error = ""
         self._url = url
         self._size = (512, 512)
         self._on = threading.Event()
@@ -66,8 +66,8 @@ class _Sender:
             while not self._ended.is_set():
                 if self._on.wait(0.05):
                     self._send()
-        except DreamRelayError as error:
-            self.error = error
+        except Exception as error:  # noqa: BLE001 - told in the report, with whatever it is
+            self.error = _told(error)
 
     def _send(self) -> None:
         """Send until the size is another one, or we are told to be silent."""
@@ -119,19 +119,17 @@ class Check:
                 self._line("the active sender", lambda: self._any(source))
         finally:
             sender.end()
-        if sender.error is not None:
+        if sender.error:
             self.failures += 1
             self._say(f"FAIL  sending: {sender.error}")
 
     def _line(self, what: str, act: Callable[[], str]) -> None:
         try:
-            self._say(f"ok    {what}: {act()}")
-        except (Failed, DreamRelayError) as error:
-            self.failures += 1
-            self._say(f"FAIL  {what}: {error}")
+            text = f"ok    {what}: {act()}"
         except Exception as error:  # noqa: BLE001 - the report of what nobody foresaw is what this is for
             self.failures += 1
-            self._say(f"FAIL  {what}: {type(error).__name__}: {error}")
+            text = f"FAIL  {what}: {_told(error)}"
+        self._say(text)
 
     def _first(self, sender: _Sender, source: Source) -> str:
         began = time.monotonic()
@@ -187,6 +185,12 @@ class Check:
         return f"{frame.shape[1]}x{frame.shape[0]}"
 
 
+def _told(error: Exception) -> str:
+    """What went wrong; of what was not foreseen also its kind."""
+    known = isinstance(error, Failed | DreamRelayError)
+    return str(error) if known else f"{type(error).__name__}: {error}"
+
+
 def _frames(source: Source) -> Iterator[Frame]:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
@@ -213,46 +217,83 @@ def _fenced(say: Callable[[str], None]) -> Iterator[None]:
     say("---- to here " + "-" * 52)
 
 
-def spout(say: Callable[[str], None], *, seconds: float = 3.0) -> bool:
-    """Try Spout; True if all of it works.
+def run(
+    what: Literal["spout", "syphon"], say: Callable[[str], None], *, seconds: float = 3.0
+) -> bool:
+    """Try a technology; True if all of it works.
 
     Args:
         say: takes a line of the report.
         seconds: how long rate and delay are measured.
 
     Raises:
-        DeviceError: this is not Windows.
-        MissingExtra: SpoutGL is not installed.
+        DeviceError: this is another system than it is made for.
+        MissingExtra: its package is not installed.
     """
-    from dreamrelay.media.spout import Spout, senders  # noqa: PLC0415 - only where it is asked for
-
-    library = Spout.load()
-    say("Testing Spout for about ten seconds.")
+    facts = {"spout": _about_spout, "syphon": _about_syphon}[what]()
+    say(f"Testing {what.capitalize()} for about ten seconds.")
     with _fenced(say):
         say(f"dreamrelay {__version__}, Python {platform.python_version()}, {sys.platform}")
-        say(f"{platform.platform()}, SpoutGL {_version('SpoutGL')}, numpy {np.__version__}")
-        say(f"graphics: {', '.join(_graphics_cards()) or 'unknown'}; {_sharing(library.sender)}")
-        others = [f"{name} {size}".strip() for name, size in senders()]
-        say(f"senders before: {', '.join(others) or 'none'}")
-        check = Check("spout", say, seconds)
+        say(f"{platform.platform()}, numpy {np.__version__}")
+        for label, ask in facts.items():
+            say(f"{label}: {_answer(ask)}")
+        check = Check(what, say, seconds)
         check.run()
         say(f"{check.failures} failed" if check.failures else "all is well")
     say("Please send us these lines in an issue, also when all is well.")
     return check.failures == 0
 
 
-def _sharing(make_sender: Callable[[], Any]) -> str:
-    """How Spout means to share textures: without the GPU it goes through memory, and is slow."""
+Facts = dict[str, Callable[[], str]]
+
+
+def _about_spout() -> Facts:
+    from dreamrelay.media.spout import Spout, senders  # noqa: PLC0415 - only where it is asked for
+
+    library = Spout.load()
+    return {
+        "SpoutGL": lambda: _version("SpoutGL"),
+        "graphics": lambda: ", ".join(_graphics_cards()) or "unknown",
+        "sharing": lambda: _sharing(library.sender()),
+        "senders before": lambda: (
+            ", ".join(f"{name} {size}".strip() for name, size in senders()) or "none"
+        ),
+    }
+
+
+def _about_syphon() -> Facts:
+    from dreamrelay.media.syphon import Syphon, servers  # noqa: PLC0415 - only where it is asked for
+
+    library = Syphon.load()
+    return {
+        "syphon-python": lambda: _version("syphon-python"),
+        "graphics": lambda: _metal_device(library.server(NAME)),
+        "servers before": lambda: ", ".join(servers()) or "none",
+    }
+
+
+def _answer(ask: Callable[[], str]) -> str:
     try:
-        sender = make_sender()
-        if not sender.createOpenGL():
-            return "no OpenGL context"
-        asked = ("isGLDXReady", "getAutoShare", "getCPUshare")
-        answers = [f"{name} {getattr(sender, name)()}" for name in asked]
-        sender.closeOpenGL()
-    except Exception as error:  # noqa: BLE001 - the report of what nobody foresaw is what this is for
-        return f"{type(error).__name__}: {error}"
+        return ask()
+    except Exception as error:  # noqa: BLE001 - told in the report, with whatever it is
+        return _told(error)
+
+
+def _sharing(sender: Any) -> str:
+    """How Spout means to share textures: without the GPU it goes through memory, and is slow."""
+    if not sender.createOpenGL():
+        return "no OpenGL context"
+    asked = ("isGLDXReady", "getAutoShare", "getCPUshare")
+    answers = [f"{name} {getattr(sender, name)()}" for name in asked]
+    sender.closeOpenGL()
     return ", ".join(answers)
+
+
+def _metal_device(server: Any) -> str:
+    try:
+        return str(server.device.name())
+    finally:
+        server.stop()
 
 
 def _graphics_cards() -> Iterator[str]:

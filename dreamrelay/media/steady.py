@@ -143,6 +143,11 @@ class SteadySource(Source):
             return Captured(self._fitting(captured.frame), captured.captured_ns)
         return None
 
+    def tend(self) -> None:
+        source = self._source
+        if source is not None:
+            source.tend()
+
     def close(self) -> None:
         self._stopped.set()
         if self._source is not None:

@@ -5,8 +5,10 @@ its name; ``syphon://`` from the first there is. As a sink it is the name others
 
 What syphon-python 0.2 does, and this file lives with:
 
-- Each look into the directory turns the run loop for ``run_loop_interval``, one second if nobody
-  says otherwise. News of servers come to the main thread's run loop.
+- The directory is made by the first look into it, asks the servers there are, and is empty until
+  they have answered. Answers and news come to the main thread's run loop; a look turns the run loop
+  of its own thread, for ``run_loop_interval`` seconds, one if nobody says otherwise. So where
+  another thread reads, the main thread calls ``tend``.
 - A received texture keeps its own order of colours: the pixel format says which.
 - Syphon's pictures begin at the bottom: what is published is marked as flipped, and what is
   received is turned.
@@ -49,6 +51,8 @@ _USED = (
 _TEXTURES = 3
 _SEARCH_S = 0.25
 _RUN_LOOP_S = 0.02
+_ANSWERS_S = 0.3
+"""Servers have answered after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,16 @@ class SyphonSource(TextureSource):
         self._lock = threading.Lock()
         self._directory = syphon.directory()
         self._directory.run_loop_interval = _RUN_LOOP_S
+        # Asked, and heard if this is the main thread, which it need not be later.
+        _ = self._directory.servers, self._directory.servers
         self._client: Any = None
         self._search_at = 0.0
         self._there: list[str] = []
+
+    def tend(self) -> None:
+        directory = self._directory
+        if directory is not None:
+            directory.update_run_loop()
 
     def _newest(self) -> Frame | None:
         with self._lock:
@@ -212,7 +223,12 @@ def servers() -> list[str]:
     directory = Syphon.load().directory()
     directory.run_loop_interval = _RUN_LOOP_S
     try:
-        return [label(server) for server in directory.servers]
+        deadline = time.monotonic() + _ANSWERS_S
+        there = directory.servers
+        while time.monotonic() < deadline:
+            there = directory.servers
+            time.sleep(0.01)
+        return [label(server) for server in there]
     finally:
         directory.close()
 

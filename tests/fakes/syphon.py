@@ -5,13 +5,16 @@ The contract is made from the published wheel by ``tests/fakes/wheels.py``. A ca
 that the real one would not take, or of something that is not there, fails here as it would there.
 Behaviour, from the source:
 
-- a look into the directory turns the run loop for ``run_loop_interval`` seconds;
+- the directory is made by the first look into it and empty until servers have answered; answers
+  and news come to the main thread's run loop, and a look turns that of its own thread, for
+  ``run_loop_interval`` seconds;
 - ``has_new_frame`` is true until ``new_frame_image`` is read, which consumes it;
 - a client of a server that has gone is no longer valid;
 - textures can be RGBA8 or BGRA8, keep their order, and begin at the bottom.
 """
 
 import inspect
+import threading
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -63,6 +66,9 @@ class Mac:
 
     servers: dict[str, Shared] = field(default_factory=dict)
     has_metal: bool = True
+    asked: bool = False
+    """The directory of this process has asked who there is."""
+    heard: list[Shared] = field(default_factory=list)
     open_clients: int = 0
     open_directories: int = 0
 
@@ -122,13 +128,20 @@ def _to_image(texture: Texture) -> Pixels:
     return image.reshape(texture.data.shape)
 
 
+class Device:
+    """A graphics processor."""
+
+    def name(self) -> str:
+        return "Apple M2"
+
+
 class _Server:
     def __init__(
         self, mac: Mac, name: str, device: Any, command_queue: Any, is_private: bool
     ) -> None:
         if not mac.has_metal:
             raise RuntimeError("No Metal device is available")
-        self.mac, self.name, self.device = mac, name, device or object()
+        self.mac, self.name, self.device = mac, name, device or Device()
         self.has_clients = False
         mac.servers[name] = Shared(name, "Python", uuid=f"uuid of {name}")
 
@@ -181,10 +194,16 @@ class _Directory:
         self.run_loop_interval = 1.0
         mac.open_directories += 1
 
+    def update_run_loop(self) -> None:
+        assert self.run_loop_interval < 0.1, "each look takes that long"
+        if self.mac.asked and threading.current_thread() is threading.main_thread():
+            self.mac.heard = list(self.mac.servers.values())
+
     @property
     def servers(self) -> list[Shared]:
-        assert self.run_loop_interval < 0.1, "each look takes that long"
-        return list(self.mac.servers.values())
+        self.update_run_loop()
+        self.mac.asked = True
+        return list(self.mac.heard)
 
     def close(self) -> None:
         self.mac.open_directories -= 1

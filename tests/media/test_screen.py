@@ -95,7 +95,7 @@ def test_a_region_that_is_none_is_refused(region: str) -> None:
 
 
 def test_a_monitor_that_is_not_there_is_named(display: Display) -> None:
-    with pytest.raises(DeviceError, match="expected a monitor from 0 to 0, got 3"):
+    with pytest.raises(DeviceError, match="monitor 3 is not there: expected 0 to 0"):
         open_source("screen://3")
 
 
@@ -127,7 +127,7 @@ def test_a_monitor_that_is_unplugged_is_noticed_and_found_again(
             assert np.array_equal(read(source), coordinates()[:, 400:])
             display.run("xrandr", "--delmonitor", "R")
             for _ in range(2):
-                with pytest.raises(DeviceError, match="expected a monitor from 0 to 0, got 1"):
+                with pytest.raises(DeviceError, match="monitor 1 is not there"):
                     source.read()
             display.run("xrandr", "--setmonitor", "R", "200/100x300/100+410+20", "none")
             assert np.array_equal(read(source), coordinates()[20:320, 410:610])

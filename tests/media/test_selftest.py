@@ -1,4 +1,4 @@
-"""The self-test of Spout, against the fake: it must see what is wrong, and say so."""
+"""The self-test, against the fakes: it must see what is wrong, and say so."""
 
 import sys
 from types import ModuleType
@@ -10,6 +10,7 @@ import pytest
 from dreamrelay.errors import DeviceError, MissingExtra
 from dreamrelay.media import selftest
 from tests.fakes.spoutgl import Gpu
+from tests.fakes.syphon import Mac
 
 
 @pytest.fixture
@@ -18,13 +19,13 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     for name, module in gpu.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr("platform.system", lambda: "Windows")
-    monkeypatch.setattr(selftest, "WAIT_S", 1.0)
+    monkeypatch.setattr(selftest, "WAIT_S", 2.0)
     return gpu
 
 
 def run() -> tuple[bool, str]:
     lines: list[str] = []
-    good = selftest.spout(lines.append, seconds=0.3)
+    good = selftest.run("spout", lines.append, seconds=0.3)
     return good, "\n".join(lines)
 
 
@@ -76,18 +77,17 @@ def test_the_report_names_the_graphics_cards_and_how_textures_are_shared(
         "NVIDIA GeForce RTX 4090 32.0.15.6094",
         "Intel(R) UHD Graphics 770 31.0.101.4575",
     ]
-    sender = gpu.modules()["SpoutGL"].SpoutSender
-    assert selftest._sharing(sender) == "isGLDXReady True, getAutoShare False, getCPUshare False"
+    facts = selftest._about_spout()
+    assert facts["sharing"]() == "isGLDXReady True, getAutoShare False, getCPUshare False"
     assert gpu.open_contexts == 0
 
 
-def test_without_a_graphics_driver_it_says_so(gpu: Gpu) -> None:
+def test_without_a_graphics_driver_it_says_so(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "WAIT_S", 0.1)
     gpu.has_driver = False
     good, report = run()
     assert not good
-    assert "no OpenGL context" in next(
-        line for line in report.splitlines() if line.startswith("graphics: ")
-    )
+    assert "sharing: no OpenGL context" in report
     assert "FAIL  sending: Spout got no OpenGL context" in report
 
 
@@ -106,16 +106,49 @@ def test_wrong_colours_are_seen(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> No
     assert "expected red, green, blue, got [(0, 0, 255)" in report
 
 
+@pytest.mark.parametrize(
+    ("kind", "method", "what"),
+    [
+        ("SpoutReceiver", "receiveImage", "a first picture"),
+        ("SpoutSender", "sendImage", "sending"),
+    ],
+)
 def test_a_crash_of_the_library_is_a_line_of_the_report(
-    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch, kind: str, method: str, what: str
 ) -> None:
     def crash(*_: object) -> bool:
         raise BufferError("Buffer not large enough")
 
-    monkeypatch.setattr(sys.modules["SpoutGL"].SpoutReceiver, "receiveImage", crash)
+    monkeypatch.setattr(selftest, "WAIT_S", 0.1)
+    monkeypatch.setattr(getattr(sys.modules["SpoutGL"], kind), method, crash)
     good, report = run()
     assert not good
-    assert "FAIL  a first picture: BufferError: Buffer not large enough" in report
+    assert f"FAIL  {what}: BufferError: Buffer not large enough" in report
+
+
+def test_where_syphon_works_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    mac = Mac()
+    for name, module in mac.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr(selftest, "WAIT_S", 2.0)
+    mac.show("Main", np.zeros((48, 64, 3), np.uint8), app="Resolume")
+    lines: list[str] = []
+    assert selftest.run("syphon", lines.append, seconds=0.3), lines
+    report = "\n".join(lines)
+    assert "graphics: Apple M2" in report
+    assert "servers before: Resolume - Main" in report
+    assert "all is well" in report
+    assert "FAIL" not in report
+    assert list(mac.servers) == ["Main"]
+    assert mac.open_clients == mac.open_directories == 0
+
+
+def test_a_fact_that_cannot_be_had_is_told_as_such() -> None:
+    def crash() -> str:
+        raise AttributeError("no such thing")
+
+    assert selftest._answer(crash) == "AttributeError: no such thing"
 
 
 def test_elsewhere_it_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,3 +159,5 @@ def test_elsewhere_it_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "SpoutGL", None)
     with pytest.raises(MissingExtra, match=r"dreamrelay\[spout\]"):
         run()
+    with pytest.raises(DeviceError, match="technology of macOS, this is Windows"):
+        selftest.run("syphon", print)

@@ -113,6 +113,18 @@ def test_an_error_is_said_once_and_is_over_with_the_next_picture(
     assert "pictures come again" in caplog.text
 
 
+def test_the_main_thread_may_tend_it_at_any_time() -> None:
+    source = Flaky(frame())
+    tended: list[int] = []
+    source.tend = lambda: tended.append(1)  # type: ignore[method-assign]
+    going = SteadySource("camera://0", opener=lambda: source)
+    going.tend()  # not open yet
+    going.open()
+    going.tend()
+    going.close()
+    assert tended == [1]
+
+
 def test_no_password_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     source = Flaky(frame(), DeviceError("gone"), frame())
     url = "http://me:s3cret@cam/live?pwd=s3cret"

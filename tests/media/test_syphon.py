@@ -10,6 +10,7 @@ from dreamrelay.codec import Frame
 from dreamrelay.errors import DeviceError, MissingExtra
 from dreamrelay.media import Source, open_sink, open_source
 from tests.fakes.syphon import BGRA8, CONTRACT, RGBA8, Mac, Texture
+from tests.support import until
 
 
 @pytest.fixture
@@ -89,6 +90,36 @@ def test_flip_is_for_servers_that_are_upside_down(mac: Mac) -> None:
     with open_sink("syphon://B?flip=true") as sink:
         sink.write(ramp(1)[::-1])
         assert np.array_equal(mac.seen("B"), ramp(1))
+
+
+def test_servers_that_come_later_are_found_by_another_thread_if_the_main_one_helps(
+    mac: Mac,
+) -> None:
+    source = open_source("syphon://A?timeout=0.01")
+    frames: list[Frame] = []
+    missed = threading.Event()
+
+    def work() -> None:
+        with source:
+            while not frames:
+                try:
+                    frames.append(read(source))
+                except DeviceError:
+                    missed.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert missed.wait(30)
+    mac.show("A", ramp(3))
+
+    def found() -> bool:
+        source.tend()
+        return bool(frames)
+
+    until(found, 60)
+    thread.join(30)
+    source.tend()  # of one that is closed
+    assert np.array_equal(frames[0], ramp(3))
 
 
 def test_what_one_end_sends_the_other_receives(mac: Mac) -> None:
