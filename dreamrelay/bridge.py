@@ -41,6 +41,8 @@ class _Results(Listener):
     def __init__(self, fail: Callable[[BaseException], None]) -> None:
         self.packets: Mailbox[tuple[Packet, int]] = Mailbox()
         """Each with when it was here, UNIX time in ns."""
+        self.worker_trouble = ""
+        """Why no result comes, as the relay says."""
         self._fail = fail
 
     def received(self, packet: Packet, track: Track) -> None:
@@ -55,6 +57,11 @@ class _Results(Listener):
     def heard(self, kind: str, fields: Mapping[str, object]) -> None:
         if kind == "error":
             logger.warning("the relay says: %s", fields.get("message"))
+        elif kind == "status":
+            state, text = fields.get("state"), str(fields.get("text") or "")
+            trouble = "no worker" if fields.get("workers") == 0 else f"the worker is {state}"
+            because = f": {text}" if text else ""
+            self.worker_trouble = "" if state == "live" else f"{trouble}{because}"
 
 
 class Bridge:
@@ -73,6 +80,15 @@ class Bridge:
         sink = settings.sink or (settings.spout_out and spout_url(settings.spout_out))
         if not source and not sink:
             raise ConfigError("give --from=URL, --to=URL or both (--spout-in, --spout-out)")
+        if not source and (settings.width or settings.height):
+            raise ConfigError(
+                "--width and --height are of what is sent (--from, --spout-in); of results they are"
+                " --out_width and --out_height"
+            )
+        if not sink and (settings.out_width or settings.out_height):
+            raise ConfigError(
+                "--out_width and --out_height are of results: they need --to or --spout-out"
+            )
         if source and sink:
             keep_apart(source, [sink])
         self.statistics = BridgeStatistics()
@@ -129,6 +145,8 @@ class Bridge:
         connected = self.producer.statistics.connected if self.producer else self._link.connected
         if not connected:
             words.append("no relay")
+        elif self._sink is not None and self._results.worker_trouble:
+            words.append(self._results.worker_trouble)
         trouble = self.producer.trouble if self.producer is not None else ""
         words.extend(text for text in (trouble, self._sink_trouble) if text)
         return ", ".join(words)

@@ -145,14 +145,15 @@ def _work(settings: WorkerSettings) -> int:
                 say("  --streamdiffusion-path is not needed: the engines are in the package")
                 if not (settings.source or settings.spout_in):
                     say("  for Spout add --spout-in=SourceImage --spout-out=StreamDiffusion")
-        with status_line(lambda: _work_report(program), settings.verbose):
+        with status_line(lambda: work_report(program), settings.verbose):
             program.run()
         if program.replaced_by:
             say(f"replaced by {plain(program.replaced_by)}")
     return 0
 
 
-def _work_report(program: Any) -> str:
+def work_report(program: Any) -> str:
+    """A worker's status line: how it goes, and what is waited for."""
     lanes = [lane for lane in program.lanes if not lane.over] or program.lanes
     each = [lane.statistics for lane in lanes]
     count, rate = sum(s.results.count for s in each), sum(s.results.rate for s in each)
@@ -160,7 +161,10 @@ def _work_report(program: Any) -> str:
     text = f"{lanes[0].state}: {count} pictures{streams}, {rate:.1f} fps"
     age = f", age {max(s.age_ms for s in each if s.results.rate):.0f} ms" if rate else ""
     failed = sum(s.broken + s.failed for s in each)
-    return text + age + (f", {failed} failed" if failed else "")
+    text += age + (f", {failed} failed" if failed else "")
+    if any(lane.link is not None and not lane.link.connected for lane in lanes):
+        text += ", no relay"
+    return text + (f", {lanes[0].absent}" if lanes[0].absent else "")
 
 
 def producer(settings: ProducerSettings, *positional: str, binary: bool = False) -> int:

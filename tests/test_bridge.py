@@ -168,6 +168,22 @@ def test_only_out_gets_the_newest_and_survives_broken_results_and_a_failing_sink
     assert caplog.text.count("the projector is off") == 1
 
 
+def test_its_status_line_says_why_no_result_comes(relay: RunningRelay, bridge: Start) -> None:
+    program = bridge(relay.websocket, sink="null://").program
+    until(lambda: program.report() == "out 0 at 0.0 fps, no worker")
+    with Person(relay.websocket, "worker") as worker:
+        worker.link.introduce({"credit": 1})
+
+        def says(ending: str, **status: str) -> bool:
+            worker.link.tell("status", **status)  # again: the first may come before the hello
+            return program.report() == f"out 0 at 0.0 fps{ending}"
+
+        paused = {"state": "paused", "text": "stopped: /start begins"}
+        ending = ", the worker is paused: stopped: /start begins"
+        until(lambda: says(ending, **paused), 60, every=0.2)
+        until(lambda: says("", state="live", text=""), 60, every=0.2)
+
+
 def test_only_in_ends_with_its_source(relay: RunningRelay, bridge: Start, tmp_path: Any) -> None:
     (tmp_path / "1.png").write_bytes(picture(form="PNG"))
     running = bridge(relay.websocket, source=f"directory://{tmp_path}?loop=false")
@@ -324,6 +340,8 @@ def test_an_error_in_the_address_ends_it_before_anything_is_sent(
         ({"source": "pattern://bars", "spout_in": "A"}, "choose one: --from or --spout-in"),
         ({"sink": "null://", "spout_out": "A"}, "choose one: --to or --spout-out"),
         ({"spout_in": "A", "spout_out": "A"}, "would find our own spout://A"),
+        ({"sink": "null://", "width": 64}, "of results they are --out_width"),
+        ({"source": "pattern://bars", "out_height": 64}, "they need --to"),
     ],
 )
 def test_what_cannot_be_bridged_is_refused(flags: dict[str, str], text: str) -> None:

@@ -512,7 +512,7 @@ def test_one_process_without_a_relay(programs: Callable[..., Program], tmp_path:
     until(lambda: cache()[0] == encoded + 1)
     oscsend(port, "/prompt", "s", "blue neon")
     oscsend(port, "/t")
-    until(lambda: cache()[1] == hits + 1)
+    until(lambda: cache()[1] > hits)
     assert cache()[0] == encoded + 1, "turning back to a prompt encodes nothing"
     asking.socket.close()
     oscsend(port, "/seed", "i", "7")

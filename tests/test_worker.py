@@ -21,6 +21,7 @@ from websockets.sync.client import connect
 from dreamrelay import dreaming, returning
 from dreamrelay import lane as lane_module
 from dreamrelay import worker as worker_module
+from dreamrelay.cli import work_report
 from dreamrelay.codec import Frame, decode, encode_bytes
 from dreamrelay.config import RelaySettings, WorkerSettings
 from dreamrelay.engines import Progress, Report, Result
@@ -936,6 +937,14 @@ def test_a_source_without_a_rate_waits_for_the_engine(
     assert reads[0] <= before + 2, "it is read as fast as the engine computes, not faster"
     may_end.set()
     running.stop()
+
+
+def test_its_status_line_says_what_is_waited_for(work: Work) -> None:
+    alone = work(f"ws://127.0.0.1:{closed_port()}").program
+    until(lambda: work_report(alone) == "live: 0 pictures, 0.0 fps, no relay")
+    source = f"http://127.0.0.1:{closed_port()}/live"
+    blind = work("", source=source).program
+    until(lambda: f"0.0 fps, cannot open {source}" in work_report(blind), 60)
 
 
 def test_spout_in_and_out(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
