@@ -136,7 +136,8 @@ def _work(settings: WorkerSettings) -> int:
             where = shown(settings.source or settings.spout_in or settings.websocket_uri)
             say(f"dreamrelay {__version__} worker: {settings.model_id_or_path} for {where}")
             if program.osc_port:
-                say(f"  OSC: /prompt at {settings.osc_ip}:{program.osc_port}")
+                ip = f"[{settings.osc_ip}]" if ":" in settings.osc_ip else settings.osc_ip
+                say(f"  OSC: /prompt at {ip}:{program.osc_port}")
                 if not program.started:
                     say("  it waits for OSC /start or /trigger (--start=on begins at once)")
             if program.no_window:
