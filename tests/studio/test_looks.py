@@ -231,5 +231,5 @@ def test_nothing_moves_where_motion_is_not_wanted(browser: Browser, relay: Runni
 def test_the_view_has_nothing_against_it(browser: Browser, relay: RunningRelay) -> None:
     with quiet_page(browser) as page:
         page.goto(f"{relay.url}streams/default/view?hud=on")
-        expect(page.locator("#hud")).to_contain_text("no-worker")
+        expect(page.locator("#hud")).to_contain_text("no worker")
         look(page, "view")
