@@ -40,6 +40,9 @@ from dreamrelay.viewer.look import FITS, Fit, Look
 from dreamrelay.viewer.shared_frames import FrameReader
 
 CURSOR_MS = 2000
+SETTLE_MS = 500
+"""What a desktop may take to move its windows when a screen has come or gone."""
+
 HEAD_UP_MS = 250
 FIRST_SIZE = (960, 600)
 DIGITS = tuple(Qt.Key(Qt.Key.Key_0 + number) for number in range(1, 10))
@@ -96,6 +99,10 @@ class Window(QWidget):
         self._note_until = 0.0
         self._paused = self._helping = False
         self.look = options.look
+        self._home = ""
+        """Name of the screen that it belongs on."""
+        self._away = False
+        """That screen is not there."""
         self._card = QImage()
         self._beats: collections.deque[float] = collections.deque(maxlen=240)
         self._saver_problem: str | None = None
@@ -120,14 +127,19 @@ class Window(QWidget):
         number, full = self.look.screen, self.look.fullscreen
         problem = None
         if number < len(screens):
-            self._place(screens[number], number > 0 if full is None else full)
+            self._go_home(screens[number])
         else:
+            self._away = True
             there = ", ".join(f"{at} ({describe(screen)})" for at, screen in enumerate(screens))
             problem = f"screen {number} is not there; there are: {there}"
             self._place(screens[0], bool(full))
             self._say(problem, 10.0)
         self._tell(Opened(problem))
         self.see()
+        application = QGuiApplication.instance()
+        assert isinstance(application, QGuiApplication)
+        application.screenRemoved.connect(self._soon(self._screen_gone))
+        application.screenAdded.connect(self._soon(self._screen_came))
         # The desktop may take its time to answer: first the window.
         QTimer.singleShot(0, self, self._stay_awake)
 
@@ -171,11 +183,13 @@ class Window(QWidget):
 
     def _full(self) -> None:
         full = not self.isFullScreen()
+        number = self._number()  # it may have been dragged there
+        self._home, self._away = self.screen().name(), False
         if full:
             self.showFullScreen()
         else:
             self.showNormal()
-        self._change(fullscreen=full)
+        self._change(fullscreen=full, screen=number)
         self._wake_cursor()
 
     def _change(self, **looks: Any) -> None:
@@ -261,17 +275,52 @@ class Window(QWidget):
         if len(screens) < 2:
             self._say("there is only one screen")
             return
-        names = [screen.name() for screen in screens]
-        number = (names.index(self.screen().name()) + 1) % len(screens)
-        self._place(screens[number], self.isFullScreen())
+        number = (self._number() + 1) % len(screens)
+        self._go_home(screens[number], self.isFullScreen())
         self._change(screen=number, fullscreen=self.isFullScreen())
         self._say(f"screen {number}: {screens[number].name()}", 1.5)
 
+    def _number(self) -> int:
+        """Of the screen that it is on."""
+        names = [screen.name() for screen in QGuiApplication.screens()]
+        name = self.screen().name()
+        return names.index(name) if name in names else 0
+
+    def _go_home(self, screen: QScreen, fullscreen: bool | None = None) -> None:
+        """Belong on this screen from now on, and look there as it should."""
+        self._home, self._away = screen.name(), False
+        if fullscreen is None:
+            fullscreen = self.look.fullscreen
+        self._place(screen, self.look.screen > 0 if fullscreen is None else fullscreen)
+
+    def _screen_gone(self) -> None:
+        """A projector that was unplugged takes no picture; the other screen is somebody's desk."""
+        screens = QGuiApplication.screens()
+        if not self._away and screens and self._home not in [screen.name() for screen in screens]:
+            self._away = True
+            self._place(screens[0], fullscreen=False)
+            self._say(f"screen {self.look.screen} has gone; the window goes back when it comes", 10)
+
+    def _screen_came(self) -> None:
+        screens = QGuiApplication.screens()
+        if not self._away:
+            return
+        named = [screen for screen in screens if screen.name() == self._home]
+        numbered = screens[self.look.screen : self.look.screen + 1]
+        if named or numbered:
+            self._go_home([*named, *numbered][0])
+
+    def _soon(self, action: Callable[[], None]) -> Callable[[QScreen], None]:
+        timer = self._timer(action, SETTLE_MS)
+        timer.setSingleShot(True)
+        return lambda _: timer.start()
+
     def _place(self, screen: QScreen, fullscreen: bool) -> None:
+        size = self.size() if self.isVisible() else QSize(*FIRST_SIZE)
         if self.isFullScreen():
+            size = self.normalGeometry().size()
             self.showNormal()
         area = screen.availableGeometry()
-        size = self.size() if self.isVisible() else QSize(*FIRST_SIZE)
         most = area.size() * 0.9
         if size.boundedTo(most) != size:
             size.scale(most, Qt.AspectRatioMode.KeepAspectRatio)
@@ -388,13 +437,11 @@ class Window(QWidget):
         now = time.monotonic()
         self._beats.append(now)
         rate = sum(1 for beat in self._beats if now - beat <= 1.0)
-        screens = [screen.name() for screen in QGuiApplication.screens()]
         screen = self.screen()
-        number = screens.index(screen.name()) if screen.name() in screens else 0
         lines = [
             f"{size.width()} \u00d7 {size.height()} pixels",
             f"{rate} frames a second painted",
-            f"screen {number}: {describe(screen)}, {screen.refreshRate():.4g} Hz",
+            f"screen {self._number()}: {describe(screen)}, {screen.refreshRate():.4g} Hz",
         ]
         if self._saver_problem is not None:
             lines.append(f"the screen saver may come: {self._saver_problem}")

@@ -37,7 +37,7 @@ class Desktop:
         self._environ = os.environ | {"DISPLAY": self.name}
         if two_screens:
             self.run("xrandr", "--setmonitor", "L", "640/169x800/211+0+0", "screen")
-            self.run("xrandr", "--setmonitor", "R", "640/169x800/211+640+0", "none")
+            self.plug()
         self._manager = subprocess.Popen(
             ["openbox"], env=self._environ, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
@@ -47,6 +47,14 @@ class Desktop:
     def run(self, *command: str) -> str:
         done = subprocess.run(command, env=self._environ, capture_output=True, check=False)
         return done.stdout.decode(errors="replace")
+
+    def plug(self) -> None:
+        """Have the second screen."""
+        self.run("xrandr", "--setmonitor", "R", "640/169x800/211+640+0", "none")
+
+    def unplug(self) -> None:
+        """Have the first one only."""
+        self.run("xrandr", "--delmonitor", "R")
 
     def see(self) -> Frame:
         with mss.MSS(display=self.name) as camera:

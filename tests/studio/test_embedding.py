@@ -117,7 +117,7 @@ def test_wrong_words_in_the_address_are_told_and_the_first_ones_taken(
         assert page.locator("body").get_attribute("data-fit") == "contain"
         page.goto(f"{relay.url}streams/default/view?fit=stretch&hud=on")
         assert page.locator("body").get_attribute("data-fit") == "fill"
-        expect(page.locator("#hud")).to_contain_text("no-worker", timeout=30_000)
+        expect(page.locator("#hud")).to_contain_text("no worker", timeout=30_000)
         assert len(said) == 3
 
 

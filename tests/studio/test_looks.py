@@ -245,5 +245,5 @@ def test_in_colours_of_the_system_controls_can_be_seen(
 def test_the_view_has_nothing_against_it(browser: Browser, relay: RunningRelay) -> None:
     with quiet_page(browser) as page:
         page.goto(f"{relay.url}streams/default/view?hud=on")
-        expect(page.locator("#hud")).to_contain_text("no-worker")
+        expect(page.locator("#hud")).to_contain_text("no worker")
         look(page, "view")

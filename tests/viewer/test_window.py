@@ -304,6 +304,43 @@ def test_second_screen_is_opened_in_full_screen_and_left_by_n(
     stage.fills((640, 0, 640, 800))
 
 
+def test_a_projector_that_is_unplugged_gets_its_window_back(
+    open_on: Opener, two_screens: Desktop
+) -> None:
+    stage = open_on(two_screens, screen=1)
+    stage.show(bars(640, 800))
+    stage.fills((640, 0, 640, 800))
+    two_screens.unplug()
+    try:
+        eventually(lambda: stage.area()[0] < 640, "it is on the screen that is left")
+        eventually(lambda: 0 < stage.area()[2] < 640, "it leaves room on it")
+    finally:
+        two_screens.plug()
+    stage.fills((640, 0, 640, 800))
+    stage.looks(RED, GREEN, BLUE)
+
+
+def test_full_screen_is_of_the_screen_that_the_window_was_dragged_to(
+    open_on: Opener, two_screens: Desktop
+) -> None:
+    stage = open_on(two_screens)
+    two_screens.run("wmctrl", "-i", "-r", hex(int(stage.window)), "-e", "0,700,100,300,300")
+    eventually(lambda: stage.area()[0] > 640, "it is dragged")
+    stage.desktop.press("f")
+    stage.fills((640, 0, 640, 800))
+    eventually(lambda: stage.viewer.look == Look(True, 1), "it is told")
+
+
+def test_a_screen_that_comes_later_gets_the_window(open_on: Opener, two_screens: Desktop) -> None:
+    two_screens.unplug()
+    try:
+        stage = open_on(two_screens, screen=1)
+        eventually(lambda: stage.area()[0] < 640, "it is on the screen that there is")
+    finally:
+        two_screens.plug()
+    stage.fills((640, 0, 640, 800))
+
+
 def killed_and_opened_again(stage: Stage) -> None:
     """As when its process was shot; the keyboard goes to the new window."""
     assert stage.viewer.pid is not None

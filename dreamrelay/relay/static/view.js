@@ -60,7 +60,7 @@ if (on("hud", false)) {
     while (times.length > 0 && now - times[0] > 1000) times.shift();
     const packet = painter.packet;
     const age = packet ? Math.max(0, Math.round(now + (viewer.clockOffset ?? 0) - Number(packet.capturedNs) / 1e6)) : null;
-    const facts = [fallback.shown ? "MJPEG" : state, `${times.length} fps`, age !== null && times.length > 0 ? `${age} ms` : "", painter.guard?.active ? "flicker held back" : ""];
+    const facts = fallback.shown ? ["MJPEG"] : [state.replace("-", " "), `${times.length} fps`, age !== null && times.length > 0 ? `${age} ms` : "", painter.guard?.active ? "flicker held back" : ""];
     hud.textContent = facts.filter(Boolean).join(" · ");
   }, 250);
 }
