@@ -193,6 +193,7 @@ class TestImage:
     def test_base64_may_be_written_in_lines(self, size: int) -> None:
         data = PIXEL.ljust(size, b"\x5a")
         (event,) = receive(dialect(), type="image", data=base64.encodebytes(data).decode())
+        assert isinstance(event, PacketReceived)
         assert event.packet.data == data
 
     def test_a_data_url_is_read_too(self) -> None:
