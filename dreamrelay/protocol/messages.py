@@ -439,9 +439,10 @@ def from_base64(text: str) -> bytes:
         ValueError: it is something else.
     """
     try:
-        return pybase64.b64decode(text, validate=True)
+        data: bytes = pybase64.b64decode(text, validate=True)
     except ValueError:
         line = text.replace("\n", "").replace("\r", "").replace(" ", "")
         if len(line) == len(text):
             raise
-        return pybase64.b64decode(line, validate=True)
+        data = pybase64.b64decode(line, validate=True)
+    return data
