@@ -4,14 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-BEGINS = {
-    "ENGINE": "lightning",
-    "LIGHTNING_STEPS": "4",
-    "STRENGTH": "0.9",
-    "PROCESSORS": "standard",  # loaded when somebody chooses it
-}
-for name, value in BEGINS.items():
-    os.environ.setdefault(f"DREAMRELAY_WORKER_{name}", value)
+os.environ.setdefault("DREAMRELAY_WORKER_ENGINE", "lightning")
+os.environ.setdefault("DREAMRELAY_WORKER_LIGHTNING_STEPS", "4")
+os.environ.setdefault("DREAMRELAY_WORKER_STRENGTH", "0.9")
+os.environ.setdefault("DREAMRELAY_WORKER_PROCESSORS", "standard")  # loaded when it is chosen
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # where dreamrelay lies
 
 from dreamrelay.integrations.modal_app import app
