@@ -327,7 +327,7 @@ async def process_base64_frame(
     """
     try:
         text = base64_frame.partition(",")[2] if base64_frame[:5] == "data:" else base64_frame
-        data = base64.b64decode(text, validate=True)
+        data = base64.b64decode("".join(text.split()), validate=True)  # phones write lines
         against = NEGATIVE_PROMPT if negative_prompt is None else negative_prompt
         jpeg, _ = await processor.process_frame(data, prompt, against, strength=strength)
     except (DreamRelayError, binascii.Error, ValueError, TypeError, AttributeError) as error:

@@ -36,6 +36,7 @@ from dreamrelay.protocol.messages import (
     SchemaChanged,
     StatusChanged,
     Welcome,
+    from_base64,
 )
 from dreamrelay.protocol.texts import read_json
 
@@ -325,7 +326,7 @@ class BroadcasterDialect(DreamStreamDialect):
                 f"Frame size too large: {size:.2f}MB, max allowed is {FRAME_LIMIT_MB}MB"
             )
         try:
-            data = pybase64.b64decode(encoded, validate=True)
+            data = from_base64(encoded)
         except ValueError as error:
             raise ProtocolError(f"frame: expected base64, got something else ({error})") from None
         # Results carry the time of their input: by it we know which of ours are still in work.

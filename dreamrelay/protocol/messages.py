@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+import pybase64
+
 from dreamrelay.errors import DreamRelayError
 from dreamrelay.packet import Packet, Track
 
@@ -428,3 +430,19 @@ class Dialect(ABC):
         None where the answer is not one message, or is for this peer only: then render it.
         """
         return None
+
+
+def from_base64(text: str) -> bytes:
+    """Read base64 in one line, or in many as phones and mail programs write it.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        data: bytes = pybase64.b64decode(text, validate=True)
+    except ValueError:
+        line = text.replace("\n", "").replace("\r", "").replace(" ", "")
+        if len(line) == len(text):
+            raise
+        data = pybase64.b64decode(line, validate=True)
+    return data

@@ -36,6 +36,7 @@ from dreamrelay.protocol.messages import (
     Role,
     Unanswered,
     Welcome,
+    from_base64,
 )
 from dreamrelay.protocol.texts import read_json
 
@@ -220,7 +221,7 @@ class WebSocketExampleDialect(Dialect):
             if encoded.startswith("data:"):
                 encoded = encoded.partition(",")[2]
             try:
-                encoded = pybase64.b64decode(encoded, validate=True)
+                encoded = from_base64(encoded)
             except ValueError as error:
                 raise ProtocolError(
                     f"{name}: expected base64, got something else ({error})"

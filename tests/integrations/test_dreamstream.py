@@ -173,6 +173,8 @@ async def test_a_frame_that_cannot_be_processed_comes_back_as_it_is(
         assert same == frame
     fine = base64.b64encode(picture()).decode()
     assert await process_base64_frame(fine, processor, PROMPT, strength=9.0) == fine
+    lines = base64.encodebytes(picture()).decode()
+    assert (await process_base64_frame(lines, processor, PROMPT)).startswith("/9j/")
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:

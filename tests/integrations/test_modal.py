@@ -86,7 +86,10 @@ def test_dreamstreams_app_is_found(tmp_path: Path) -> None:
     code = (
         "import os, runpy\n"
         "found = runpy.run_path('app.py')['app']\n"
-        "print(type(found).__name__, found.name, os.environ['DREAMRELAY_WORKER_ENGINE'])"
+        "from dreamrelay.config import WorkerSettings\n"
+        "worker = WorkerSettings.load(environ=os.environ)\n"
+        "print(type(found).__name__, found.name, worker.engine, *worker.processors)\n"
+        "print(worker.lightning_steps, worker.strength)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -97,7 +100,7 @@ def test_dreamstreams_app_is_found(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["App", "dreamrelay", "lightning"]
+    assert done.stdout.split() == ["App", "dreamrelay", "lightning", "standard", "[4]", "0.9"]
 
 
 def test_it_can_be_read_again_in_the_container(tmp_path: Path) -> None:

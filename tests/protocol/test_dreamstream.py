@@ -172,6 +172,12 @@ class TestFrames:
         assert isinstance(event, PacketReceived)
         assert (event.packet.data, event.track) == (data, "input")
 
+    def test_base64_may_be_written_in_lines(self, broadcaster: Talk) -> None:
+        data = picture()
+        frame = base64.encodebytes(data).decode().replace("\n", "\r\n")
+        (event,) = broadcaster.events(type="frame", frame=frame)
+        assert event.packet.data == data
+
     @pytest.mark.parametrize(
         ("frame", "says"),
         [

@@ -189,6 +189,13 @@ class TestImage:
         (reply,) = said(dialect().render(Acknowledged(0, on_air=on_air)))
         assert reply["type"] == "ack"
 
+    @pytest.mark.parametrize("size", [len(PIXEL), 4000])
+    def test_base64_may_be_written_in_lines(self, size: int) -> None:
+        data = PIXEL.ljust(size, b"\x5a")
+        (event,) = receive(dialect(), type="image", data=base64.encodebytes(data).decode())
+        assert isinstance(event, PacketReceived)
+        assert event.packet.data == data
+
     def test_a_data_url_is_read_too(self) -> None:
         (event,) = receive(dialect(), type="image", data=f"data:image/gif;base64,{PICTURE}")
         assert isinstance(event, PacketReceived)
