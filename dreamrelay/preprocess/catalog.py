@@ -35,7 +35,8 @@ def check_matting(name: str, *, offline: bool = False) -> str:
         offline: no hub may be asked.
 
     Raises:
-        ConfigError: no engine has that name, there is no such file or variant, or it may not be asked for.
+        ConfigError: no engine has that name, there is no such file or variant, or it may not be
+            asked for.
     """
     if name in ("auto", "person"):
         return name
