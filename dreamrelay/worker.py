@@ -92,7 +92,7 @@ class Worker:
             if engine is None:
                 self._open_things.callback(self.engine.close)
             if settings.matting != "off":
-                matting = check_matting(settings.matting)
+                matting = check_matting(settings.matting, offline=settings.offline)
                 self.engine = HumanEdit(self.engine, lambda: open_matting(matting))
             for lane in self.lanes:
                 lane.prepare(self.engine)

@@ -251,8 +251,8 @@ def test_who_asks_for_a_mask_that_cannot_be_made_is_told_and_the_worker_goes_on(
             running.stop()
 
 
-@pytest.mark.parametrize("name", ["people", "rvm:", "rvm:/no/such/file.onnx"])
+@pytest.mark.parametrize("name", ["people", "rvm:", "rvm:/no/such/file.onnx", "rvm:hub"])
 def test_a_matting_that_there_is_not_is_told_at_the_start(name: str) -> None:
-    settings = WorkerSettings(osc_port=None, viewer="off", matting=name)
+    settings = WorkerSettings(osc_port=None, viewer="off", matting=name, offline=True)
     with pytest.raises(ConfigError, match="matting: "):
         Worker(settings, engine=Composites())

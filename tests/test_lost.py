@@ -268,6 +268,16 @@ class TestHanging:
         assert show.status["text"] == ""
         show.check_order()
 
+    def test_one_that_says_why_it_gives_nothing_back_is_believed(self) -> None:
+        show = Show()
+        worker = show.worker("a")
+        show.run(3)
+        show.freeze(worker)
+        show.stream.report(worker, StatusReceived("live", "no mask can be made"))
+        show.run(5)
+        assert show.status["state"] == "lost"
+        assert show.status["text"] == "no mask can be made"
+
     def test_the_camera_stands_in_for_it_and_no_old_picture_comes_when_it_wakes(self) -> None:
         show = Show(Fallback("pass", 3))
         worker = show.worker("a")

@@ -599,7 +599,9 @@ class Stream:
         said = (seat.status.text for seat in fit if seat.status.text)
         text = next(said, "") if best else self._last_words
         if best is not None and best is hangs:
-            text = "the worker hangs: it is given pictures and gives none back"
+            # What it said of itself last is why, where it can still say something.
+            silent = "the worker hangs: it is given pictures and gives none back"
+            text = hangs.status.text or silent
         output = self.tracks["output"]
         heads: Counter[Role] = Counter()
         for peer in self.peers.values():

@@ -1,10 +1,16 @@
 """Names of matting engines to import strings."""
 
+import logging
 from pathlib import Path
 
 from dreamrelay.errors import ConfigError
 from dreamrelay.importer import Entry
 from dreamrelay.preprocess.ports import Matting
+
+logger = logging.getLogger(__name__)
+
+HUB_VARIANTS = ("mobilenetv3", "resnet50")
+"""What `torch.hub` knows of Robust Video Matting; the first if none is named."""
 
 ENGINES: dict[str, Entry] = {
     "person": Entry("dreamrelay.preprocess.person:PersonMatting", "matting", "producer"),
@@ -16,21 +22,35 @@ ENGINES: dict[str, Entry] = {
     ),
 }
 
-_EXPECTED = "matting: expected person, rvm:FILE (.torchscript, .pt or .onnx), rvm:FOLDER or rvm:hub"
+_EXPECTED = (
+    "expected person, or Robust Video Matting (GPL-3.0) as rvm:FILE (.torchscript, .pt or .onnx), "
+    "rvm:FOLDER or rvm:hub"
+)
 
 
-def check_matting(name: str) -> str:
+def check_matting(name: str, *, offline: bool = False) -> str:
     """The setting as it was given, if it can be one; imports nothing.
 
+    Args:
+        offline: no hub may be asked.
+
     Raises:
-        ConfigError: no engine has that name, or there is no such file.
+        ConfigError: no engine has that name, there is no such file or variant, or it may not be
+            asked for.
     """
     if name in ("auto", "person"):
         return name
     kind, _, where = name.partition(":")
     if kind != "rvm" or not where:
-        raise ConfigError(f"{_EXPECTED}, got {name!r:.80}")
+        raise ConfigError(f"matting: {_EXPECTED}, got {name!r:.80}")
     if where == "hub" or where.startswith("hub/"):
+        _, named, variant = where.partition("/")
+        if named and variant not in HUB_VARIANTS:
+            raise ConfigError(
+                f"matting: expected rvm:hub/ and one of {', '.join(HUB_VARIANTS)}, got {name!r:.80}"
+            )
+        if offline:
+            raise ConfigError(f"matting: {name} asks GitHub, which offline forbids: {_EXPECTED}")
         return name
     path = Path(where).expanduser()
     if not path.exists():
@@ -57,7 +77,9 @@ def open_matting(name: str = "person") -> Matting:
     kind, _, where = check_matting(name).partition(":")
     if kind != "rvm":
         engine: Matting = ENGINES["person"].load()()
-    elif where == "hub" or where.startswith("hub/"):
+        return engine
+    logger.info("people are found by Robust Video Matting (%s), licence GPL-3.0", where)
+    if where == "hub" or where.startswith("hub/"):
         engine = ENGINES["torchscript"].load()(where)
     else:
         path = Path(where).expanduser()

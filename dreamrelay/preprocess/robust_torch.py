@@ -10,11 +10,11 @@ import torch
 
 from dreamrelay.codec import Frame
 from dreamrelay.errors import EngineError
+from dreamrelay.preprocess.catalog import HUB_VARIANTS
 from dreamrelay.preprocess.ports import Mask
 from dreamrelay.preprocess.robust import RobustMatting, downsample_ratio, to_mask
 
 REPOSITORY = "PeterL1n/RobustVideoMatting"
-VARIANTS = ("mobilenetv3", "resnet50")
 
 State: TypeAlias = "torch.Tensor | None"
 
@@ -55,9 +55,7 @@ class TorchRobustMatting(RobustMatting[State]):
                 warnings.simplefilter("ignore", DeprecationWarning)
                 return torch.jit.load(self.where, map_location=self._device)
         source, _, variant = self.where.partition("/") if not path.is_dir() else ("", "", "")
-        variant = variant or VARIANTS[0]
-        if variant not in VARIANTS:
-            raise ValueError(f"expected one of {', '.join(VARIANTS)}, got {variant!r}")
+        variant = variant or HUB_VARIANTS[0]
         if source == "hub":
             # The operator asked for it by name; nobody else can.
             return torch.hub.load(REPOSITORY, variant, trust_repo=True)

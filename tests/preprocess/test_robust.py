@@ -3,6 +3,7 @@ operator's to get.
 """
 
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper
 
 from dreamrelay.codec import Frame
 from dreamrelay.errors import ConfigError, EngineError
-from dreamrelay.preprocess import Matting, open_matting
+from dreamrelay.preprocess import Matting, check_matting, open_matting
 from dreamrelay.preprocess.robust import downsample_ratio
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -215,9 +216,34 @@ def test_a_folder_without_a_checkout(tmp_path: Path) -> None:
         open_matting(f"rvm:{tmp_path}")
 
 
-def test_a_variant_that_does_not_exist() -> None:
-    with pytest.raises(EngineError, match=r"expected one of mobilenetv3, resnet50"):
-        open_matting("rvm:hub/inception").load()
+def test_a_variant_that_does_not_exist_is_told_at_the_start() -> None:
+    for name in ("rvm:hub/inception", "rvm:hub/"):
+        with pytest.raises(ConfigError, match=r"one of mobilenetv3, resnet50"):
+            check_matting(name)
+
+
+@pytest.mark.parametrize("setting", ["rvm:hub", "rvm:hub/resnet50"])
+def test_by_torch_hub(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.hub's own code; GitHub cannot be reached, and what it has is in the cache, or not."""
+
+    def unreachable(*_: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch.hub.urlopen", unreachable)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    with pytest.raises(EngineError, match=r"cannot be loaded from hub.*give its path"):
+        open_matting(setting).load()
+    checkout = tmp_path / "PeterL1n_RobustVideoMatting_master"
+    checkout.mkdir()
+    variant = "resnet50" if "resnet50" in setting else "mobilenetv3"
+    (checkout / "hubconf.py").write_text(
+        "from tests.preprocess.test_robust import Tiny\n"
+        f"def {variant}(pretrained=True):\n    return Tiny()\n",
+        encoding="utf-8",
+    )
+    matting = open_matting(setting)
+    matting.load()
+    assert matting.matte(grey(100)).shape == (24, 40)
 
 
 def test_large_frames_are_looked_at_smaller() -> None:
