@@ -674,6 +674,13 @@ SPILLED = """() => [...document.querySelectorAll("body *")]
     .map(([name]) => name)"""
 
 
+KEYBOARD = """(height) => {
+    Object.defineProperty(visualViewport, "height", { value: height });
+    visualViewport.dispatchEvent(new Event("resize"));
+}"""
+"""A keyboard that lies over the page and leaves so much of it, as Safari's does."""
+
+
 def test_a_phone_shows_everything_in_reach(
     browser: Browser, relay: RunningRelay, worker: FakeWorker
 ) -> None:
@@ -705,6 +712,10 @@ def test_a_phone_shows_everything_in_reach(
         page.focus("#prompt")
         lines = "document.getElementById('prompt').clientHeight / 24"
         until(lambda: page.evaluate(lines) == 4, what="four whole lines to be seen")
+        page.evaluate(KEYBOARD, 340)
+        box = page.locator("#prompt-form").bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 340
         overflow = "document.documentElement.scrollWidth"
         assert page.evaluate(overflow) <= 360
 

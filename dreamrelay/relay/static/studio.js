@@ -43,7 +43,7 @@ const notes = new Notes($("notes"));
 const form = new Form($("fields"), parameters, $("hint"), (field) => field.name === "prompt");
 const blend = new Blend($("blend"), $("meter"), parameters);
 const prompt = new PromptBar(
-  { form: $("prompt-form"), input: $("prompt"), apply: $("apply"), meter: $("meter"), problem: $("prompt-problem"), words: $("words"), all: $("all-words"), bar: $("bar") },
+  { form: $("prompt-form"), input: $("prompt"), apply: $("apply"), blendIn: $("blend-in"), meter: $("meter"), problem: $("prompt-problem"), words: $("words"), all: $("all-words"), bar: $("bar") },
   parameters, blend, stream,
 );
 const source = new Source(
