@@ -733,6 +733,11 @@ def test_full_screen_fades_everything_but_the_pictures(page: Page, worker: FakeW
     expect(page.locator("body")).to_have_class("full")
     page.keyboard.press("f")
     expect(page.locator("body")).to_have_class("")
+    page.evaluate("Object.defineProperty(document, 'fullscreenEnabled', { value: false })")
+    page.keyboard.press("f")  # an iPhone has none: the picture fills the page
+    expect(page.locator("body")).to_have_class("full")
+    page.keyboard.press("Escape")
+    expect(page.locator("body")).to_have_class("")
 
 
 def test_the_inset_swaps_and_moves(page: Page, worker: FakeWorker) -> None:

@@ -355,6 +355,7 @@ stage.addEventListener("layout", show);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && $("budget").matches(":popover-open")) $("budget").hidePopover();
   else if (event.key === "Escape" && !$("drawer").hidden && $("drawer").contains(/** @type {Node} */ (event.target))) $("drawer-close").click();
+  else if (event.key === "Escape" && full.on && event.target === document.body) full.toggle(); // where the browser does not do it
 });
 
 show();
