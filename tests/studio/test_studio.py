@@ -674,6 +674,13 @@ SPILLED = """() => [...document.querySelectorAll("body *")]
     .map(([name]) => name)"""
 
 
+KEYBOARD = """(height) => {
+    Object.defineProperty(visualViewport, "height", { value: height });
+    visualViewport.dispatchEvent(new Event("resize"));
+}"""
+"""A keyboard that lies over the page and leaves so much of it, as Safari's does."""
+
+
 def test_a_phone_shows_everything_in_reach(
     browser: Browser, relay: RunningRelay, worker: FakeWorker
 ) -> None:
@@ -705,6 +712,10 @@ def test_a_phone_shows_everything_in_reach(
         page.focus("#prompt")
         lines = "document.getElementById('prompt').clientHeight / 24"
         until(lambda: page.evaluate(lines) == 4, what="four whole lines to be seen")
+        page.evaluate(KEYBOARD, 340)
+        box = page.locator("#prompt-form").bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 340
         overflow = "document.documentElement.scrollWidth"
         assert page.evaluate(overflow) <= 360
 
@@ -721,6 +732,11 @@ def test_full_screen_fades_everything_but_the_pictures(page: Page, worker: FakeW
     page.mouse.move(300, 300)
     expect(page.locator("body")).to_have_class("full")
     page.keyboard.press("f")
+    expect(page.locator("body")).to_have_class("")
+    page.evaluate("Object.defineProperty(document, 'fullscreenEnabled', { value: false })")
+    page.keyboard.press("f")  # an iPhone has none: the picture fills the page
+    expect(page.locator("body")).to_have_class("full")
+    page.keyboard.press("Escape")
     expect(page.locator("body")).to_have_class("")
 
 

@@ -30,7 +30,7 @@ class Control {
     this.help = make("p", { className: "sr", id: `${id}-help` }, [field.help]);
     this.widget.label.setAttribute("aria-describedby", `${id}-help ${id}-problem`);
     this.row = make("div", { className: `field ${field.widget}`, "data-name": field.name }, [
-      make("label", { htmlFor: id }, [field.label]), this.#osc(), this.reset, ...this.widget.nodes, this.problem,
+      make("label", { htmlFor: id }, [field.label]), this.reset, ...this.widget.nodes, this.#osc(), this.problem,
       ...(field.help ? [this.help] : []),
     ]);
     this.row.addEventListener("dblclick", (/** @type {MouseEvent} */ event) => {

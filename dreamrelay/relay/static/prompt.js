@@ -17,7 +17,7 @@ export class PromptBar {
   #draft = "";
 
   /**
-   * @param {{ form: HTMLFormElement, input: HTMLTextAreaElement, apply: HTMLElement, meter: HTMLElement,
+   * @param {{ form: HTMLFormElement, input: HTMLTextAreaElement, apply: HTMLElement, blendIn: HTMLElement, meter: HTMLElement,
    *   problem: HTMLElement, words: HTMLElement, all: HTMLElement, bar: HTMLElement }} parts
    * @param {import("./dreamrelay.js").Parameters} parameters
    * @param {import("./blend.js").Blend} blend
@@ -29,7 +29,7 @@ export class PromptBar {
     this.blend = blend;
     this.#history = readHistory();
     this.draftKey = `dreamrelay.draft.${stream}`;
-    const { form, input } = parts;
+    const { form, input, blendIn } = parts;
     this.words = new Words(parts, () => this.apply());
     try {
       input.value = sessionStorage.getItem(this.draftKey) ?? "";
@@ -39,6 +39,11 @@ export class PromptBar {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.apply();
+      this.#see();
+    });
+    blendIn.addEventListener("click", () => {
+      this.applyAsBlend();
+      this.#see();
     });
     input.addEventListener("keydown", (event) => this.#key(event));
     input.addEventListener("input", () => {
@@ -126,6 +131,7 @@ export class PromptBar {
       event.preventDefault();
       if (event.shiftKey) this.applyAsBlend();
       else this.apply();
+      this.#see();
     } else if (event.key === "Escape") {
       if (this.dirty) this.#remember(input.value.trim()); // ↑ brings it back
       if (this.parameters.problems.has("prompt")) this.parameters.forget("prompt");
@@ -169,6 +175,11 @@ export class PromptBar {
     this.#edited();
   }
 
+  /** A phone's keyboard goes, so that the picture can be seen. */
+  #see() {
+    if (matchMedia("(hover: none)").matches) this.parts.input.blur();
+  }
+
   /** As many lines as the text has, up to four. */
   #grow() {
     const { input } = this.parts;
@@ -177,8 +188,9 @@ export class PromptBar {
   }
 
   #edited() {
-    const { input, apply } = this.parts;
+    const { input, apply, blendIn } = this.parts;
     apply.hidden = !this.dirty;
+    blendIn.hidden = !this.dirty || !this.blend.possible;
     this.#grow();
     this.words.mark();
     try {

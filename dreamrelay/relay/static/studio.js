@@ -43,7 +43,7 @@ const notes = new Notes($("notes"));
 const form = new Form($("fields"), parameters, $("hint"), (field) => field.name === "prompt");
 const blend = new Blend($("blend"), $("meter"), parameters);
 const prompt = new PromptBar(
-  { form: $("prompt-form"), input: $("prompt"), apply: $("apply"), meter: $("meter"), problem: $("prompt-problem"), words: $("words"), all: $("all-words"), bar: $("bar") },
+  { form: $("prompt-form"), input: $("prompt"), apply: $("apply"), blendIn: $("blend-in"), meter: $("meter"), problem: $("prompt-problem"), words: $("words"), all: $("all-words"), bar: $("bar") },
   parameters, blend, stream,
 );
 const source = new Source(
@@ -360,6 +360,7 @@ stage.addEventListener("layout", show);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && $("budget").matches(":popover-open")) $("budget").hidePopover();
   else if (event.key === "Escape" && !$("drawer").hidden && $("drawer").contains(/** @type {Node} */ (event.target))) $("drawer-close").click();
+  else if (event.key === "Escape" && full.on && event.target === document.body) full.toggle(); // where the browser does not do it
 });
 
 show();
