@@ -33,7 +33,7 @@ from dreamrelay.link import Link, Listener, whole
 from dreamrelay.mailbox import Mailbox
 from dreamrelay.media import Captured
 from dreamrelay.osc import Standing, Steered, Word
-from dreamrelay.packet import Hop, Packet, Track
+from dreamrelay.packet import MOST_REVISION, Hop, Packet, Track
 from dreamrelay.projection import Projection
 from dreamrelay.protocol.native import encode_text
 from dreamrelay.returning import Returning
@@ -368,7 +368,8 @@ class Lane(Listener):
                 # Where several work for a stream there may be values that are another one's.
                 own = self.engine.parameters
                 known = {name: value for name, value in values.items() if name in own}
-                self._steering.put(Patch(known, whole(fields, "revision", 0)))
+                revision = whole(fields, "revision", 0, most=MOST_REVISION)
+                self._steering.put(Patch(known, revision))
         elif kind == "request":
             patch = fields.get("patch")
             most = whole(fields, "max_bytes", 0)

@@ -583,10 +583,12 @@ class _Patches:
             self._waiting = {origin: {**older, **self._waiting.pop(origin, {})}, **self._waiting}
 
 
-def whole(fields: Mapping[str, Any], name: str, default: int) -> int:
-    """A whole number out of what a relay sent; ``default`` if it is none."""
+def whole(fields: Mapping[str, Any], name: str, default: int, *, most: int = 2**64 - 1) -> int:
+    """A number from 0 to ``most`` out of what a relay sent; ``default`` if it is none."""
     value = fields.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else default
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
+        return value
+    return default
 
 
 def _keep_short(websocket: ClientConnection) -> None:

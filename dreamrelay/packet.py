@@ -25,6 +25,11 @@ Wire = TypeVar("Wire", str, bytes)
 TRACKS: tuple[Track, ...] = ("input", "output", "control")
 
 
+MOST_REVISION = 2**32 - 1
+MOST_NS = 2**64 - 1
+"""What the header of a packet has room for."""
+
+
 class Codec(IntEnum):
     """How a picture is encoded; the numbers are those of the wire."""
 
@@ -184,8 +189,8 @@ class Packet:
         """
         relayed = [at for at, stamp in enumerate(self.stamps) if stamp.hop is Hop.RELAYED]
         theirs = relayed[-1] + 1 if relayed else 0
-        ours = (Stamp(stamp.hop, max(0, stamp.ns + ns)) for stamp in self.stamps[theirs:])
-        captured = self.captured_ns if theirs else max(0, self.captured_ns + ns)
+        ours = (Stamp(stamp.hop, _on_wire(stamp.ns + ns)) for stamp in self.stamps[theirs:])
+        captured = self.captured_ns if theirs else _on_wire(self.captured_ns + ns)
         return self.but(stamps=(*self.stamps[:theirs], *ours), captured_ns=captured)
 
     def wire(self, dialect: str, make: Callable[["Packet"], Wire]) -> Wire:
@@ -194,6 +199,11 @@ class Packet:
         if form is None:
             form = self.wires[dialect] = make(self)
         return form
+
+
+def _on_wire(ns: int) -> int:
+    """A time that can be written, whatever a relay said about its clock."""
+    return min(max(0, ns), MOST_NS)
 
 
 def inspect(data: bytes) -> Picture:

@@ -5,6 +5,7 @@ expressions are not run, nothing is fetched from an address, definitions do not 
 another. The worker checks again with all it knows.
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,12 @@ from dreamrelay.errors import ProtocolError
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_PARAMETERS = 256
+
+MOST_CHECKS = 5000
+"""Rules that are looked at for one value, each for each value inside of it."""
+
+_SILENT = frozenset("title description default examples $comment const".split())
+"""Of a rule: what is for people, or one look."""
 
 _PLACES = frozenset(
     "path file-path directory-path uri uri-reference uri-template iri iri-reference url".split()
@@ -75,6 +82,11 @@ class ParameterSchema:
         self.names = tuple(sorted(properties))
         self.absent = _texts(plain.get("x-absent"))
         """Why there is no parameter of a name that other engines have."""
+        shared = {f"#/$defs/{name}": _weight(rule, {}) for name, rule in definitions.items()}
+        # Parameters that refer to one another are such a ladder, too.
+        others = {name: _other_reference(rule) for name, rule in properties.items()}
+        self._unusable = {name: other for name, other in others.items() if other}
+        self._weights = {name: _weight(rule, shared) for name, rule in properties.items()}
         rule = {"properties": _cheap(properties), "$defs": _cheap(definitions)}
         self._validator = jsonschema.Draft202012Validator(rule, registry=referencing.Registry())
 
@@ -84,6 +96,13 @@ class ParameterSchema:
         for name, value in values.items():
             if name not in self.names:
                 problems[name[:64]] = self._why_not(name)
+                continue
+            if name in self._unusable:
+                other = f"it refers to {self._unusable[name]!r:.60}, not to one of $defs"
+                problems[name[:64]] = f"its rule cannot be used: {other}"
+                continue
+            if self._weights[name] * _size(value) > MOST_CHECKS:
+                problems[name[:64]] = "expected fewer values in it: checking them takes too long"
                 continue
             try:
                 error = next(self._validator.iter_errors({name: value}), None)
@@ -121,8 +140,43 @@ def _place(node: Any) -> str:
     return next(filter(None, map(_place, node.values())), "")
 
 
+def _weight(rule: Any, shared: Mapping[str, int]) -> int:
+    """How many rules there are in a rule, with those that it refers to."""
+    if isinstance(rule, list):
+        return sum(_weight(inner, shared) for inner in rule)
+    if not isinstance(rule, dict):
+        return 0
+    weight = 1 + len(rule)
+    for name, inner in rule.items():
+        if name == "enum" and isinstance(inner, list):
+            weight += len(inner) // 16
+        elif name == "$ref" and isinstance(inner, str):
+            weight += shared.get(inner, 0)
+        elif name not in _SILENT and not name.startswith("x-"):
+            weight += _weight(inner, shared)
+    return weight
+
+
+def _size(value: Any) -> int:
+    """How many values there are in a value, itself included."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_size, inner))
+
+
+def _other_reference(node: Any) -> str:
+    """The first reference to something else than a definition; empty if there is none."""
+    if isinstance(node, list):
+        return next(filter(None, map(_other_reference, node)), "")
+    if not isinstance(node, dict):
+        return ""
+    reference = node.get("$ref")
+    if isinstance(reference, str) and not re.fullmatch(r"#/\$defs/[^/]+", reference):
+        return reference
+    return next(filter(None, map(_other_reference, node.values())), "")
+
+
 def _cheap(node: Any) -> Any:
-    """Leave out what runs a regular expression: some of them take for ever."""
+    """Leave out what takes for ever: some regular expressions, comparing each entry with each."""
     if isinstance(node, list):
         return [_cheap(item) for item in node]
     if not isinstance(node, dict):
@@ -130,7 +184,9 @@ def _cheap(node: Any) -> Any:
     return {
         key: _cheap(value)
         for key, value in node.items()
-        if not (key == "pattern" and isinstance(value, str)) and key != "patternProperties"
+        if not (key == "pattern" and isinstance(value, str))
+        and not (key == "uniqueItems" and isinstance(value, bool))
+        and key != "patternProperties"
     }
 
 

@@ -189,6 +189,7 @@ class TestOtherClock:
     def test_no_time_is_before_all_times(self) -> None:
         packet = Packet(b"", Codec.PNG, 1, 1, captured_ns=10, stamps=(Stamp(Hop.ENCODED, 12),))
         assert packet.moved(-11).captured_ns == 0
+        assert packet.moved(2**64).captured_ns == 2**64 - 1  # as much as can be written
         assert packet.moved(-11).stamps[0].ns == 1
 
 

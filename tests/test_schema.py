@@ -59,3 +59,46 @@ def test_what_is_no_schema_is_said_each_time(schema: Any) -> None:
     for _ in range(2):
         with pytest.raises(ProtocolError):
             checked(schema)
+
+
+# -- schemas that cost more than they say ----------------------------------------------------------
+
+MANY = {"anyOf": [{"const": number} for number in range(300)]}
+LISTS: dict[str, Any] = {"anyOf": [{"type": "array", "items": MANY}] * 2}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": LISTS}},
+        {"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": LISTS}},
+    ],
+    ids=["rules", "definitions"],
+)
+def test_a_value_of_many_under_a_rule_of_many_is_not_looked_at(schema: dict[str, Any]) -> None:
+    """It would take minutes, in which a relay does nothing else."""
+    published = ParameterSchema(schema)
+    assert "too long" in published.problems({"a": [777] * 1500})["a"]
+    assert published.problems({"a": [7]}) == {}
+
+
+@pytest.mark.parametrize("reference", ["#/properties/b", "#", "#b", "#/$defs/b/items", "x.json"])
+def test_parameters_refer_to_definitions_only(reference: str) -> None:
+    """Twenty that refer to the next one twice each are a million looks."""
+    rules = {"a": {"anyOf": [{"$ref": reference}] * 2}, "b": {"type": "array", "items": {}}}
+    published = ParameterSchema({"properties": rules, "$defs": {"b": rules["b"]}})
+    assert "not to one of $defs" in published.problems({"a": 1})["a"]
+    assert published.problems({"b": [1]}) == {}  # it costs nobody else anything
+
+
+def test_entries_are_not_compared_with_one_another() -> None:
+    published = ParameterSchema({"properties": {"a": {"type": "array", "uniqueItems": True}}})
+    assert published.problems({"a": [{"x": 1}, {"x": 1}]}) == {}  # the worker says what it thinks
+
+
+def test_what_our_engines_publish_leaves_room_for_their_values() -> None:
+    for name in ("pocket", "stream-batch"):
+        engine = open_engine(EngineSettings(engine=name, device="cpu"))
+        published = ParameterSchema(engine.schema())
+        said = published.problems({"t_index_list": list(range(50)), "prompt": "x" * 2000})
+        assert "too long" not in str(said)

@@ -403,8 +403,13 @@ class Gate:
         except ValueError:
             return False
         # A page that came in the clear is anybody's: it may not speak to us over TLS.
-        schemes = ("https",) if request.secure else ("http", "https")
+        schemes = ("https",) if self._is_secure(request) else ("http", "https")
         return parts.scheme in schemes and request.host != "" and parts.netloc == request.host
+
+    def _is_secure(self, request: Request) -> bool:
+        """Whether it came over TLS, to us or to our proxy."""
+        said = request.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip()
+        return request.secure or (self.behind_proxy and said == "https")
 
     def _is_neighbour(self, origin: str, request: Request) -> bool:
         """Whether a page served by this machine asks for a door that was made for such pages.

@@ -111,10 +111,14 @@ def chance_of(name: str) -> tuple[random.Random, int]:
 
 
 def drain(websocket: ClientConnection) -> None:
-    """Read what there is, so that the relay goes on reading from us."""
+    """Read what there is, so that the relay goes on reading from us; there is an end to it."""
+    deadline = time.monotonic() + 30
+    count = 0
     try:
         while True:
-            websocket.recv(0.0005)
+            message = websocket.recv(0.0005)
+            count += 1
+            assert time.monotonic() < deadline, f"{count} messages, the last: {message!r:.300}"
     except TimeoutError:
         return
 

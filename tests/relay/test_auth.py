@@ -164,6 +164,11 @@ class TestGate:
     def test_over_tls_a_page_that_came_in_the_clear_may_not(self) -> None:
         assert check(origin="http://localhost:8765", scheme="https") == 403
         assert check(origin="https://localhost:8765", scheme="https") == 200
+        proxied = Gate(KEYS, hosts=frozenset({"studio.example"}), behind_proxy=True)
+        for scheme, status in (("http", 403), ("https", 200)):
+            said = {"host": "studio.example", "origin": f"{scheme}://studio.example"}
+            said["x-forwarded-proto"] = "https"
+            assert check(proxied, token=SECRET, **said) == status
 
     def test_a_token_does_not_open_for_pages_of_others(self) -> None:
         assert check(token=SECRET, origin="https://evil.example") == 403
