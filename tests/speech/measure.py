@@ -1,6 +1,6 @@
 """How well the offline engine hears what lies in ``spoken/``: the figures of docs/voice.md.
 
-    python -m tests.speech.measure
+python -m tests.speech.measure
 """
 
 import sys
