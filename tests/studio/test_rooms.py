@@ -529,6 +529,9 @@ def test_black_can_be_said_and_typed(page: Page, worker: FakeWorker) -> None:
     expect(shown).to_be_hidden()
     press(page, "k")
     expect(shown).to_be_visible()
+    press(page, "k")
+    expect(shown).to_be_hidden()
+    expect(page.locator("#voice-caption")).to_contain_text("K brings the picture back")
 
 
 def test_a_spoken_command_is_no_prompt(page: Page, worker: FakeWorker) -> None:

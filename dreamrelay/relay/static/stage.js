@@ -47,9 +47,9 @@ export class Stage extends EventTarget {
     this.#show();
   }
 
-  /** The projector's black: no picture, while all goes on behind it. @param {boolean} [on] the other of the two, if not given */
+  /** The projector's black: no picture, while all goes on behind it. @param {boolean} [on] the other of the two, if not given @returns {boolean} */
   black(on = !this.root.classList.contains("black")) {
-    this.root.classList.toggle("black", on);
+    return this.root.classList.toggle("black", on);
   }
 
   #show() {

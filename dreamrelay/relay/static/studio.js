@@ -342,7 +342,7 @@ const keys = new Keys([
   { keys: "b", does: "presets", act: togglePresets },
   { keys: "123456789", shown: "1 – 9", does: "recall a preset, with Shift save it", act: (digit) => presets.recall(digit), shifted: (digit) => presets.save(digit) },
   { keys: "l", does: "inset, side by side, wipe, output only", act: nextLayout, button: "layout-button" },
-  { keys: "k", does: "black, and back", act: () => stage.black() },
+  { keys: "k", does: "black, and back", act: () => voice.tell(stage.black() ? "Black. K brings the picture back" : "The picture is back") },
   { keys: "x", does: "swap input and output", act: () => stage.swap(), button: "swap-button" },
   { keys: "m", does: "the control map in place of the input", act: () => $("map-button").hidden || pictures.toggleMap(), button: "map-button" },
   { keys: "g", does: "save a snapshot", act: () => recorder.snapshot(), button: "snapshot-button" },
