@@ -24,9 +24,9 @@ from tests.fakes.engines import ScriptedEngine, SeveralEngine
 from tests.fakes.peers import People, Person
 from tests.fakes.relays import closed_port
 from tests.fakes.spoutgl import Gpu
+from tests.fakes.workers import Kept, sink_scheme
 from tests.osc.support import Wire
 from tests.support import Program, RunningRelay, mean_colour, picture, start_relay, until
-from tests.test_worker import Kept, sink_scheme
 
 needs_oscsend = pytest.mark.skipif(
     shutil.which("oscsend") is None, reason="needs oscsend (apt install liblo-tools)"
