@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("packet", "mailbox", "importer", "clock", "child", "form"),
     ("bombs",),  # it knows packets
-    ("config", "codec", "telemetry", "protocol", "schema", "trust"),
+    ("config", "codec", "telemetry", "protocol", "schema", "trust", "downloads"),
     (
         "hub",
         "link",

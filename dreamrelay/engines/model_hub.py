@@ -17,8 +17,8 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import tqdm
 
+from dreamrelay.downloads import told_to
 from dreamrelay.engines.ports import Progress, Report
 from dreamrelay.errors import EngineError
 
@@ -153,21 +153,8 @@ def _wanted(names: Iterable[str], half: bool) -> list[str]:
 
 def _reporting(report: Report, model: str, name: str) -> type[Any]:
     """A progress bar that reports instead of drawing; the report may stop the download."""
-
-    class Reporting(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": True})
-            self._total = options.get("total") or 0
-            self._done = options.get("initial") or 0
-
-        def update(self, count: float | None = 1) -> bool | None:
-            self._done += count or 0
-            fraction = min(1.0, self._done / self._total) if self._total else None
-            size = f"{self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB"
-            report(Progress("loading", f"downloading {model}: {name}, {size}", fraction))
-            return None
-
-    return Reporting
+    text = f"downloading {model}: {name}"
+    return told_to(lambda size, done: report(Progress("loading", f"{text}, {size}", done)))
 
 
 def _explained(model: str, error: Exception) -> EngineError:

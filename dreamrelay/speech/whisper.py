@@ -23,8 +23,8 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import tqdm
 
+from dreamrelay.downloads import told_to
 from dreamrelay.errors import EngineError
 from dreamrelay.speech.audio import RATE, decode
 from dreamrelay.speech.catalog import NEEDED
@@ -152,10 +152,11 @@ def _folder(model: str, report: Report) -> Path:
         # Asked once: what lists files in pages asks six times, for half a minute, where no net is.
         files = HfApi().model_info(repository, timeout=HUB_SECONDS).siblings or ()
         names = [file.rfilename for file in files if file.rfilename in WANTED]
-        path = Path()
+        path, text = Path(), f"downloading Whisper {model}"
+        bar = told_to(lambda size, done: report(SpeechProgress(f"{text}, {size}", done)))
         for name in names:
-            report(SpeechProgress(f"downloading Whisper {model}: {name}"))
-            path = Path(hf_hub_download(repository, name, tqdm_class=_reporting(report, model)))
+            report(SpeechProgress(f"{text}: {name}"))
+            path = Path(hf_hub_download(repository, name, tqdm_class=bar))
     except (OSError, HTTPError, EntryNotFoundError) as error:
         raise _explained(model, repository, error) from error
     if "model.bin" not in names:
@@ -185,25 +186,6 @@ def _repository(model: str) -> str:
             f"owner/name, or one of {', '.join(_MODELS)}"
         )
     return str(_MODELS[model])
-
-
-def _reporting(report: Report, model: str) -> type[Any]:
-    """A progress bar that reports instead of drawing."""
-
-    class Reporting(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": True})
-            self._total = options.get("total") or 0
-            self._done = options.get("initial") or 0
-
-        def update(self, count: float | None = 1) -> bool | None:
-            self._done += count or 0
-            fraction = min(1.0, self._done / self._total) if self._total else None
-            size = f"{self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB"
-            report(SpeechProgress(f"downloading Whisper {model}, {size}", fraction))
-            return None
-
-    return Reporting
 
 
 def _explained(model: str, repository: str, error: Exception) -> EngineError:
