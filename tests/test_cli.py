@@ -142,7 +142,7 @@ def test_a_worker_without_a_window_says_why(
     )
     entry = SimpleNamespace(load=lambda: lambda settings: made)
     monkeypatch.setitem(cli.PROGRAMS, "worker", entry)
-    monkeypatch.setattr(cli, "_work_report", lambda _: "it ended")
+    monkeypatch.setattr(cli, "work_report", lambda _: "it ended")
     monkeypatch.setattr(gc, "freeze", lambda: None)  # what the tests made must go
     assert run("worker", f"--verbose={verbose}") == 0
     assert ("  no window: no display\n" in capsys.readouterr().out) == said
