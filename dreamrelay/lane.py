@@ -317,10 +317,8 @@ class Lane(Listener):
         rate, age = statistics.results.rate, statistics.age_ms
         trouble, latency = self._wrong or self.absent, self._returning.latency
         counters = self.engine.counters()
-        prompts = [int(counters.get(n, 0)) for n in ("prompts_encoded", "prompt_cache_hits")]
-        return Standing(
-            self.state, self._said[1], rate, age, trouble, (prompts[0], prompts[1]), latency
-        )
+        prompts = int(counters.get("prompts_encoded", 0)), int(counters.get("prompt_cache_hits", 0))
+        return Standing(self.state, self._said[1], rate, age, trouble, prompts, latency)
 
     def known_values(self) -> dict[str, Any]:
         """The parameters that the engine has, with their values; none before it is loaded."""

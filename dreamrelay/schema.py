@@ -101,10 +101,10 @@ class ParameterSchema:
                 other = f"it refers to {self._unusable[name]!r:.60}, not to one of $defs"
                 problems[name[:64]] = f"its rule cannot be used: {other}"
                 continue
-            if self._weights[name] * _size(value) > MOST_CHECKS:
-                problems[name[:64]] = "expected fewer values in it: checking them takes too long"
-                continue
             try:
+                if self._weights[name] * _size(value) > MOST_CHECKS:
+                    problems[name[:64]] = "expected fewer values: checking them takes too long"
+                    continue
                 error = next(self._validator.iter_errors({name: value}), None)
             except (Unresolvable, RecursionError, ArithmeticError) as failure:
                 # The worker's rule is at fault, not the value.

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 from dreamrelay.bridge import Bridge
-from dreamrelay.codec import Frame, decode
+from dreamrelay.codec import decode
 from dreamrelay.config import BridgeSettings, RelaySettings, WorkerSettings
 from dreamrelay.errors import ConfigError, DeviceError, DreamRelayError
-from dreamrelay.media import Sink
-from dreamrelay.media.catalog import SINKS
 from dreamrelay.packet import Packet
 from dreamrelay.protocol.native import encode_packet
 from dreamrelay.worker import Worker
@@ -26,53 +24,21 @@ from tests.fakes.peers import Person
 from tests.fakes.relays import Peer, closed_port, scripted_relay
 from tests.fakes.running import Running
 from tests.fakes.spoutgl import Gpu
+from tests.fakes.workers import CYAN, Kept, sink_scheme
 from tests.support import Program, RunningRelay, picture, start_relay, until
-
-CYAN = (0, 255, 255)
-
-
-class Kept(Sink):
-    """A sink that keeps what it got; ``before`` may raise."""
-
-    def __init__(self, before: Callable[[int], object]) -> None:
-        super().__init__()
-        self.frames: list[Frame] = []
-        self.tries = 0
-        self.closes = 0
-        self._before = before
-
-    def write(self, frame: Frame) -> None:
-        self.check(frame)
-        self.tries += 1
-        self._before(self.tries)
-        self.frames.append(frame.copy())
-
-    def close(self) -> None:
-        super().close()
-        self.closes += 1
-
-
-class Row:
-    """A row of the catalogue that gives what it was made with."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-
-    def load(self) -> Callable[[object], Sink]:
-        return lambda _: self._sink
 
 
 @pytest.fixture
-def sink(monkeypatch: pytest.MonkeyPatch) -> Kept:
+def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
     """What ``kept://`` opens. Its third write fails, and the fourth."""
 
-    def before(number: int) -> None:
-        if number in (3, 4):
+    def before() -> None:
+        if kept.tries in (3, 4):
             raise DeviceError("the projector is off")
 
-    sink = Kept(before)
-    monkeypatch.setitem(SINKS, "kept", Row(sink))
-    return sink
+    kept = Kept(before)
+    with sink_scheme(monkeypatch, kept):
+        yield kept
 
 
 @pytest.fixture
@@ -299,11 +265,11 @@ def test_a_relay_that_will_not_have_us_ends_it(
 def test_an_error_of_the_sink_that_nobody_foresaw_ends_it(
     relay: RunningRelay, bridge: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: int) -> None:
+    def fail() -> None:
         raise LookupError("a bug")
 
-    monkeypatch.setitem(SINKS, "broken", Row(Kept(fail)))
-    running = bridge(relay.websocket, source="pattern://bars", sink="broken://")
+    with sink_scheme(monkeypatch, Kept(fail)) as url:
+        running = bridge(relay.websocket, source="pattern://bars", sink=url)
     with Person(relay.websocket, "worker") as worker:
         worker.link.introduce({"credit": 0})
         until(lambda: worker.status.get("viewers") == 1 and worker.status.get("seq_in"))

@@ -61,6 +61,14 @@ def test_what_is_no_schema_is_said_each_time(schema: Any) -> None:
             checked(schema)
 
 
+def test_a_value_that_is_nested_too_deep_is_refused_and_ends_nothing() -> None:
+    value: list[Any] = []
+    for _ in range(2000):
+        value = [value]
+    published = ParameterSchema({"properties": {"a": {"type": "array", "items": {}}}})
+    assert "cannot be used" in published.problems({"a": value})["a"]
+
+
 # -- schemas that cost more than they say ----------------------------------------------------------
 
 MANY = {"anyOf": [{"const": number} for number in range(300)]}

@@ -197,7 +197,7 @@ class OscServer:
             ]
         except DreamRelayError as error:
             self._refuse(sender, message.address, str(error))
-        except Exception:
+        except Exception:  # as above: it costs this message
             if self._lines.take():
                 logger.exception("OSC: %s failed", message.address)
             self._refuse(sender, message.address, "it failed")
@@ -227,7 +227,7 @@ class OscServer:
                 self.statistics.patches += 1
                 try:
                     dialect.flush()
-                except Exception:
+                except Exception:  # as above: the thread that listens goes on
                     if self._lines.take():
                         logger.exception("OSC: a change of parameters failed")
 

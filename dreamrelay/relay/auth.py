@@ -224,6 +224,14 @@ class Request:
     in_link: bool = False
     first_message: bool = False
 
+    @property
+    def over_tls(self) -> bool:
+        """Whether it came by TLS, to us or to a proxy before us. Who only says so has less for it:
+        cookies that are for TLS alone, and no page that came in the clear.
+        """
+        said = self.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip()
+        return self.secure or said == "https"
+
     @classmethod
     def of(cls, scope: Scope) -> "Request":
         """Read a request, and take ``?token=`` out of the scope."""
@@ -354,9 +362,8 @@ class Gate:
     def address(self, request: Request) -> str:
         """Whom the limits count."""
         client = request.client
-        if (
-            self.behind_proxy
-        ):  # the last one is what our proxy wrote itself, some on a line of its own
+        if self.behind_proxy:
+            # The last one is what our proxy wrote itself, some on a line of its own.
             said = request.headers.getlist("x-forwarded-for") or [client]
             client = _bare(said[-1].rpartition(",")[2].strip())
         return address_key(client)
@@ -403,13 +410,8 @@ class Gate:
         except ValueError:
             return False
         # A page that came in the clear is anybody's: it may not speak to us over TLS.
-        schemes = ("https",) if self._is_secure(request) else ("http", "https")
+        schemes = ("https",) if request.over_tls else ("http", "https")
         return parts.scheme in schemes and request.host != "" and parts.netloc == request.host
-
-    def _is_secure(self, request: Request) -> bool:
-        """Whether it came over TLS, to us or to our proxy."""
-        said = request.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip()
-        return request.secure or (self.behind_proxy and said == "https")
 
     def _is_neighbour(self, origin: str, request: Request) -> bool:
         """Whether a page served by this machine asks for a door that was made for such pages.

@@ -70,11 +70,6 @@ def content_security_policy(host: str, ancestors: Iterable[str]) -> str:
     )
 
 
-def _is_secure(request: Request) -> bool:
-    """Whether it came by TLS, to us or to the proxy before us."""
-    return request.secure or request.headers.get("x-forwarded-proto") == "https"
-
-
 class Guard:
     """ASGI middleware.
 
@@ -154,7 +149,7 @@ class Guard:
         answer.headers["Cache-Control"] = "no-store"
         token = next((t for t in request.shown if self._gate.keys.find(t)), None)
         if token is not None:
-            name, secure = cookie_name(request.host), _is_secure(request)
+            name, secure = cookie_name(request.host), request.over_tls
             answer.set_cookie(name, token, httponly=True, samesite="strict", secure=secure)
         return answer
 
@@ -211,7 +206,7 @@ class Guard:
             yield "Content-Security-Policy", content_security_policy(request.host, ancestors)
             yield "Permissions-Policy", _FEATURES
             # Elsewhere browsers take no notice of it, but complain.
-            if _is_secure(request) or is_loopback(host_name(f"//{request.host}")):
+            if request.over_tls or is_loopback(host_name(f"//{request.host}")):
                 yield "Cross-Origin-Opener-Policy", "same-origin"
         elif code:  # a worker's script brings its own policy
             yield "Content-Security-Policy", _CODE
