@@ -84,7 +84,8 @@ def _jpeg(data: bytes) -> tuple[bytes, bytes]:
         elif marker == 0xDA:
             # All components in one pass of the plain kind: no other can follow.
             if kind not in _SEQUENTIAL or data[at + 4] != components:
-                _refuse_many(data.count(_START_OF_SCAN, at), MOST_SCANS, "JPEG", "scans")
+                if data.count(_START_OF_SCAN, at) > MOST_SCANS:
+                    raise _too_many(MOST_SCANS, "JPEG", "scans")
             break
         elif marker in _NOTES:
             if marker == 0xE1 and not notes and data.startswith(_EXIF, at + 4):
@@ -93,7 +94,7 @@ def _jpeg(data: bytes) -> tuple[bytes, bytes]:
             begin = end
         at = end
     else:
-        _refuse_many(MOST_SEGMENTS + 1, MOST_SEGMENTS, "JPEG", "segments before its pixels")
+        raise _too_many(MOST_SEGMENTS, "JPEG", "segments before its pixels")
     return (b"".join((*kept, data[begin:])) if kept else data), notes
 
 
@@ -103,8 +104,7 @@ def _png(data: bytes) -> tuple[bytes, bytes]:
         if at + 8 > len(data):
             return data, b""
         at += 12 + int.from_bytes(data[at : at + 4], "big")
-    _refuse_many(MOST_CHUNKS + 1, MOST_CHUNKS, "PNG", "chunks")
-    return data, b""
+    raise _too_many(MOST_CHUNKS, "PNG", "chunks")
 
 
 def _gif(data: bytes) -> tuple[bytes, bytes]:
@@ -122,7 +122,7 @@ def _gif(data: bytes) -> tuple[bytes, bytes]:
                     break
             at += 1
         if left < 0:
-            _refuse_many(MOST_CHUNKS + 1, MOST_CHUNKS, "GIF", "blocks before its pixels")
+            raise _too_many(MOST_CHUNKS, "GIF", "blocks before its pixels")
     return data, b""
 
 
@@ -132,9 +132,8 @@ def _bmp(data: bytes) -> tuple[bytes, bytes]:
     return data, b""
 
 
-def _refuse_many(count: int, most: int, codec: str, what: str) -> None:
-    if count > most:
-        raise ProtocolError(f"expected a {codec} of at most {most} {what}")
+def _too_many(most: int, codec: str, what: str) -> ProtocolError:
+    return ProtocolError(f"expected a {codec} of at most {most} {what}")
 
 
 _LOOKS: Mapping[Codec, Callable[[bytes], tuple[bytes, bytes]]] = {
